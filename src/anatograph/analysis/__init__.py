@@ -1,0 +1,1 @@
+"""Embeddings, probes, explanations, and the report."""

@@ -1,0 +1,1 @@
+"""Atlas and landmarks, registration, patches, and the graph."""

@@ -1,0 +1,1 @@
+"""The rivals of the paper's tables, and the benchmark that runs them."""

@@ -1,0 +1,1 @@
+"""Networks, contrast, augmentation, batches, pretraining, and the published checkpoints."""

@@ -1,0 +1,1 @@
+"""The cohort table, the store on disk, preprocessing of one subject, and scheduling of many."""
