@@ -1,0 +1,17 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real scans and conformance files that lies beside the project on some machines."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the folder with real scans is not beside the project on this machine")
+    return SHARED
