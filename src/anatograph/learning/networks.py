@@ -1,0 +1,161 @@
+"""C, f_l and G of the supplement's Tables 1 to 3.
+
+Letters in shapes: B patches, S subjects, N landmarks, F features, P patch side, E edges.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anatograph.learning.graphs import Graphs
+from anatograph.learning.model_config import ModelConfig, Norm
+
+STAGES: tuple[tuple[int, tuple[int, ...]], ...] = ((8, (1, 2)), (16, (1, 1, 2)), (32, (1, 1, 2)), (64, (1, 1, 2)))
+"""Table 1: channels, and the stride of each 3x3x3 convolution; a last stage of (F, (1, 2)) follows."""
+
+
+def _norm3d(kind: Norm, channels: int) -> nn.Module:
+    """Normalisation of a (B, C, D, H, W) map."""
+    if kind == "batch":
+        return nn.BatchNorm3d(channels)
+    if kind == "group":
+        # Groups of eight channels: the first stage is one group, so that a patch's overall density stays readable
+        # in the balance between its channels, which normalising each channel alone would erase.
+        return nn.GroupNorm(max(1, channels // 8) if channels % 8 == 0 else 1, channels)
+    return nn.Identity()
+
+
+class ConvLayer(nn.Module):
+    """One row of Table 1: Conv3D 3x3x3 with bias and padding 1, normalisation, ELU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
+        self.norm = _norm3d(norm, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, D, H, W) to (B, outputs, ceil(D/stride), ceil(H/stride), ceil(W/stride))."""
+        if not self.training and isinstance(self.norm, nn.BatchNorm3d):
+            # With fixed statistics BatchNorm is a scale and a shift, which the convolution can do for nothing.
+            weight, bias = folded(self.conv, self.norm)
+            return F.elu_(F.conv3d(x, weight, bias, self.conv.stride, self.conv.padding))
+        # In place is safe: normalisation keeps its input for the way back, and ELU needs only its own result.
+        x = self.norm(self.conv(x))
+        return F.elu(x) if isinstance(self.norm, nn.Identity) else F.elu_(x)
+
+
+def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals ``conv`` followed by ``norm`` in evaluation mode."""
+    if norm.running_mean is None or norm.running_var is None or conv.bias is None:
+        raise ValueError("folding needs a convolution with bias and a BatchNorm with running statistics")
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None, None], (conv.bias - norm.running_mean) * scale + norm.bias
+
+
+def _mean_std(x: Tensor) -> Tensor:
+    """Mean and standard deviation over the voxels of each channel: (B, C, D, H, W) to (B, 2C)."""
+    variance, mean = torch.var_mean(x.flatten(2), dim=2, correction=0)
+    return torch.cat([mean, torch.sqrt(variance + 1e-5)], dim=1)
+
+
+class PatchEncoder(nn.Module):
+    """C of Table 1: eleven convolutions, from a patch to F numbers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        coarse = config.pooling == "mean_std"
+        last = config.feature_size // 2 if coarse else config.feature_size
+        self.stages = nn.ModuleList()
+        inputs = 1
+        for channels, strides in STAGES:
+            # The coarse ending leaves out the last two strides, so that there is something to take statistics over.
+            used = strides[:-1] + ((1,) if coarse and channels == STAGES[-1][0] else strides[-1:])
+            layers: list[nn.Module] = []
+            for stride in used:
+                layers.append(ConvLayer(inputs, channels, stride, config.norm))
+                inputs = channels
+            self.stages.append(nn.Sequential(*layers))
+        self.stages.append(
+            nn.Sequential(
+                ConvLayer(inputs, config.feature_size, 1, config.norm),
+                ConvLayer(config.feature_size, last, 1 if coarse else 2, config.norm),
+            )
+        )
+        statistics = 2 * sum(channels for channels, _ in STAGES) + config.feature_size
+        self.mix = nn.Linear(statistics, config.feature_size) if config.pooling == "multiscale" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Windowed patches (B, 1, P, P, P) in [-1, 1] to features (B, F).
+
+        With P = 32 the last map is one voxel, as in the table; a larger patch leaves several, which are averaged.
+        """
+        found: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            if self.mix is not None and stage is not self.stages[-1]:
+                found.append(_mean_std(x))
+        if self.pooling == "mean_std":
+            return _mean_std(x)
+        last = x.mean(dim=(2, 3, 4))
+        return last if self.mix is None else self.mix(torch.cat([*found, last], dim=1))
+
+
+class ProjectionHead(nn.Module):
+    """Dense layers with ReLU between: f_l of Table 2 (131, 131, 131, 128) and f_g of Table 3 (128 all through)."""
+
+    def __init__(self, inputs: int, outputs: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(inputs, outputs if i == layers - 1 else inputs) for i in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        for i, layer in enumerate(self.layers):
+            x = layer(F.relu(x) if i else x)
+        return x
+
+
+class GraphNetwork(nn.Module):
+    """G of Table 3 without its head: one graph convolution (eq. 6), normalisation, ELU.
+
+    The parameters are those of ``torch_geometric.nn.GCNConv``: H' = D^-1/2 (A + I) D^-1/2 H Wᵀ + b.
+    """
+
+    def __init__(self, features: int, norm: Norm = "batch") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(features, features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        nn.init.xavier_uniform_(self.weight)
+        self.norm: nn.Module = nn.Identity()
+        if norm == "batch":
+            self.norm = nn.BatchNorm1d(features)
+        elif norm == "group":
+            self.norm = nn.LayerNorm(features)
+
+    def forward(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """Patch features h (S, N, F) and their graphs to node features (S, N, F).
+
+        A landmark that a subject lacks sends nothing, counts in no statistics, and comes out as zeros.
+        """
+        # Neighbours are gathered before W: where h is frozen (the graph stage) this part then needs no way back.
+        return self.nodes(graphs.propagate(h), graphs.present)
+
+    def nodes(self, gathered: Tensor, present: Tensor | None) -> Tensor:
+        """The part after message passing: gathered (S, N, F), present (S, N) or None for all, to nodes (S, N, F)."""
+        x = F.linear(gathered, self.weight, self.bias)
+        if present is None:
+            rows = self.norm(x.flatten(0, -2))
+            return F.elu(rows).view_as(x)
+        rows = F.elu(self.norm(x[present]))
+        return x.new_zeros(x.shape).masked_scatter(present[..., None].expand_as(x), rows.to(x.dtype))
+
+
+def pool_nodes(nodes: Tensor, present: Tensor | None = None) -> Tensor:
+    """Mean over the landmarks a subject has: nodes (S, N, F), present (S, N) bool, to (S, F) (eq. 7)."""
+    if present is None:
+        return nodes.mean(dim=-2)
+    weight = present.to(nodes.dtype)[..., None]
+    kept = torch.where(present[..., None], nodes, torch.zeros((), dtype=nodes.dtype, device=nodes.device))
+    return kept.sum(dim=-2) / weight.sum(dim=-2).clamp(min=1.0)
