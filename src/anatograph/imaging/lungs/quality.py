@@ -1,0 +1,102 @@
+"""Figures by which a person, or a later stage, judges a lung mask without looking at it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anatograph.errors import UserError
+from anatograph.imaging.volume import Mask, Volume
+
+PLAUSIBLE_ML = (800.0, 12000.0)
+"""Both lungs of a person together, full expiration of a small woman to full inspiration of a tall man."""
+PLAUSIBLE_RATIO = (0.4, 2.0)
+"""Left over right lung volume; about 0.85 in health."""
+CUT_AREA_MM2 = 2500.0
+"""Lung in the first or last slice of a scan that means the base is cut (a costophrenic tip is smaller)."""
+TOP_AREA_MM2 = 400.0
+"""The same for the last slice above; the apex is a dome, so less is enough."""
+
+
+def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
+    """Quality figures of lungs on the grid of a scan.
+
+    ``volume_ml`` and ``right_ml``, ``left_ml`` (label 3 counts in the total only); ``left_right_ratio`` (nan when a
+    side is missing); ``truncated_top`` and ``truncated_base``: the scan ends while there is still lung;
+    ``holes_fraction``: part of the filled lungs (axial slices) that the mask leaves out; ``components``: pieces
+    above 1 ml, sides apart; ``mean_hu``; ``warnings``: everything out of the ordinary, in words, else empty.
+    Raises `UserError` when the mask is empty or not on the grid of the scan.
+    """
+    if not mask.frame.same_grid(volume.frame):
+        raise UserError("The lung mask and the scan are on different grids; resample the mask onto the scan first.")
+    array = mask.array
+    where = ndimage.find_objects((array > 0).view(np.uint8))
+    if not where or where[0] is None:
+        raise UserError(f"The lung mask of {volume.source or 'the scan'} is empty.")
+    box = where[0]
+    inner = array[box]
+    voxel_ml = mask.frame.voxel_volume / 1000.0
+    counts = np.bincount(inner.ravel(), minlength=4)
+    right, left = float(counts[Mask.RIGHT]) * voxel_ml, float(counts[Mask.LEFT]) * voxel_ml
+    total = float(counts[1:].sum()) * voxel_ml
+    pixel_mm2 = mask.frame.spacing[0] * mask.frame.spacing[1]
+    holes, hu_sum = _slices(inner, volume.array[box])
+    quality: dict[str, float | bool | str] = {
+        "volume_ml": total,
+        "right_ml": right,
+        "left_ml": left,
+        "left_right_ratio": left / right if left > 0 and right > 0 else float("nan"),
+        "truncated_top": bool((array[-1] > 0).sum() * pixel_mm2 > TOP_AREA_MM2),
+        "truncated_base": bool((array[0] > 0).sum() * pixel_mm2 > CUT_AREA_MM2),
+        "holes_fraction": holes / (holes + float(counts[1:].sum())),
+        "components": float(_pieces(inner, voxel_ml)),
+        "mean_hu": hu_sum / float(counts[1:].sum()),
+    }
+    quality["warnings"] = "; ".join(doubts(quality))
+    return quality
+
+
+def doubts(quality: dict[str, float | bool | str]) -> list[str]:
+    """What is out of the ordinary in the figures of `lung_quality`, in words."""
+    found = []
+    total, right, left = (float(quality[name]) for name in ("volume_ml", "right_ml", "left_ml"))
+    if not PLAUSIBLE_ML[0] <= total <= PLAUSIBLE_ML[1]:
+        found.append(f"lungs of {total:.0f} ml in all")
+    ratio = float(quality["left_right_ratio"])
+    if right > 0 and left > 0 and not PLAUSIBLE_RATIO[0] <= ratio <= PLAUSIBLE_RATIO[1]:
+        found.append(f"left over right volume {ratio:.2f}")
+    if (right == 0) != (left == 0):
+        found.append("one lung missing")
+    if quality["truncated_top"]:
+        found.append("top of the lungs not in the scan")
+    if quality["truncated_base"]:
+        found.append("base of the lungs not in the scan")
+    if float(quality["holes_fraction"]) > 0.02:
+        found.append(f"holes of {100 * float(quality['holes_fraction']):.0f} %")
+    if not -960 < float(quality["mean_hu"]) < -300:
+        found.append(f"mean density {float(quality['mean_hu']):.0f} HU")
+    return found
+
+
+def _slices(lungs: NDArray[np.uint8], hu: NDArray[np.int16]) -> tuple[float, float]:
+    """Voxels in the holes of axial slices, and the sum of HU in the lungs."""
+    holes, total = 0.0, 0.0
+    for labels, image in zip(lungs, hu, strict=True):
+        mask = labels > 0
+        total += float(image[mask].sum(dtype=np.int64))
+        for side in (Mask.RIGHT, Mask.LEFT, Mask.UNSIDED):
+            part = labels == side
+            if part.any():
+                holes += float((ndimage.binary_fill_holes(part) & ~mask).sum())
+    return holes, total
+
+
+def _pieces(lungs: NDArray[np.uint8], voxel_ml: float) -> int:
+    """Parts above 1 ml, counted for each side."""
+    count = 0
+    for side in (Mask.RIGHT, Mask.LEFT, Mask.UNSIDED):
+        labels, _ = ndimage.label(lungs == side)
+        sizes = np.bincount(labels.ravel())[1:]
+        count += int((sizes * voxel_ml > 1.0).sum())
+    return count

@@ -1,0 +1,102 @@
+"""Lungs from the numbers of the scan alone: no weights, a few seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anatograph.errors import UserError
+from anatograph.imaging.lungs.airway import find_airway
+from anatograph.imaging.lungs.body import AIR_HU, inside_body
+from anatograph.imaging.lungs.dense import filled_lung
+from anatograph.imaging.lungs.gas import find_gas
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, coarse_grid, dilate, erode
+from anatograph.imaging.lungs.sides import choose_lungs
+from anatograph.imaging.volume import Mask, Volume
+
+BORDER_HU = -400
+"""A voxel at the rim of the lung is lung below this."""
+
+
+def threshold_lungs(volume: Volume) -> tuple[Mask, tuple[str, ...]]:
+    """Right and left lung on the scan's own grid, and notes on anything unusual.
+
+    The topology (body, airway, gas, which lung) is settled on a grid of about 2 mm, the border at full resolution.
+    Memory beyond the scan is the mask and a few coarse arrays. The result moves with the scan voxel for voxel.
+    Raises `UserError` where the scan shows no lungs.
+    """
+    grid = coarse_grid(volume)
+    notes: list[str] = []
+    coarse, excluded = coarse_lungs(grid, volume.source or "the scan", notes)
+    array = np.zeros(volume.array.shape, dtype=np.uint8)
+    refine(volume.array[grid.box], grid, coarse, excluded, array[grid.box])
+    return Mask(array, volume.frame), tuple(notes)
+
+
+def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArray[np.uint8], Bool]:
+    """Lungs by side on the coarse grid with dense parts filled in, and what must stay out (airway, gas)."""
+    inside = inside_body(grid)
+    air = inside & (grid.hu < AIR_HU)
+    columns = np.flatnonzero(inside.any(axis=(0, 1)))
+    if not air.any():
+        raise UserError(f"No lungs were found in {source}: no air inside the body. Check that it is a chest CT in HU.")
+    middle_x = _middle(air, columns)
+    airway = find_airway(grid, inside & (grid.hu < AIR_HU), middle_x)
+    if not airway.any():
+        notes.append("no trachea was found, so none was taken out of the lungs")
+    typical = float(np.median(grid.hu[air & (grid.hu > -965) & ~airway])) if air.any() else -850.0
+    gas = find_gas(grid, air, airway, typical)
+    sided = choose_lungs(grid, air & ~airway & ~gas, middle_x)
+    if not sided.any():
+        raise UserError(
+            f"No lungs were found in {source}: the air inside the body does not look like lung. "
+            "Check that the scan covers the chest, or give a lung mask."
+        )
+    for side, name in ((Mask.RIGHT, "right"), (Mask.LEFT, "left")):
+        if not (sided == side).any():
+            notes.append(f"only one lung was found: the {name} lung is missing or holds no air")
+    excluded = airway | gas
+    result = np.zeros_like(sided)
+    for side in (Mask.RIGHT, Mask.LEFT):
+        part = sided == side
+        if part.any():
+            result[filled_lung(grid, part) & (result == 0) & ~excluded & inside] = side
+    return result, excluded
+
+
+def _middle(air: Bool, columns: NDArray[np.intp]) -> float:
+    """Block column of the middle plane between the lungs: the middle of the air inside the body."""
+    labels, count = ndimage.label(air)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    big = np.isin(labels, np.flatnonzero(sizes > 0.1 * sizes.max()))
+    found = np.flatnonzero(big.any(axis=(0, 1)))
+    by_air = (found[0] + found[-1]) / 2
+    by_body = (columns[0] + columns[-1]) / 2
+    return float(0.5 * (by_air + by_body)) if count else float(by_body)
+
+
+def refine(
+    box: NDArray[np.int16], grid: CoarseGrid, coarse: NDArray[np.uint8], excluded: Bool, out: NDArray[np.uint8]
+) -> None:
+    """Write the lungs at full resolution into ``out`` (z, y, x, the grid's box), slice by slice.
+
+    The inside of the coarse lungs is taken as it is; within a block of their border each voxel decides by its HU.
+    """
+    lungs = coarse > 0
+    step = max(grid.spacing[1:])
+    core = erode(lungs, 1.01 * step, grid.spacing)
+    reach = dilate(lungs, 1.01 * step, grid.spacing)
+    dense = lungs & (grid.hu > BORDER_HU)
+    side = np.where(coarse == Mask.LEFT, 1.0, np.where(coarse == Mask.RIGHT, -1.0, 0.0)).astype(np.float32)
+    fields = [f.astype(np.float32) for f in (core, reach, dense, lungs, excluded)]
+    sides = ndimage.uniform_filter(side, 3)
+    for z, (core_z, reach_z, dense_z, lungs_z, out_z, side_z) in enumerate(grid.upsampled(*fields, sides)):
+        if not lungs_z.any():
+            continue
+        image = box[z]
+        inside = (core_z > 0.5) | ((dense_z > 0.5) & (lungs_z > 0.5)) | ((reach_z > 0.5) & (image < BORDER_HU))
+        inside &= out_z < 0.5
+        inside = ndimage.binary_fill_holes(inside)
+        out[z] = np.where(inside, np.where(side_z > 0, Mask.LEFT, Mask.RIGHT), 0)
