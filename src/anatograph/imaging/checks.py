@@ -1,0 +1,120 @@
+"""What is refused on reading, and why: grids that cannot be a chest CT, and numbers that cannot be Hounsfield units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.imaging.volume import Frame
+
+AIR = -1024
+"""HU of everything outside the patient and outside the scan."""
+MIN_SLICES = 16
+"""Fewer slices than this are no chest."""
+MAX_SPACING = 10.0
+"""mm; with thicker slices a 32 mm patch would hold three of them."""
+MIN_SPACING = 0.05
+"""mm; less means that the file counts in other units."""
+
+
+def check_frame(frame: Frame, source: str) -> None:
+    """Refuse a grid that is degenerate, too coarse or too thin; ``source`` names the scan in the message."""
+    numbers = [*frame.spacing, *frame.origin, *frame.direction.ravel()]
+    if not np.isfinite(numbers).all():
+        raise UserError(f"{source}: spacing, origin or direction is not a finite number; convert the scan again.")
+    product = frame.direction.T @ frame.direction
+    if abs(np.linalg.det(frame.direction)) < 1e-3 or np.abs(np.diag(product) - 1).max() > 1e-2:
+        raise UserError(
+            f"{source}: the direction matrix {np.round(frame.direction, 4).tolist()} is degenerate, so nobody can tell "
+            "where the voxels lie; convert the scan again from its DICOM files."
+        )
+    if np.abs(product - np.eye(3)).max() > 1e-2:
+        raise UserError(
+            f"{source}: the axes are not at right angles (direction {np.round(frame.direction, 4).tolist()}), as after "
+            "an uncorrected gantry tilt; resample the scan onto a rectangular grid first."
+        )
+    if min(frame.spacing) < MIN_SPACING:
+        raise UserError(
+            f"{source}: voxel spacing {_xyz(frame.spacing)} mm is not possible for a CT; correct the header (spacing "
+            "is in millimetres)."
+        )
+    if max(frame.spacing) > MAX_SPACING:
+        raise UserError(
+            f"{source}: slices are {max(frame.spacing):g} mm apart, and more than {MAX_SPACING:g} mm is too coarse to "
+            "cut patches from; use a thinner reconstruction."
+        )
+    if min(frame.shape) < MIN_SLICES:
+        raise UserError(
+            f"{source}: only {min(frame.shape)} slices, and at least {MIN_SLICES} are needed; give the whole scan."
+        )
+
+
+def _xyz(values: tuple[float, ...]) -> str:
+    return " × ".join(f"{value:g}" for value in values)
+
+
+def to_hounsfield(values: NDArray[Any], source: str) -> NDArray[np.int16]:
+    """Round (z, y, x) numbers of any type to int16 HU, with everything below -1024 made air.
+
+    Works a few slices at a time, so beside the two arrays next to nothing is held. Raises UserError where a number
+    is not finite or no CT number.
+    """
+    result = np.empty(values.shape, dtype=np.int16)
+    lowest, highest = np.inf, -np.inf
+    floating = np.issubdtype(values.dtype, np.floating)
+    step = max(1, 2**21 // max(1, values[0].size))
+    for start in range(0, len(values), step):
+        block = values[start : start + step]
+        low, high = float(block.min()), float(block.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            bad = int((~np.isfinite(block)).sum())
+            raise UserError(
+                f"{source}: {bad} or more voxels are not finite numbers (NaN or infinite); write the scan again with "
+                "air (-1024) in their place."
+            )
+        lowest, highest = min(lowest, low), max(highest, high)
+        if floating:
+            block = np.rint(np.clip(block, AIR, 32767))
+        result[start : start + step] = np.clip(block, AIR, 32767)
+    check_range(lowest, highest, floating, source)
+    return result
+
+
+def check_range(lowest: float, highest: float, floating: bool, source: str) -> None:
+    """Refuse a volume by the smallest and largest number in it, before any rounding."""
+    found = f"{source}: the numbers run from {lowest:g} to {highest:g}"
+    mend = "convert the scan again from its DICOM files without windowing or scaling"
+    if lowest == highest:
+        raise UserError(f"{source}: every voxel holds {lowest:g}; this is not a scan.")
+    if floating and lowest >= -1.5 and highest <= 1.5:
+        raise UserError(f"{found}, as after windowing to [0, 1] or [-1, 1], and are not Hounsfield units; {mend}.")
+    if lowest >= 0 and highest <= 255:
+        raise UserError(f"{found}, as in an 8-bit picture that was already windowed, not Hounsfield units; {mend}.")
+    if highest - lowest < 500:
+        raise UserError(f"{found}, too narrow for the Hounsfield units of a chest; {mend}.")
+    if highest > 32767:
+        raise UserError(f"{found}, beyond any Hounsfield unit; {mend}.")
+    if lowest >= 0:
+        raise UserError(
+            f"{found} with nothing below 0, so air cannot be at -1000 HU: these look like stored values without the "
+            "rescale intercept (usually -1024); subtract it, or convert the scan again from its DICOM files."
+        )
+
+
+def check_hounsfield(array: NDArray[np.int16], source: str) -> None:
+    """Refuse a volume whose histogram cannot be that of a chest in HU (z, y, x, as `to_hounsfield` gives it)."""
+    stride = max(1, round((array.size / 4e6) ** (1 / 3)))
+    sample = array[::stride, ::stride, ::stride].astype(np.intp).ravel() - AIR
+    counts = np.bincount(np.minimum(sample, 4095), minlength=4096)
+
+    def part(low: int, high: int) -> float:
+        return float(counts[low - AIR : high - AIR].sum() / counts.sum())
+
+    if part(-1000, -200) + part(-1023, -1000) < 0.002 and part(AIR, AIR + 1) < 0.5:
+        raise UserError(
+            f"{source}: next to no voxel is between -1023 and -200 HU, where lung and air should be; the rescale "
+            "intercept was left out or the scan was windowed; convert it again from its DICOM files."
+        )

@@ -1,0 +1,135 @@
+"""Reading scans and lung masks from any file a radiology group keeps, and writing results beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
+from anatograph.imaging.dicom import is_dicom, read_dicom_folder
+from anatograph.imaging.orientation import frame_of, lps_frame, lps_view
+from anatograph.imaging.sides import label_sides
+from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_volume
+
+__all__ = ["read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a chest CT from a NIfTI, NRRD or MetaImage file or from a folder with a DICOM series.
+
+    The array is in HU, int16, z, y, x, its axes along S, P and L; padding below -1024 is air. ``stored`` keeps the
+    frame of the file, ``notes`` what was chosen or repaired. Raises UserError, naming the reason, for everything that
+    cannot be a chest CT in Hounsfield units (docs/reading-scans.md lists it all).
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_dicom_folder(path)
+    image = _read_image(path, "scan")
+    stored = frame_of(image)
+    source = str(path)
+    check_frame(stored, source)
+    native = sitk.GetArrayViewFromImage(image)
+    array = to_hounsfield(lps_view(native, stored.direction), source)
+    check_hounsfield(array, source)
+    return Volume(array, lps_frame(stored), stored, source)
+
+
+def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
+    """Read a lung mask: whatever is not 0 is lung.
+
+    Two labels are kept as right (1) and left (2) where their place in the patient says so, whichever number they
+    carry; one label is split where it falls into two lungs, otherwise it is 3, side not known. With ``like`` the mask
+    is laid onto that scan's grid (nearest voxel). Raises UserError where the file is no mask, is empty, or misses
+    the scan.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a lung mask must be one file ({', '.join(SUFFIXES)}), not a folder.")
+    image = _read_image(path, "mask")
+    stored = frame_of(image)
+    if not np.isfinite(stored.direction).all() or abs(np.linalg.det(stored.direction)) < 1e-3:
+        raise UserError(f"{path}: the direction matrix of the mask is degenerate; save the mask again.")
+    labels = _labels(lps_view(sitk.GetArrayViewFromImage(image), stored.direction), str(path))
+    frame = lps_frame(stored)
+    array = label_sides(labels, frame)
+    if like is not None:
+        array = _onto(array, frame, like.frame, str(path), like.source)
+        frame = like.frame
+    return Mask(array, frame)
+
+
+def _labels(values: NDArray[Any], source: str) -> NDArray[np.uint8]:
+    """Label numbers 1, 2, … in order of value, 0 outside; uint8."""
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise UserError(f"{source}: the mask holds numbers that are not finite; save it again as labels.")
+    found = np.unique(values)
+    if len(found) > 100:
+        raise UserError(f"{source}: {len(found)} different values, so this is an image and not a lung mask.")
+    kept = found[found != 0]
+    if not len(kept):
+        raise UserError(f"{source}: the mask is empty; draw the lungs, or leave the mask out to have them found.")
+    result = np.zeros(values.shape, dtype=np.uint8)
+    for number, value in enumerate(kept, start=1):
+        result[values == value] = number
+    return result
+
+
+def _onto(array: NDArray[np.uint8], frame: Frame, target: Frame, source: str, scan: str) -> NDArray[np.uint8]:
+    if frame.same_grid(target, 0.02):
+        return array
+    from anatograph.imaging.resample import resample_labels
+
+    result = resample_labels(array, frame, target)
+    kept = np.count_nonzero(result) * target.voxel_volume / (np.count_nonzero(array) * frame.voxel_volume)
+    if kept < 0.5:
+        raise UserError(
+            f"{source}: only {kept:.0%} of the mask lies on the scan {scan}; check that both belong together and that "
+            "neither lost its origin."
+        )
+    return result
+
+
+def _read_image(path: Path, what: str) -> sitk.Image:
+    """A three-dimensional image with one number a voxel, as stored."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder.")
+    if not path.name.lower().endswith(SUFFIXES):
+        if is_dicom(path):
+            raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
+        raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
+    size = [int(n) for n in reader.GetSize()]
+    if reader.GetNumberOfComponents() != 1:
+        raise UserError(
+            f"{path}: {reader.GetNumberOfComponents()} numbers at every voxel (colour or vectors); a {what} has one."
+        )
+    if len(size) < 3:
+        raise UserError(f"{path}: a flat picture of {' × '.join(map(str, size))}; give the whole {what} in one file.")
+    if any(n != 1 for n in size[3:]):
+        raise UserError(
+            f"{path}: {len(size)} dimensions ({' × '.join(map(str, size))}); split the series and give one {what}."
+        )
+    if len(size) > 3:
+        reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of an ITK exception, which is the one that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else "unknown error"
+    return text.split("ERROR: ")[-1].removesuffix(".")[:200]

@@ -1,0 +1,81 @@
+"""Writing arrays back on the grid of the file that they came from."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.imaging.orientation import image_of, is_turned, stored_view
+from anatograph.imaging.volume import Frame, Mask, Volume
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Volume files that are read and written."""
+
+
+def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume) -> None:
+    """Write an array on ``volume.frame`` (z, y, x; any real type) on the grid of the scan's own file.
+
+    Size, spacing, origin and direction become those of the file. Where ``volume`` was resampled since, the array is
+    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers.
+    """
+    array = np.asarray(array_zyx)
+    if array.shape != volume.frame.shape:
+        raise ValueError(f"array of shape {array.shape} does not fit the volume's frame {volume.frame.shape}")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    stored = volume.stored or volume.frame
+    if volume.stored is None:
+        image = image_of(array, stored)
+    elif is_turned(volume.frame, stored):
+        image = image_of(np.ascontiguousarray(stored_view(array, stored.direction)), stored)
+    else:
+        method = sitk.sitkLinear if np.issubdtype(array.dtype, np.floating) else sitk.sitkNearestNeighbor
+        image = sitk.Resample(
+            image_of(array, volume.frame),
+            [int(n) for n in stored.shape[::-1]],
+            sitk.Transform(),
+            method,
+            stored.origin,
+            stored.spacing,
+            stored.direction.ravel().tolist(),
+            float(array.min()),
+        )
+    _write(Path(path), image)
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a scan in HU (int16) on the grid of its own file."""
+    write_array(path, volume.array, volume)
+
+
+def write_mask(path: str | Path, mask: Mask) -> None:
+    """Write a lung mask (uint8: 1 right, 2 left, 3 side not known) on its own grid."""
+    _write(Path(path), image_of(mask.array, mask.frame))
+
+
+def grid_of(volume: Volume) -> Frame:
+    """The frame that results for ``volume`` are written on."""
+    return volume.stored or volume.frame
+
+
+def _write(path: Path, image: sitk.Image) -> None:
+    """Write under another name first, so that a file that is there is whole."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise UserError(f"{path}: cannot tell the file type from the name; end it with one of {', '.join(SUFFIXES)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix in (".nhdr", ".mhd"):  # these name a second file with the voxels, which a rename would orphan
+        sitk.WriteImage(image, str(path), True)
+        return
+    part = path.with_name(f".{uuid.uuid4().hex[:12]}{suffix}")
+    try:
+        sitk.WriteImage(image, str(part), True)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
