@@ -1,0 +1,184 @@
+"""The cohort table: who, which scan, and everything known about them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anatograph.errors import UserError
+
+_SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PATHS = ("subject_id", "image", "lungs")
+# Cells of a label column that mean "not known". The columns above are text: a subject may be called NA.
+_MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"]
+_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One scan of the cohort."""
+
+    subject_id: str
+    """1 to 64 of A-Za-z0-9._-, unique in the cohort."""
+    image: Path
+    """A volume file or a folder with a DICOM series."""
+    lungs: Path | None = None
+    """A lung mask, where there is one."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort table that has been checked."""
+
+    path: Path
+    """The table's file."""
+    table: pd.DataFrame
+    """Every column as given, rows in the order of the file; ``subject_id`` is text."""
+    rows: list[CohortRow]
+    """The scans, in the order of the table, with paths that are no longer relative to it."""
+
+    @property
+    def subject_ids(self) -> list[str]:
+        """Subjects in the order of the table."""
+        return [row.subject_id for row in self.rows]
+
+    def missing_files(self) -> list[str]:
+        """A sentence for every image or mask that the table names and that is not there."""
+        return [
+            f"row {number} ({row.subject_id}): {what} {path} does not exist"
+            for number, row in enumerate(self.rows, start=1)
+            for what, path in (("image", row.image), ("lungs", row.lungs))
+            if path is not None and not path.exists()
+        ]
+
+
+def read_cohort(path: str | Path) -> Cohort:
+    """Read and check a cohort table: CSV, TSV or Parquet with ``subject_id``, ``image`` and optionally ``lungs``.
+
+    Paths are taken relative to the folder of the table.  A file that a row names need not exist for the table to
+    be good (labels can be read without the scans); where other rows are faulty, missing files are told as well.
+
+    Raises:
+        UserError: when the table cannot be read, lacks a required column or any row is faulty; all faulty rows are
+            named together, row 1 being the first after the header.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    _check_columns(table, path)
+    faults: list[str] = []
+    rows: list[CohortRow] = []
+    first_row: dict[str, int] = {}
+    for column in _PATHS:
+        if column in table.columns:
+            table[column] = [_text(value) for value in table[column]]
+    folder = path.parent
+    masks = table["lungs"] if "lungs" in table.columns else [""] * len(table)
+    for number, (subject_id, image, lungs) in enumerate(
+        zip(table["subject_id"], table["image"], masks, strict=True), start=1
+    ):
+        reasons = _faults_of(subject_id, image)
+        if subject_id and subject_id in first_row:
+            reasons.append(f"subject_id '{subject_id}' is already that of row {first_row[subject_id]}")
+        first_row.setdefault(subject_id, number)
+        faults += [f"row {number}: {reason}" for reason in reasons]
+        rows.append(CohortRow(subject_id, folder / image, folder / lungs if lungs else None))
+    cohort = Cohort(path, table, rows)
+    if faults:
+        faults += cohort.missing_files() if all(row.image != folder for row in rows) else []
+        listed = "\n  ".join(faults[:_SHOWN])
+        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise UserError(
+            f"The cohort table {path} has {count}; mend these rows (row 1 is the first after the header):"
+            f"\n  {listed}{more}"
+        )
+    if "lungs" in table.columns:
+        table["lungs"] = [value or None for value in table["lungs"]]
+    return cohort
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"The cohort table {path} {what}; give a CSV, TSV or Parquet file.")
+    kind = path.suffix.lower()
+    if kind not in {".csv", ".tsv", ".parquet"}:
+        raise UserError(f"The cohort table {path} is not CSV, TSV or Parquet by its name; save it as one of these.")
+    try:
+        if kind == ".parquet":
+            table = pd.read_parquet(path)
+            return table.reset_index() if "subject_id" in table.index.names else table.reset_index(drop=True)
+        separator = "\t" if kind == ".tsv" else ","
+        text: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            header = lines.readline()
+        if separator not in header and ";" in header:
+            raise UserError(
+                f"The cohort table {path} is separated by semicolons; save it with commas between the cells."
+            )
+        names = [str(name) for name in pd.read_csv(path, nrows=0, **text).columns]
+        named = {name for name in names if name.strip() in _PATHS}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would be cut
+            whole: pd.DataFrame = pd.read_csv(
+                path,
+                dtype=dict.fromkeys(named, "object"),
+                keep_default_na=False,
+                na_values={name: _MISSING for name in names if name not in named},
+                index_col=False,
+                **text,
+            )
+        return whole
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"The cohort table {path} is not UTF-8 text; save it as UTF-8 ({error.reason}).") from error
+    except (
+        ValueError,
+        OSError,
+        pd.errors.ParserWarning,
+    ) as error:  # pandas and pyarrow both raise ValueErrors on files they cannot parse
+        reason = " ".join(str(error).split())
+        raise UserError(f"The cohort table {path} cannot be read as {kind[1:].upper()}: {reason}.") from error
+
+
+def _check_columns(table: pd.DataFrame, path: Path) -> None:
+    names = list(table.columns)
+    missing = [name for name in ("subject_id", "image") if name not in names]
+    if missing:
+        found = ", ".join(names) or "none"
+        raise UserError(
+            f"The cohort table {path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)}; "
+            f"it has: {found}."
+        )
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise UserError(f"The cohort table {path} has more than one column called {', '.join(double)}; rename one.")
+    if table.empty:
+        raise UserError(f"The cohort table {path} has a header but no rows.")
+
+
+def _text(value: Any) -> str:
+    """A cell as text; Parquet may hold numbers or nothing where text is meant."""
+    if value is None or (isinstance(value, float) and value != value) or value is pd.NA:
+        return ""
+    return str(value).strip()
+
+
+def _faults_of(subject_id: str, image: str) -> list[str]:
+    reasons = []
+    if not subject_id:
+        reasons.append("subject_id is empty")
+    elif not _SUBJECT_ID.fullmatch(subject_id):
+        reasons.append(f"subject_id '{subject_id}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    elif subject_id in {".", ".."}:
+        reasons.append(f"subject_id '{subject_id}' cannot be the name of a folder")
+    if not image:
+        reasons.append(f"image is empty{f' (subject {subject_id})' if subject_id else ''}")
+    return reasons
