@@ -1,0 +1,52 @@
+"""The key encoder: a slow copy of the query encoder (momentum 0.999 in the paper)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Statistics = Literal["average", "copy", "own"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def key_copy(query: M) -> M:
+    """A copy of ``query`` that takes no gradient, to be moved by `momentum_update`."""
+    key = copy.deepcopy(query)
+    return key.requires_grad_(False)
+
+
+@torch.no_grad()
+def momentum_update(key: nn.Module, query: nn.Module, momentum: float, statistics: Statistics = "average") -> None:
+    """Move every weight of ``key`` to momentum · key + (1 - momentum) · query, in a few fused calls.
+
+    ``statistics`` says what becomes of BatchNorm's running mean and variance:
+
+    * ``average``: they move like the weights. With the key encoder in evaluation mode its BatchNorm then has no batch
+      to look at, so a key cannot betray which batch it was computed in (the leak that MoCo shuffles against).
+    * ``copy``: taken over from the query encoder.
+    * ``own``: left alone; for a key encoder in training mode, which keeps its own.
+    """
+    mine, theirs = _parameters(key), _parameters(query)
+    if len(mine) != len(theirs):
+        raise ValueError("the key and the query encoder do not have the same parameters")
+    if mine:
+        torch._foreach_lerp_(mine, theirs, 1.0 - momentum)
+    if statistics == "own":
+        return
+    moving: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for own, new in zip(key.buffers(), query.buffers(), strict=True):
+        if statistics == "average" and own.is_floating_point():
+            moving[0].append(own)
+            moving[1].append(new)
+        else:
+            own.copy_(new)
+    if moving[0]:
+        torch._foreach_lerp_(moving[0], moving[1], 1.0 - momentum)
+
+
+def _parameters(module: nn.Module) -> list[Tensor]:
+    return [p.data for p in module.parameters()]
