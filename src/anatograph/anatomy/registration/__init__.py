@@ -1,0 +1,6 @@
+"""Maps between the atlas and a subject."""
+
+from anatograph.anatomy.registration.maps import AffineMap, AtlasMap, DeformableMap, load_map
+from anatograph.anatomy.registration.register import METHODS, Registration, register
+
+__all__ = ["METHODS", "AffineMap", "AtlasMap", "DeformableMap", "Registration", "load_map", "register"]

@@ -1,0 +1,199 @@
+"""Maps between the atlas and a subject, both ways, and the ITK files they are kept in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from anatograph.errors import UserError
+
+
+class AtlasMap(ABC):
+    """Where a point of the atlas lies in a subject, and back. All points are (N, 3) LPS mm, float64."""
+
+    suffix: ClassVar[str]
+    """Ending of the file that `save` writes."""
+
+    @abstractmethod
+    def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the atlas in the subject, LPS mm."""
+
+    @abstractmethod
+    def to_atlas(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the subject in the atlas, LPS mm."""
+
+    @abstractmethod
+    def save(self, path: str | Path) -> Path:
+        """Write an ITK transform taking atlas points to subject points (which resamples the subject onto the atlas).
+
+        The ending of ``path`` is replaced by `suffix`. Returns the file written; `load_map` reads it.
+        """
+
+
+class AffineMap(AtlasMap):
+    """y = A x + t."""
+
+    suffix = ".tfm"
+
+    def __init__(self, matrix: ArrayLike, translation: ArrayLike) -> None:
+        self.matrix: NDArray[np.float64] = np.array(matrix, dtype=np.float64).reshape(3, 3)
+        """(3, 3) A, from atlas LPS mm to subject LPS mm."""
+        self.translation: NDArray[np.float64] = np.array(translation, dtype=np.float64).reshape(3)
+        """(3,) t in mm."""
+        self._inverse: NDArray[np.float64] = np.linalg.inv(self.matrix)
+
+    def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the atlas in the subject, LPS mm."""
+        return np.asarray(_points(points) @ self.matrix.T + self.translation, dtype=np.float64)
+
+    def to_atlas(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the subject in the atlas, LPS mm."""
+        return np.asarray((_points(points) - self.translation) @ self._inverse.T, dtype=np.float64)
+
+    def to_itk(self) -> sitk.AffineTransform:
+        """The same map as an ITK transform."""
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(self.matrix.ravel().tolist())
+        transform.SetTranslation(self.translation.tolist())
+        return transform
+
+    def save(self, path: str | Path) -> Path:
+        """Write an ITK ``AffineTransform`` as text."""
+        target = Path(path).with_suffix(self.suffix)
+        sitk.WriteTransform(self.to_itk(), str(target))
+        return target
+
+
+class Displacement:
+    """x → x + d(x) with d given on a grid, linear between, 0 outside: ITK's displacement field transform."""
+
+    def __init__(
+        self, vectors: NDArray[np.float64], spacing: ArrayLike, origin: ArrayLike, direction: ArrayLike
+    ) -> None:
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float64)
+        """(Z, Y, X, 3) displacements in LPS mm."""
+        self.spacing = np.asarray(spacing, dtype=np.float64)
+        """(3,) of the grid, x, y, z, mm."""
+        self.origin = np.asarray(origin, dtype=np.float64)
+        """(3,) LPS mm of voxel (0, 0, 0)."""
+        self.direction = np.asarray(direction, dtype=np.float64).reshape(3, 3)
+        """(3, 3) direction cosines."""
+
+    @classmethod
+    def from_image(cls, image: sitk.Image) -> Displacement:
+        """From a vector image."""
+        return cls(sitk.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    def to_itk(self) -> sitk.DisplacementFieldTransform:
+        """The same map as an ITK transform."""
+        image = sitk.GetImageFromArray(self.vectors, isVector=True)
+        image.SetSpacing(self.spacing.tolist())
+        image.SetOrigin(self.origin.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return sitk.DisplacementFieldTransform(image)
+
+    def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Displaced points (N, 3), LPS mm."""
+        index = (points - self.origin) @ self.direction / self.spacing
+        size = np.array(self.vectors.shape[2::-1])
+        inside = ((index >= -0.5) & (index < size - 0.5)).all(axis=1)
+        moved = np.empty_like(points)
+        for axis in range(3):
+            component = self.vectors[..., axis]
+            shift = ndimage.map_coordinates(component, index.T[::-1], order=1, mode="nearest")
+            moved[:, axis] = points[:, axis] + np.where(inside, shift, 0.0)
+        return moved
+
+    def jacobians(self) -> NDArray[np.float64]:
+        """(Z, Y, X) determinant of the map's derivative at the grid's points, by central differences."""
+        along = np.stack([np.gradient(self.vectors, axis=2 - axis) / self.spacing[axis] for axis in range(3)], axis=-1)
+        matrices = along @ self.direction.T + np.eye(3)
+        return np.asarray(np.linalg.det(matrices), dtype=np.float64)
+
+
+class DeformableMap(AtlasMap):
+    """A displacement in the atlas's space, then an affine map; with the inverse displacement beside it."""
+
+    suffix = ".h5"
+
+    def __init__(self, affine: AffineMap, forward: Displacement, inverse: Displacement) -> None:
+        self.affine = affine
+        """Applied last on the way to the subject."""
+        self.forward = forward
+        """Applied first on the way to the subject, in atlas space."""
+        self.inverse = inverse
+        """Applied last on the way back; inverse of ``forward`` as nearly as `quality` says."""
+
+    def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the atlas in the subject, LPS mm."""
+        return self.affine.to_subject(self.forward(_points(points)))
+
+    def to_atlas(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (N, 3) of the subject in the atlas, LPS mm."""
+        return self.inverse(self.affine.to_atlas(points))
+
+    def save(self, path: str | Path) -> Path:
+        """Write an ITK composite transform, and its inverse beside it as ``NAME_inverse.h5``."""
+        target = Path(path).with_suffix(self.suffix)
+        # ITK applies the transform that was added last first.
+        sitk.WriteTransform(sitk.CompositeTransform([self.affine.to_itk(), self.forward.to_itk()]), str(target))
+        back = AffineMap(self.affine._inverse, -self.affine._inverse @ self.affine.translation)
+        composite = sitk.CompositeTransform([self.inverse.to_itk(), back.to_itk()])
+        sitk.WriteTransform(composite, str(_inverse_path(target)))
+        return target
+
+
+def load_map(path: str | Path) -> AtlasMap:
+    """Read what `AtlasMap.save` wrote; the ending may be left out or be the other map's.
+
+    Raises:
+        UserError: no such file, or a transform of another kind.
+    """
+    wanted = Path(path)
+    candidates = [wanted, wanted.with_suffix(AffineMap.suffix), wanted.with_suffix(DeformableMap.suffix)]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise UserError(f"{path}: no transform here; run the registration again")
+    parts = _read(found)
+    if len(parts) == 1 and isinstance(parts[0], sitk.AffineTransform):
+        return _affine(parts[0])
+    if len(parts) == 2 and isinstance(parts[0], sitk.AffineTransform):
+        back = _read(_inverse_path(found))
+        fields = (parts[1], back[0])
+        if all(isinstance(field, sitk.DisplacementFieldTransform) for field in fields):
+            forward, inverse = (Displacement.from_image(field.GetDisplacementField()) for field in fields)
+            return DeformableMap(_affine(parts[0]), forward, inverse)
+    raise UserError(f"{found}: not a map that anatograph writes (an affine map, or one with a displacement field)")
+
+
+def _read(path: Path) -> list[sitk.Transform]:
+    try:
+        transform = sitk.ReadTransform(str(path)).Downcast()
+    except RuntimeError as error:
+        raise UserError(f"{path}: not a readable ITK transform") from error
+    if isinstance(transform, sitk.CompositeTransform):
+        return [transform.GetNthTransform(n).Downcast() for n in range(transform.GetNumberOfTransforms())]
+    return [transform]
+
+
+def _affine(transform: sitk.AffineTransform) -> AffineMap:
+    matrix = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    return AffineMap(matrix, np.array(transform.GetTranslation()) + centre - matrix @ centre)
+
+
+def _inverse_path(path: Path) -> Path:
+    return path.with_name(path.stem + "_inverse" + path.suffix)
+
+
+def _points(points: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"points must be (N, 3), not {array.shape}")
+    return array

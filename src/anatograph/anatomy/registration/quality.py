@@ -1,0 +1,111 @@
+"""Is a map believable? Figures for every subject, and the limits beyond which it is called poor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.anatomy.registration.maps import AffineMap, AtlasMap
+from anatograph.anatomy.registration.shape import FINEST, Shape
+
+Quality = dict[str, float | bool | str]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond any of these a map is poor."""
+
+    dice: float = 0.80
+    """Least Dice of the mapped atlas mask with the subject's."""
+    landmarks_outside: float = 0.15
+    """Most of the landmarks inside the atlas's lungs that may fall outside the subject's."""
+    scale: tuple[float, float] = (0.55, 1.8)
+    """Range of the scale factors along the principal axes."""
+    rotation: float = 30.0
+    """Most degrees of rotation."""
+    jacobian: tuple[float, float] = (0.0, 10.0)
+    """Range of a deformable map's Jacobian determinant, relative to its affine part."""
+    inverse_error: float = 2.0
+    """Most mm, on average over the landmarks, between a point and itself mapped there and back."""
+
+
+def overlap(atlas: Shape, subject: Shape, map_: AtlasMap, sigma: float = 3.0) -> float:
+    """Dice of the mapped atlas mask with the subject's, on a grid over the subject's lungs.
+
+    Parts beyond a face at which a scan cut either mask do not count, as nobody knows what is there.
+    """
+    grid = subject.field(sigma)
+    own = grid.points()
+    in_subject = grid.values.ravel() > 0.5
+    at_atlas = atlas.to_own(map_.to_atlas(subject.to_lps(own)))
+    in_atlas = atlas.field(sigma).sample(at_atlas)[0] > 0.5
+    known = (subject.known(own, 1e-3) > 0) & (atlas.known(at_atlas, 1e-3) > 0)
+    both = int((in_subject & in_atlas & known).sum())
+    return 2.0 * both / max(int((in_subject & known).sum()) + int((in_atlas & known).sum()), 1)
+
+
+def affine_figures(matrix: NDArray[np.float64]) -> Quality:
+    """Scale factors along the atlas's x, y, z, least and greatest stretch, rotation in degrees, determinant."""
+    left, stretch, right = np.linalg.svd(matrix)
+    rotation = left @ right
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1.0, 1.0))))
+    scale = np.linalg.norm(matrix, axis=0)
+    return {
+        "scale_x": float(scale[0]),
+        "scale_y": float(scale[1]),
+        "scale_z": float(scale[2]),
+        "stretch_min": float(stretch[-1]),
+        "stretch_max": float(stretch[0]),
+        "rotation_deg": angle,
+        "determinant": float(np.linalg.det(matrix)),
+    }
+
+
+def map_quality(
+    atlas: Shape, subject: Shape, landmarks: NDArray[np.float64], map_: AtlasMap, affine: AffineMap
+) -> Quality:
+    """Dice, landmarks outside and the affine part's figures; see `judge` for the verdict.
+
+    ``landmarks_outside`` counts only landmarks whose centre is inside the atlas's own lungs: many patches touch the
+    lung with a corner only. ``landmarks`` is (N, 3) LPS mm of the atlas.
+    """
+    inside = _inside(atlas, landmarks)
+    mapped = map_.to_subject(landmarks)
+    lost = ~_inside(subject, mapped)
+    figures: Quality = {
+        "dice": float(overlap(atlas, subject, map_)),
+        "landmarks_outside": float((lost & inside).sum() / max(int(inside.sum()), 1)),
+    }
+    return {**figures, **affine_figures(affine.matrix)}
+
+
+def judge(figures: Quality, limits: Limits = Limits()) -> tuple[str, ...]:
+    """Reasons why a map with these figures is poor, in plain sentences; none if it is not."""
+    reasons = []
+    dice, outside = float(figures["dice"]), float(figures["landmarks_outside"])
+    if float(figures["determinant"]) <= 0:
+        reasons.append("the map is a reflection")
+    if dice < limits.dice:
+        reasons.append(f"the mapped atlas overlaps the lungs with Dice {dice:.2f} only (below {limits.dice})")
+    if outside > limits.landmarks_outside:
+        reasons.append(
+            f"{outside:.0%} of the inner landmarks fall outside the lungs (above {limits.landmarks_outside:.0%})"
+        )
+    low, high = float(figures["stretch_min"]), float(figures["stretch_max"])
+    if low < limits.scale[0] or high > limits.scale[1]:
+        reasons.append(f"the lungs are {low:.2f} to {high:.2f} times the atlas's, beyond {limits.scale}")
+    if float(figures["rotation_deg"]) > limits.rotation:
+        reasons.append(f"the lungs are turned by {float(figures['rotation_deg']):.0f}° (above {limits.rotation:.0f}°)")
+    if "jacobian_min" in figures:
+        low, high = float(figures["jacobian_min"]), float(figures["jacobian_max"])
+        if low <= limits.jacobian[0] or high > limits.jacobian[1]:
+            reasons.append(f"the deformation folds or tears (Jacobian {low:.2f} to {high:.2f})")
+    if float(figures.get("inverse_error_mm", 0.0)) > limits.inverse_error:
+        reasons.append(f"the inverse is off by {float(figures['inverse_error_mm']):.1f} mm on average")
+    return tuple(reasons)
+
+
+def _inside(shape: Shape, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(shape.field(FINEST).sample(shape.to_own(points))[0] > 0.5)
