@@ -60,27 +60,30 @@ def to_hounsfield(values: NDArray[Any], source: str) -> NDArray[np.int16]:
     """Round (z, y, x) numbers of any type to int16 HU, with everything below -1024 made air.
 
     Works a few slices at a time, so beside the two arrays next to nothing is held. Raises UserError where a number
-    is not finite or no CT number.
+    is not finite or the numbers cannot be HU by their range.
     """
     result = np.empty(values.shape, dtype=np.int16)
     lowest, highest = np.inf, -np.inf
-    floating = np.issubdtype(values.dtype, np.floating)
     step = max(1, 2**21 // max(1, values[0].size))
     for start in range(0, len(values), step):
-        block = values[start : start + step]
-        low, high = float(block.min()), float(block.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            bad = int((~np.isfinite(block)).sum())
-            raise UserError(
-                f"{source}: {bad} or more voxels are not finite numbers (NaN or infinite); write the scan again with "
-                "air (-1024) in their place."
-            )
+        result[start : start + step], low, high = round_hounsfield(values[start : start + step], source)
         lowest, highest = min(lowest, low), max(highest, high)
-        if floating:
-            block = np.rint(np.clip(block, AIR, 32767))
-        result[start : start + step] = np.clip(block, AIR, 32767)
-    check_range(lowest, highest, floating, source)
+    check_range(lowest, highest, bool(np.issubdtype(values.dtype, np.floating)), source)
     return result
+
+
+def round_hounsfield(block: NDArray[Any], source: str) -> tuple[NDArray[np.int16], float, float]:
+    """A block of numbers of any type as int16 HU, not below -1024, with the least and greatest of the numbers."""
+    low, high = float(block.min()), float(block.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError(
+            f"{source}: there are voxels that are not finite numbers (NaN or infinite), {(~np.isfinite(block)).sum()} "
+            "in the first slices that have any; write the scan again with air (-1024) in their place."
+        )
+    clipped = np.clip(block, AIR, 32767)
+    if np.issubdtype(block.dtype, np.floating):
+        clipped = np.rint(clipped)
+    return clipped.astype(np.int16), low, high
 
 
 def check_range(lowest: float, highest: float, floating: bool, source: str) -> None:

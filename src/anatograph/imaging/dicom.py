@@ -1,52 +1,249 @@
-"""DICOM folders: which series is the scan, and its slices put in order."""
+"""DICOM folders: which of the series in them is the scan."""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from anatograph.errors import UserError
-from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
-from anatograph.imaging.orientation import lps_frame, lps_view, vector
-from anatograph.imaging.volume import Frame, Volume
+from anatograph.imaging.checks import check_frame, check_hounsfield
+from anatograph.imaging.dicom_headers import Headers, Slice, is_dicom, quiet, read_headers
+from anatograph.imaging.dicom_stack import Stack, UnusableError, arrange, load
+from anatograph.imaging.orientation import lps_frame, lps_view
+from anatograph.imaging.volume import Volume
+
+__all__ = ["Series", "is_dicom", "list_series", "read_dicom_folder"]
+
+_ENOUGH = 300.0
+"""mm; a lung is hardly longer, and a scan that covers more is no better for it."""
+_MOST = 0.8
+"""Share of the best coverage (or of 300 mm) that a scan must have to be preferred for anything else."""
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_REFORMATTED = {"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "AVERAGE", "CPR", "VRT"}
 
 
-def is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Slices of a folder that could be one scan."""
+
+    uid: str
+    """SeriesInstanceUID."""
+    slices: tuple[Slice, ...]
+    """Headers of its files."""
+    stack: Stack | None
+    """The slices in order; None where they make no scan."""
+    problem: str
+    """Why they make no scan, as a clause; empty where they do."""
+
+    @property
+    def name(self) -> str:
+        """The series as a person knows it: description or number, count, spacing."""
+        first = self.slices[0]
+        title = first.tag("0008|103e") or (f"number {n}" if (n := first.tag("0020|0011")) else f"…{self.uid[-12:]}")
+        count = "1 image" if len(self.slices) == 1 else f"{len(self.slices)} images"
+        apart = f", {self.stack.step:.4g} mm apart" if self.stack else ""
+        return f'"{title}" ({count}{apart})'
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the images come straight from the scanner, and were not reformatted or projected."""
+        kind = self.slices[0].image_type
+        return "DERIVED" not in kind and "SECONDARY" not in kind and not _REFORMATTED & set(kind)
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether the reconstruction kernel is known to be an edge-enhancing one (lung or bone), as makers name it."""
+        kernel = self.slices[0].tag("0018|1210").upper().split("\\")[0]
+        siemens = re.fullmatch(r"[BHQITU][A-Z]?(\d\d)[A-Z]?", kernel)
+        toshiba = re.match(r"FC(\d\d)", kernel)
+        if siemens:
+            return int(siemens.group(1)) >= 50
+        if toshiba:
+            return int(toshiba.group(1)) >= 30
+        return kernel in {"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "D", "E", "L", "YA", "YB", "YC", "YD"}
+
+
+def list_series(path: str | Path) -> list[Series]:
+    """Every series in a folder and the folders below it, the best first, those that make no scan last.
+
+    A CT series is better than another, by the first of these that tells: it covers most of a chest (at least 80 % of
+    the longest, or of 300 mm), is axial, original, in need of no repair, thinner, has more slices, was reconstructed
+    with no edge-enhancing kernel; then the smaller SeriesInstanceUID, so that the choice is always the same.
+    """
+    return _ranked(_headers(Path(path)))
 
 
 def read_dicom_folder(path: str | Path) -> Volume:
-    """First form."""
+    """The chest CT in a folder of DICOM files, as `reading.read_volume` gives it.
+
+    Raises UserError where no series makes a scan, giving the reason for each, and where the folder holds scans of
+    several patients or damaged files.
+    """
     path = Path(path)
-    files = [f for f in sorted(path.rglob("*")) if f.is_file() and is_dicom(f)]
-    if not files:
-        raise UserError(f"{path}: no DICOM files in this folder.")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    found = []
-    for file in files:
-        reader.SetFileName(str(file))
-        reader.ReadImageInformation()
-        direction = np.asarray(reader.GetDirection()).reshape(3, 3)
-        position = np.asarray(reader.GetOrigin())
-        found.append(
-            (float(position @ direction[:, 2]), str(file), position, direction, reader.GetSpacing(), reader.GetSize())
-        )
-    found.sort(key=lambda item: item[0])
-    size = found[0][5]
-    native = np.empty((len(found), size[1], size[0]), dtype=np.int16)
-    for k, item in enumerate(found):
-        native[k] = to_hounsfield(sitk.GetArrayFromImage(sitk.ReadImage(item[1])), item[1])[0]
-    step = (found[-1][0] - found[0][0]) / (len(found) - 1)
-    stored = Frame((len(found), size[1], size[0]), vector([*found[0][4][:2], step]), vector(found[0][2]), found[0][3])
+    with quiet():
+        headers = _headers(path)
+        if headers.damaged:
+            raise UserError(
+                f"{path}: {len(headers.damaged)} CT images cannot be read, the first is {headers.damaged[0].name}; "
+                "copy the folder again."
+            )
+        series = _ranked(headers)
+        usable = [one for one in series if one.stack]
+        if not usable:
+            raise UserError(_nothing_usable(path, series))
+        patients = sorted({one.slices[0].tag("0010|0020") for one in usable} - {""})
+        if len(patients) > 1:
+            raise UserError(
+                f"{path}: the folder holds CT scans of {len(patients)} patients ({', '.join(patients[:3])}); give "
+                "each patient's folder by itself."
+            )
+        return _volume(path, series)
+
+
+def _volume(path: Path, series: list[Series]) -> Volume:
+    chosen = series[0]
+    if chosen.stack is None:
+        raise ValueError("the first series must be usable")
+    array, stored = load(chosen.stack, f"{path}: series {chosen.name}")
     check_frame(stored, str(path))
-    array = np.ascontiguousarray(lps_view(native, stored.direction))
-    check_hounsfield(array, str(path))
-    return Volume(array, lps_frame(stored), stored, str(path))
+    turned = np.ascontiguousarray(lps_view(array, stored.direction))
+    check_hounsfield(turned, str(path))
+    notes = []
+    if len(series) > 1:
+        others = "; ".join(f"{one.name}: {one.problem or 'comes after it by the rules'}" for one in series[1:])
+        notes.append(f"series {chosen.name} was chosen out of {len(series)}; not used: {others}")
+    if not chosen.stack.first.is_axial:
+        notes.append("the slices are not axial; no axial series was there")
+    return Volume(turned, lps_frame(stored), stored, str(path), (*notes, *chosen.stack.repairs))
+
+
+def _headers(path: Path) -> Headers:
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder.")
+    with quiet():
+        headers = read_headers(path)
+    if headers.slices or headers.damaged:
+        return headers
+    if headers.without_image:
+        raise UserError(f"{path}: the DICOM files in this folder hold no images; give the folder with the CT slices.")
+    volumes = sorted(p.name for p in path.iterdir() if p.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha")))
+    hint = f"; give the file itself, such as {volumes[0]}" if volumes else "; give the folder with the CT slices"
+    raise UserError(f"{path}: there are no DICOM files in this folder{hint}.")
+
+
+def _ranked(headers: Headers) -> list[Series]:
+    by_uid: dict[str, list[Slice]] = defaultdict(list)
+    for one in headers.slices:
+        by_uid[one.series_uid].append(one)
+    found = [series for uid in sorted(by_uid) for series in _series(uid, by_uid[uid])]
+    longest = max((one.stack.coverage for one in found if one.stack), default=0.0)
+
+    def rank(one: Series) -> tuple[object, ...]:
+        if one.stack is None:
+            return (1, -len(one.slices), one.uid)
+        return (
+            0,
+            one.stack.coverage < _MOST * min(longest, _ENOUGH),
+            not one.stack.first.is_axial,
+            not one.is_original,
+            bool(one.stack.repairs),
+            round(one.stack.step, 2),
+            -len(one.stack.planes),
+            one.is_sharp,
+            one.uid,
+            one.slices[0].path.as_posix(),
+        )
+
+    return sorted(found, key=rank)
+
+
+def _series(uid: str, slices: list[Slice]) -> list[Series]:
+    """The slices that share a SeriesInstanceUID, parted into stacks that could be a scan and what lies beside them."""
+    found: list[Series] = []
+    alike: list[list[Slice]] = []
+    unfit: dict[str, list[Slice]] = defaultdict(list)
+    for one in slices:
+        if reason := _unfit(one):
+            unfit[reason].append(one)
+            continue
+        group = next((group for group in alike if _alike(group[0], one)), None)
+        if group is None:
+            alike.append(group := [])
+        group.append(one)
+    found.extend(Series(uid, tuple(group), None, reason) for reason, group in unfit.items())
+    alike.sort(key=len, reverse=True)
+    mixed = len(alike) > 1 and len(alike[1]) >= 0.1 * len(alike[0]) and _parallel(alike[0][0], alike[1][0])
+    for group in alike:
+        if mixed:
+            sizes = sorted({f"{a.size[0]} × {a.size[1]} pixels of {a.pixel[0]:.4g} mm" for (a, *_) in alike})
+            problem = f"images of different kinds are mixed in it ({', '.join(sizes)}); keep the files of one kind"
+            found.append(Series(uid, tuple(group), None, problem))
+            continue
+        for part in _repeats(group):
+            try:
+                found.append(Series(uid, tuple(part), arrange(part), ""))
+            except UnusableError as problem:
+                found.append(Series(uid, tuple(part), None, str(problem)))
+    return found
+
+
+def _unfit(one: Slice) -> str:
+    """Why an image cannot be a slice of a CT scan, whatever lies beside it."""
+    kind = one.image_type
+    photometric = one.tag("0028|0004").upper()
+    if one.modality != "CT":
+        return f"the modality is {one.modality or 'not given'}, not CT"
+    if {"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(kind):
+        return "it is a localizer (scout), not a scan"
+    if one.components != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
+        return f"it holds colour pictures ({photometric or f'{one.components} numbers a pixel'})"
+    if one.tag("0008|0016").startswith(_SECONDARY_CAPTURE):
+        return "it holds screen captures (secondary capture)"
+    if one.size[2] > 1:
+        return f"{one.path.name} holds {one.size[2]} frames (multi-frame DICOM); convert it to NIfTI, as with dcm2niix"
+    if photometric == "MONOCHROME1":
+        return "its grey values are inverted (MONOCHROME1), as in X-ray pictures and not in CT"
+    if not one.is_placed:
+        return "its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing)"
+    if abs(np.linalg.det(one.direction)) < 1e-3:
+        return "the ImageOrientationPatient of its images is degenerate"
+    return ""
+
+
+def _parallel(one: Slice, other: Slice) -> bool:
+    return bool(np.abs(one.direction - other.direction).max() < 2e-3)
+
+
+def _alike(one: Slice, other: Slice) -> bool:
+    near = np.allclose(one.pixel, other.pixel, rtol=1e-3)
+    return one.size == other.size and bool(near) and _parallel(one, other)
+
+
+def _repeats(slices: list[Slice]) -> list[list[Slice]]:
+    """Part a series that holds several scans of the same place (phases, repeated acquisitions) where a tag tells."""
+    if not _has_repeats(slices):
+        return [slices]
+    for key in ("0020|0012", "0020|0100", "0018|1210", "0008|0008"):
+        parts: dict[str, list[Slice]] = defaultdict(list)
+        for one in slices:
+            parts[one.tag(key)].append(one)
+        if len(parts) > 1 and not any(_has_repeats(part) for part in parts.values()):
+            return [parts[value] for value in sorted(parts)]
+    return [slices]
+
+
+def _has_repeats(slices: list[Slice]) -> bool:
+    places = np.sort([one.along_normal for one in slices])
+    return bool((np.diff(places) < 0.01).any())
+
+
+def _nothing_usable(path: Path, series: list[Series]) -> str:
+    if len(series) == 1:
+        return f"{path}: series {series[0].name} is no usable CT scan: {series[0].problem}."
+    reasons = "; ".join(f"{one.name}: {one.problem}" for one in series[:6])
+    more = f"; and {len(series) - 6} more" if len(series) > 6 else ""
+    return f"{path}: none of the {len(series)} series is a usable CT scan: {reasons}{more}."

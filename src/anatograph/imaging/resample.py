@@ -219,10 +219,10 @@ class SplineSampler:
 
 def _axis_indices(frame: Frame, target: Frame) -> list[NDArray[np.float64]]:
     """For z, y, x: fractional indices into ``frame`` of the voxels of ``target``; both axis-aligned."""
-    result = []
+    result: list[NDArray[np.float64]] = []
     for axis in (2, 1, 0):
         points = target.origin[axis] + np.arange(target.shape[2 - axis]) * target.spacing[axis]
-        result.append((points - frame.origin[axis]) / frame.spacing[axis])
+        result.append(np.asarray((points - frame.origin[axis]) / frame.spacing[axis], dtype=np.float64))
     return result
 
 
@@ -252,7 +252,7 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
     shape = np.asarray(volume.frame.shape)
     array = np.full(target.shape, AIR, dtype=np.int16)
     plane = [np.arange(n, dtype=np.float64) for n in target.shape[1:]]
-    order = 3 if interpolation == "bspline" else 1
+    order: Literal[1, 3] = 3 if interpolation == "bspline" else 1
     step = 8
     for start in range(0, target.shape[0], step):
         z = np.arange(start, min(start + step, target.shape[0]), dtype=np.float64)
@@ -266,7 +266,9 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
         high = np.minimum(np.ceil(index.max(axis=1)).astype(int) + 1 + _MARGIN, shape)
         z_, y_, x_ = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         block = coefficients(volume.array[z_, y_, x_], interpolation)
-        values = ndimage.map_coordinates(block, index - low[:, None], order=order, mode="mirror", prefilter=False)
+        values = ndimage.map_coordinates(
+            block, np.asarray(index - low[:, None]), order=order, mode="mirror", prefilter=False
+        )
         slab = array[start : start + len(z)].reshape(-1)
         slab[inside] = to_int16(values)
     return replace(volume, array=array, frame=target)

@@ -24,7 +24,7 @@ def label_sides(labels: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     part = labels[box]
     sides = _two_parts(part, frame)
     if sides is None:
-        components, _ = ndimage.label(part > 0, output=np.int32)
+        components, _ = ndimage.label(part > 0)
         sides = _two_parts(components, frame)
     result = np.zeros(labels.shape, dtype=np.uint8)
     result[box] = np.where(part > 0, Mask.UNSIDED if sides is None else sides, 0)
