@@ -169,6 +169,8 @@ class SplineSampler:
         # A short axis is kept whole: mirroring at its ends then needs no special care.
         low = np.where(low < 4, 0, low)
         high = np.where(high > shape - 4, shape, high)
+        # Within half a voxel of an end the weights reach back over coefficients mirrored at it.
+        low, high = np.minimum(low, np.maximum(shape - 4, 0)), np.maximum(high, np.minimum(4, shape))
         return low, high
 
     def _filtered(self, low: NDArray[np.intp], high: NDArray[np.intp]) -> NDArray[np.float32]:
