@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, Triple, components, dilate
 
 LUMEN_HU = (-930, -900, -850, -780, -700, -600)
 """Levels below which the lumen of the trachea may stand out as a separate disc in a slice, tried in turn."""
@@ -14,6 +14,8 @@ AREA_MM2 = (40.0, 900.0)
 """Cross sections a trachea can have."""
 WALL_MM = 2.0
 """The wall that belongs to the airway, not to the lung."""
+MIDDLE_MM = 90.0
+"""No large airway outside the lungs is farther than this from the middle of the body."""
 MAX_ML = 110.0
 """A tree of trachea, main and lobar bronchi is never larger; more than this is a spill into the lung."""
 
@@ -24,27 +26,31 @@ def find_airway(grid: CoarseGrid, inside: Bool, middle_x: float) -> Bool:
     ``middle_x`` is the block column of the body's middle plane. The trachea is the longest chain of roundish discs of
     air near it; from there the lumen is grown at ever higher levels and the last one is kept that did not spill.
     """
-    trachea = np.zeros_like(inside)
+    result = np.zeros_like(inside)
+    reach = int(MIDDLE_MM / grid.spacing[2])
+    columns = slice(max(0, int(middle_x) - reach), int(middle_x) + reach + 1)
+    hu, near = grid.hu[:, :, columns], inside[:, :, columns]
+    trachea = np.zeros_like(near)
     best = 0.0
     for level in LUMEN_HU:
-        chain, score = _chain(grid, inside & (grid.hu < level), middle_x)
+        chain, score = _chain(grid.spacing, near & (hu < level), middle_x - columns.start)
         if score > 1.15 * best:
             trachea, best = chain, score
-    if best == 0:
-        return trachea
-    return dilate(_grow(grid, inside, trachea), WALL_MM, grid.spacing)
+    if best > 0:
+        result[:, :, columns] = dilate(_grow(grid, hu, near, trachea), WALL_MM, grid.spacing)
+    return result
 
 
-def _chain(grid: CoarseGrid, air: Bool, middle_x: float) -> tuple[Bool, float]:
+def _chain(spacing: Triple, air: Bool, middle_x: float) -> tuple[Bool, float]:
     """The longest chain of overlapping discs in successive slices, and its score (mm, times roundness)."""
-    sz, sy, sx = grid.spacing
+    sz, sy, sx = spacing
     labels = np.zeros(air.shape, dtype=np.int32)
     length: list[float] = [0.0]
     before: list[int] = [0]
     offset = 0
     previous = np.zeros(air.shape[1:], dtype=np.int32)
     for z in range(len(air) - 1, -1, -1):
-        here, count = ndimage.label(air[z])
+        here, _count = ndimage.label(air[z])
         current = np.zeros_like(previous)
         for k, place in enumerate(ndimage.find_objects(here), start=1):
             part = here[place] == k
@@ -77,16 +83,16 @@ def _chain(grid: CoarseGrid, air: Bool, middle_x: float) -> tuple[Bool, float]:
     return np.asarray(np.isin(labels, keep)), score
 
 
-def _grow(grid: CoarseGrid, inside: Bool, trachea: Bool) -> Bool:
+def _grow(grid: CoarseGrid, hu: NDArray[np.float32], inside: Bool, trachea: Bool) -> Bool:
     """The lumen grown from the trachea, by the highest level at which it stays a tree of large airways."""
     start_ml = float(trachea.sum()) * grid.voxel_ml
     limit = min(MAX_ML, 2.2 * start_ml + 25)
     result = trachea
-    lumen: NDArray[np.float32] = grid.hu[trachea]
+    typical = float(np.median(hu[trachea]))
     for level in range(-970, -840, 10):
-        if level < float(np.median(lumen)):
+        if level < typical:
             continue
-        labels, sizes = components((inside & (grid.hu < level)) | trachea)
+        labels, sizes = components((inside & (hu < level)) | trachea)
         hit = np.unique(labels[trachea])
         hit = hit[hit > 0]
         if float(sizes[hit].sum()) * grid.voxel_ml > limit:

@@ -11,7 +11,7 @@ from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate, 
 AIR_HU = -400
 """Half way between aerated lung (about -850) and soft tissue (about 50)."""
 ROOM_AIR_HU = -955
-"""Air that touches the edge of the view is the room's if it is darker than this on average; else a lung cut off there."""
+"""Air that touches the edge of the view is the room's if its mean is below this; else a lung cut off there."""
 WALL_MM = 3.0
 """Half the thickness of the thinnest chest wall; shells of tables and folds of cloth are thinner."""
 

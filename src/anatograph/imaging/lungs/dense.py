@@ -4,30 +4,84 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, close, components
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, close, components
 
 CLOSING_MM = 6.0
 """Vessels, small nodules and the branching of the hilum narrower than twice this are taken in."""
+
+POCKET_MM = 3.0
+"""Half the width of the narrowest gap at the chest wall taken for disease; the lung is wavy along the ribs."""
+OUTWARD = 0.6
+"""Cosine between a pocket's opening and the way out of the chest, above which it opens to the ribs."""
+BONE_HU = 250
+"""Blocks above this are bone or metal."""
 
 
 def filled_lung(grid: CoarseGrid, lung: Bool) -> Bool:
     """One lung with its vessels and holes filled, z, y, x."""
     filled = close(lung, CLOSING_MM, grid.spacing)
-    labels, sizes = components(~filled)
+    labels, _sizes = components(~filled)
     border = np.zeros_like(lung)
     for axis in range(3):
         np.moveaxis(border, axis, 0)[[0, -1]] = True
-    open_parts = np.unique(labels[border])
-    closed = ~np.isin(labels, open_parts)
-    return np.asarray(filled | closed)
+    reached = np.zeros(int(labels.max()) + 1, dtype=bool)
+    reached[labels[border]] = True
+    return np.asarray(filled | ~reached[labels])
 
 
-def hull(points_yx: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Corners (n, 2) of the convex hull of (m, 2) points, in order; empty where they span no area."""
+def costal_pockets(grid: CoarseGrid, lung: Bool, middle_x: float, middle_y: float) -> Bool:
+    """Dense disease at the chest wall beside one lung, z, y, x.
+
+    The costal surface of a lung bulges outwards, so in an axial slice what the convex hull of the lung adds on the
+    side of the ribs is dense lung. Towards heart, spine and diaphragm the lung is hollow by nature: a pocket that opens
+    that way (not away from the middle ``middle_x``, ``middle_y`` of the chest, in blocks) is left alone.
+    """
+    result = np.zeros_like(lung)
+    scale = np.asarray(grid.spacing[1:])
+    centre = np.array([middle_y, middle_x]) * scale
+    for z in np.flatnonzero(lung.any(axis=(1, 2))):
+        where = bounding_box(lung[z : z + 1])
+        if where is None:
+            continue
+        box = where[1:]
+        image = lung[z][box]
+        origin = np.array([box[0].start, box[1].start])
+        result[z][box] = _pockets(image, grid.hu[z][box], origin, scale, centre)
+    return result
+
+
+def _pockets(
+    image: Bool,
+    hu: NDArray[np.float32],
+    origin: NDArray[np.int64],
+    scale: NDArray[np.float64],
+    centre: NDArray[np.float64],
+) -> Bool:
+    """Costal pockets of one slice; ``origin`` is its first block, ``scale`` mm a block, ``centre`` in mm."""
+    empty = np.zeros_like(image)
+    rim = image & ~ndimage.binary_erosion(image)
     try:
-        found = ConvexHull(points_yx.astype(np.float64))
+        faces = ConvexHull((np.argwhere(rim) + origin) * scale).equations
     except (QhullError, ValueError):
-        return np.empty((0, 2))
-    return np.asarray(points_yx[found.vertices], dtype=np.float64)
+        return empty
+    grid_mm = (np.stack(np.indices(image.shape), axis=-1) + origin) * scale
+    depth = -(grid_mm @ faces[:, :2].T + faces[:, 2])
+    nearest = depth.argmin(axis=-1)
+    inner = np.take_along_axis(depth, nearest[..., None], axis=-1)[..., 0]
+    away = grid_mm - centre
+    cosine = (faces[nearest][..., :2] * away).sum(axis=-1) / np.maximum(np.linalg.norm(away, axis=-1), 1e-6)
+    radius = max(1, round(POCKET_MM / float(scale.mean())))
+    gaps = ndimage.binary_opening(np.pad((inner > -1e-6) & ~image, radius), iterations=radius)
+    labels, count = ndimage.label(gaps[radius:-radius, radius:-radius])
+    mouth = inner < 1.5 * float(scale.max())
+    for k in range(1, count + 1):
+        part = labels == k
+        opening = cosine[part & mouth]
+        if opening.size == 0 or float((opening > OUTWARD).mean()) < 0.9:
+            continue
+        if part.sum() < 0.35 * image.sum() and float((hu[part] > BONE_HU).mean()) < 0.08:
+            empty |= part
+    return empty

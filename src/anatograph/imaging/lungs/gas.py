@@ -5,32 +5,64 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, components, dilate, erode
+from anatograph.imaging.lungs.sides import flood
 
 GAS_HU = -940
-"""Pure gas is darker than this after light smoothing; so are bullae, which lung surrounds."""
+"""Pure gas is darker than this after light smoothing; so are bullae and emphysema, which lung surrounds."""
+LUNG_AROUND = 0.2
+"""Gas has less than this part of lung in its surroundings (real scans: gas at most 0.12, bullae at least 0.34)."""
+SMALLEST_ML = 0.5
+"""Smaller pockets are left to the choice of pieces."""
 
 
-def find_gas(grid: CoarseGrid, inside: Bool, airway: Bool, lung_hu: float) -> Bool:
-    """Pockets of pure gas that are bordered by soft tissue rather than by lung, with 3 mm of wall, z, y, x.
+def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, lung_hu: float) -> Bool:
+    """Pockets of pure gas that are bordered by soft tissue rather than by lung, z, y, x.
 
-    ``lung_hu`` is the typical density of this person's lung.
+    ``air`` is the air inside the body, ``lung_hu`` the typical density of this person's lung. Where a thin wall of
+    stomach or bowel lets gas and lung flow together, the border between them is put on the brightest ridge.
     """
     smooth = ndimage.gaussian_filter(grid.hu, [2.0 / s for s in grid.spacing], truncate=2.5)
-    level = min(GAS_HU, lung_hu - 45)
-    labels, sizes = components(inside & (smooth < level) & ~airway)
-    result = np.zeros_like(inside)
-    boxes = ndimage.find_objects(labels)
-    margin = [int(np.ceil(7.0 / s)) + 1 for s in grid.spacing]
-    for k, place in enumerate(boxes, start=1):
-        if sizes[k] * grid.voxel_ml < 0.5:
+    labels, sizes = components(air & (smooth < min(GAS_HU, lung_hu - 45)) & ~airway)
+    gas = np.zeros_like(air)
+    margin = [int(np.ceil(14.0 / s)) + 1 for s in grid.spacing]
+    for k, place in enumerate(ndimage.find_objects(labels), start=1):
+        if sizes[k] * grid.voxel_ml < SMALLEST_ML:
             continue
         around = tuple(
             slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(place, margin, labels.shape, strict=True)
         )
-        pocket = labels[around] == k
-        shell = dilate(pocket, 6.0, grid.spacing) & ~dilate(pocket, 2.5, grid.spacing)
-        hu = grid.hu[around][shell]
-        if hu.size and float(np.mean((hu > -935) & (hu < -600))) < 0.3:
-            result[around] |= dilate(pocket & (grid.hu[around] < -850), 3.0, grid.spacing) & (grid.hu[around] < -150)
-    return result
+        hu = grid.hu[around]
+        pocket = dilate(labels[around] == k, 5.0, grid.spacing) & (hu < -700) & air[around] & ~airway[around]
+        shell = dilate(pocket, 8.0, grid.spacing) & ~dilate(pocket, 3.5, grid.spacing) & ~airway[around]
+        lung = (hu[shell] > -935) & (hu[shell] < -600)
+        if lung.size and float(lung.mean()) < LUNG_AROUND:
+            gas[around] |= pocket
+    return _flooded(grid, air & ~airway, gas)
+
+
+def _flooded(grid: CoarseGrid, air: Bool, gas: Bool) -> Bool:
+    """Gas spread through the air up to its wall: all of a piece without lung, else the gas side of the ridge."""
+    if not gas.any():
+        return gas
+    labels, sizes = components(air)
+    holding = np.zeros(len(sizes), dtype=bool)
+    holding[labels[gas]] = True
+    holding[0] = False
+    core = erode(air & ~dilate(gas, 4.0, grid.spacing), 5.0, grid.spacing)
+    core_labels, core_sizes = components(core)
+    if len(core_sizes) < 2:
+        return np.asarray(holding[labels])
+    core = (core_sizes > 0.25 * core_sizes[1:].max())[core_labels] & core
+    with_lung = np.zeros(len(sizes), dtype=bool)
+    with_lung[labels[core]] = True
+    result = (holding & ~with_lung)[labels]
+    mixed = (holding & with_lung)[labels]
+    box = bounding_box(gas & mixed, tuple(int(20.0 / s) + 1 for s in grid.spacing))
+    if box is None:
+        return np.asarray(result)
+    part = mixed[box]
+    markers = gas[box].astype(np.uint8)
+    markers[core[box] & (markers == 0)] = 2
+    result[box] |= flood(part, markers * part.astype(np.uint8), -grid.hu[box]) == 1
+    return np.asarray(result)

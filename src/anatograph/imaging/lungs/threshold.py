@@ -9,13 +9,13 @@ from scipy import ndimage
 from anatograph.errors import UserError
 from anatograph.imaging.lungs.airway import find_airway
 from anatograph.imaging.lungs.body import AIR_HU, inside_body
-from anatograph.imaging.lungs.dense import filled_lung
+from anatograph.imaging.lungs.dense import costal_pockets, filled_lung
 from anatograph.imaging.lungs.gas import find_gas
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, coarse_grid, dilate, erode
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, coarse_grid, dilate, erode, fill_holes
 from anatograph.imaging.lungs.sides import choose_lungs
 from anatograph.imaging.volume import Mask, Volume
 
-BORDER_HU = -400
+BORDER_HU = -300
 """A voxel at the rim of the lung is lung below this."""
 
 
@@ -58,10 +58,16 @@ def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArr
             notes.append(f"only one lung was found: the {name} lung is missing or holds no air")
     excluded = airway | gas
     result = np.zeros_like(sided)
+    rows = np.flatnonzero((sided > 0).any(axis=(0, 2)))
+    middle_y = (rows[0] + rows[-1]) / 2
     for side in (Mask.RIGHT, Mask.LEFT):
         part = sided == side
         if part.any():
-            result[filled_lung(grid, part) & (result == 0) & ~excluded & inside] = side
+            part = filled_lung(grid, part)
+            part = filled_lung(grid, part | costal_pockets(grid, part, middle_x, middle_y))
+            result[part & (result == 0) & ~excluded & inside] = side
+    other = ~excluded & (sided > 0)
+    result[other] = sided[other]
     return result, excluded
 
 
@@ -85,18 +91,20 @@ def refine(
     The inside of the coarse lungs is taken as it is; within a block of their border each voxel decides by its HU.
     """
     lungs = coarse > 0
+    blocks = bounding_box(lungs, (1, 2, 2))
+    if blocks is None:
+        return
     step = max(grid.spacing[1:])
+    lungs, coarse, barred = lungs[blocks], coarse[blocks], excluded[blocks]
     core = erode(lungs, 1.01 * step, grid.spacing)
     reach = dilate(lungs, 1.01 * step, grid.spacing)
-    dense = lungs & (grid.hu > BORDER_HU)
-    side = np.where(coarse == Mask.LEFT, 1.0, np.where(coarse == Mask.RIGHT, -1.0, 0.0)).astype(np.float32)
-    fields = [f.astype(np.float32) for f in (core, reach, dense, lungs, excluded)]
-    sides = ndimage.uniform_filter(side, 3)
-    for z, (core_z, reach_z, dense_z, lungs_z, out_z, side_z) in enumerate(grid.upsampled(*fields, sides)):
-        if not lungs_z.any():
-            continue
-        image = box[z]
-        inside = (core_z > 0.5) | ((dense_z > 0.5) & (lungs_z > 0.5)) | ((reach_z > 0.5) & (image < BORDER_HU))
-        inside &= out_z < 0.5
-        inside = ndimage.binary_fill_holes(inside)
-        out[z] = np.where(inside, np.where(side_z > 0, Mask.LEFT, Mask.RIGHT), 0)
+    dense = lungs & (grid.hu[blocks] > BORDER_HU)
+    side = (coarse == Mask.LEFT).astype(np.float32) - (coarse == Mask.RIGHT).astype(np.float32)
+    fields = [f.astype(np.float32) for f in (core, reach, dense, barred)]
+    fields.append(ndimage.uniform_filter(side, 3))
+    voxels = grid.voxels(blocks)
+    image, target = box[voxels], out[voxels]
+    for z, (core_z, reach_z, dense_z, barred_z, side_z) in enumerate(grid.upsampled(blocks, *fields)):
+        inside = (core_z > 0.5) | (dense_z > 0.5) | ((reach_z > 0.5) & (image[z] < BORDER_HU))
+        inside = fill_holes(inside & (barred_z < 0.5))
+        target[z] = np.where(inside, np.where(side_z > 0, Mask.LEFT, Mask.RIGHT), 0)
