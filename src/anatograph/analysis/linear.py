@@ -1,0 +1,183 @@
+"""The probe itself: a linear or logistic regression whose strength is chosen on the people it is fitted on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.analysis.folds import Split, make_folds
+
+RIDGE_STRENGTHS = np.logspace(-5, 5, 41)
+"""Penalty per person on standardised features. The last one leaves little more than the mean of the target."""
+LOGISTIC_STRENGTHS = np.logspace(2, -5, 15)
+"""Penalty per person, strongest first."""
+INNER_FOLDS = 5
+_PATIENCE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A fitted probe, expressed for features as they are (the standardisation is folded in)."""
+
+    weights: NDArray[np.float64]
+    """(K, F): W of eq. 10. K is 1 for a regression and for two classes."""
+    intercept: NDArray[np.float64]
+    """(K,): β of eq. 10."""
+    classes: int
+    """Number of classes, 0 for a regression."""
+    strength: float
+    """The chosen penalty per person."""
+    target_mean: float
+    """Mean of the target over the people fitted on (regression)."""
+    target_std: float
+    """Standard deviation of the same."""
+
+    def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """W x + β, (n, K): the predicted value, the log-odds of the second class, or one logit a class."""
+        return np.asarray(features @ self.weights.T + self.intercept, dtype=np.float64)
+
+    def probabilities(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, classes) probability of each class."""
+        scores = self.scores(features)
+        if scores.shape[1] == 1:
+            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float64)
+
+    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) predicted value, or index of the most probable class."""
+        if not self.classes:
+            return self.scores(features)[:, 0]
+        return np.asarray(self.probabilities(features).argmax(axis=1), dtype=np.float64)
+
+
+def fit_probe(
+    features: NDArray[np.float64],
+    values: NDArray[np.float64],
+    classes: int,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> Probe:
+    """Fit on n people: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
+
+    ``features`` (n, F), ``values`` (n,) numbers or class indices.  Features are standardised and the penalty is
+    chosen by an inner cross-validation over these people alone, which keeps ``groups`` (n,) together: without that,
+    a person's other scans make a weak penalty look good.  Where nothing can be held out, the strongest penalty is
+    taken.  A class that nobody here has gets no probability.
+    """
+    inner = make_folds(values, classes > 0, groups, INNER_FOLDS, seed + 1)
+    if classes:
+        return _fit_logistic(features, values.astype(np.int64), classes, inner)
+    return _fit_ridge(features, values, inner)
+
+
+def _standardise(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation (F,); a feature that does not vary gets 1, so that it stays out."""
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    # What rounding leaves of a constant is not variation.
+    std = np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    return mean, std
+
+
+def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients (strengths, F) on centred ``features`` and ``values`` for every strength, from one SVD."""
+    left, singular, right = np.linalg.svd(features, full_matrices=False)
+    penalty = RIDGE_STRENGTHS[:, None] * len(features)
+    shrunk = singular / (singular**2 + penalty) * (left.T @ values)
+    return np.asarray(shrunk @ right, dtype=np.float64)
+
+
+def _fit_ridge(features: NDArray[np.float64], values: NDArray[np.float64], inner: list[Split]) -> Probe:
+    error = np.zeros(len(RIDGE_STRENGTHS))
+    for train, test in inner:
+        mean, std = _standardise(features[train])
+        middle = values[train].mean()
+        path = _ridge_path((features[train] - mean) / std, values[train] - middle)
+        predicted = (features[test] - mean) / std @ path.T + middle
+        error += ((predicted - values[test, None]) ** 2).sum(axis=0)
+    # The last of equals is the strongest.
+    best = len(error) - 1 - int(error[::-1].argmin()) if inner else len(RIDGE_STRENGTHS) - 1
+    mean, std = _standardise(features)
+    middle = float(values.mean())
+    weights = _ridge_path((features - mean) / std, values - middle)[best] / std
+    return Probe(
+        weights[None],
+        np.array([middle - weights @ mean]),
+        0,
+        float(RIDGE_STRENGTHS[best]),
+        middle,
+        float(values.std()),
+    )
+
+
+def _fit_logistic(features: NDArray[np.float64], labels: NDArray[np.int64], classes: int, inner: list[Split]) -> Probe:
+    usable = [(train, test) for train, test in inner if len(np.unique(labels[train])) > 1]
+    best = 0
+    if usable:
+        standardised = []
+        for train, test in usable:
+            mean, std = _standardise(features[train])
+            standardised.append(((features[train] - mean) / std, (features[test] - mean) / std))
+        models = [_logistic() for _ in usable]
+        losses: list[float] = []
+        for strength in LOGISTIC_STRENGTHS:
+            total = 0.0
+            for model, (train, test), (fit_on, predict) in zip(models, usable, standardised, strict=True):
+                _fit_step(model, strength, fit_on, labels[train])
+                total += _log_loss(model, predict, labels[test])
+            losses.append(total)
+            # Weaker penalties are slow to fit; once it only gets worse there is nothing to find.
+            if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
+                break
+        best = int(np.argmin(losses))
+    mean, std = _standardise(features)
+    model = _logistic()
+    _fit_step(model, LOGISTIC_STRENGTHS[best], (features - mean) / std, labels)
+    weights = np.asarray(model.coef_, dtype=np.float64) / std
+    intercept = np.asarray(model.intercept_, dtype=np.float64) - weights @ mean
+    if classes > 2:
+        weights, intercept = _all_classes(weights, intercept, np.asarray(model.classes_), classes)
+    return Probe(weights, intercept, classes, float(LOGISTIC_STRENGTHS[best]), 0.0, 1.0)
+
+
+def _all_classes(
+    weights: NDArray[np.float64], intercept: NDArray[np.float64], present: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One row a class, also for classes that nobody fitted on has: these get no probability."""
+    if len(present) == 2:  # sklearn gives the second one's log-odds
+        weights = np.concatenate([-weights, weights]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    full = np.zeros((classes, weights.shape[1]))
+    offset = np.full(classes, -1e3)
+    full[present], offset[present] = weights, intercept
+    return full, offset
+
+
+def _logistic() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=3000, tol=1e-5, warm_start=True)
+
+
+def _fit_step(model: Any, strength: float, features: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    model.set_params(C=1.0 / (strength * len(labels)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels)
+
+
+def _log_loss(model: Any, features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Summed over people whose class the model knows; the others cost every strength the same."""
+    column = {int(name): k for k, name in enumerate(model.classes_)}
+    known = np.array([int(label) in column for label in labels], dtype=bool)
+    if not known.any():
+        return 0.0
+    chance = model.predict_proba(features[known])
+    of_truth = chance[np.arange(int(known.sum())), [column[int(label)] for label in labels[known]]]
+    return float(-np.log(np.maximum(of_truth, 1e-12)).sum())

@@ -1,0 +1,365 @@
+"""Does the embedding predict it? A linear probe for each target, cross-validated over people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anatograph.analysis.embedding_file import read_embeddings
+from anatograph.analysis.folds import make_folds
+from anatograph.analysis.linear import fit_probe
+from anatograph.analysis.scores import Predictions, Score, score
+from anatograph.analysis.targets import Target, Task, read_target
+from anatograph.errors import UserError
+from anatograph.runlog import RunAccount
+from anatograph.study.cohort import read_cohort
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """The people who are both in the embeddings and in the cohort, by subject_id in ascending order."""
+
+    table: pd.DataFrame
+    """Their rows of the cohort table."""
+    features: NDArray[np.float64]
+    """(n, F) their features."""
+    notes: tuple[str, ...]
+    """Who was left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found."""
+
+    results: pd.DataFrame
+    """target, metric, mean, std, folds, n."""
+    predictions: pd.DataFrame
+    """One row for each target and person, predicted by a probe that did not see them."""
+    notes: tuple[str, ...]
+    """What was decided and who was left out, in plain sentences."""
+    permutations: pd.DataFrame | None = None
+    """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
+
+
+def evaluate(
+    embeddings: str | Path,
+    cohort: str | Path,
+    targets: Sequence[str] | str,
+    folds: int = 5,
+    group: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    task: Task | Mapping[str, Task] | None = None,
+    log: Sequence[str] = (),
+    permutations: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
+
+    Standardisation and regularisation are chosen inside each training fold by an inner cross-validation.  ``group``
+    names a column of the cohort (the person, where there are several scans of one): its members stay together in
+    the outer and in the inner folds.  The folds depend on the subjects, their labels and ``seed`` alone, so methods
+    can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` repeats everything
+    so many times with shuffled targets, to say what chance reaches.  With ``out`` it writes ``results.csv``,
+    ``predictions.parquet`` and, if asked for, ``permutations.csv``.
+
+    Raises:
+        UserError: files that do not fit each other, targets that cannot be predicted, too few people for the folds.
+    """
+    names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    tasks: dict[str, Task | None] = {
+        name: task if isinstance(task, str) or task is None else task.get(name) for name in names
+    }
+    if not names:
+        raise UserError("Name at least one target to predict.")
+    if folds < 2:
+        raise UserError(f"Cross-validation needs at least 2 folds, not {folds}.")
+    if permutations < 0:
+        raise UserError(f"The number of permutations cannot be negative ({permutations}).")
+    named = set(log) | (set(task) if isinstance(task, Mapping) else set())
+    stray = [name for name in sorted(named) if name not in names]
+    if stray:
+        raise UserError(f"{', '.join(stray)} is given a task or a log scale but is not among the targets.")
+    if out is None:
+        return _evaluate(embeddings, cohort, tasks, folds, group, seed, log, permutations, progress)
+    settings = {
+        "embeddings": str(embeddings),
+        "cohort": str(cohort),
+        "targets": names,
+        "tasks": tasks,
+        "folds": folds,
+        "group": group,
+        "seed": seed,
+        "log": list(log),
+        "permutations": permutations,
+    }
+    with RunAccount("evaluate", settings, out) as account:
+        found = _evaluate(embeddings, cohort, tasks, folds, group, seed, log, permutations, progress)
+        _write(found, Path(out), account)
+    return found
+
+
+def align(embeddings: str | Path, cohort: str | Path) -> Aligned:
+    """Match embeddings with the cohort table by ``subject_id``.
+
+    Raises:
+        UserError: a file that cannot be read, or nobody who is in both.
+    """
+    known = read_embeddings(embeddings)
+    table = read_cohort(cohort).table
+    in_table = set(table["subject_id"])
+    both = sorted(set(known.subject_ids) & in_table)
+    if not both:
+        example = f"{known.subject_ids[0]} there, {table['subject_id'].iloc[0]} here"
+        raise UserError(
+            f"No subject of {known.path} is in the cohort {cohort} ({example}); give the cohort they came from."
+        )
+    notes = []
+    missing = sorted(in_table - set(known.subject_ids))
+    strange = sorted(set(known.subject_ids) - in_table)
+    if missing:
+        notes.append(f"{_count(missing)} of the cohort without an embedding, left out: {_some(missing)}")
+    if strange:
+        notes.append(f"{_count(strange)} with an embedding but not in the cohort, left out: {_some(strange)}")
+    rows = table.set_index("subject_id", drop=False).loc[both].reset_index(drop=True)
+    return Aligned(rows, known.only(both), tuple(notes))
+
+
+def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
+    """(n,) a number for each different value of the grouping column.
+
+    Raises:
+        UserError: no such column, or someone without a value in it.
+    """
+    if column not in table.columns:
+        raise UserError(
+            f"The cohort has no column '{column}' to group by; it has: {', '.join(map(str, table.columns))}."
+        )
+    empty = table.loc[table[column].isna(), "subject_id"].tolist()
+    if empty:
+        raise UserError(
+            f"'{column}' is empty for {_some(empty)}; fill it in, since people without it cannot be grouped."
+        )
+    return np.unique(np.asarray(table[column].astype("str"), dtype=str), return_inverse=True)[1].astype(np.int64)
+
+
+def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Target:
+    """The target without classes that cannot be both fitted and tested, if enough people are left for the folds.
+
+    A class held by one person (or one group) cannot be predicted for them from others, so it is left out and said.
+
+    Raises:
+        UserError: too few people, groups or classes.
+    """
+    who = np.arange(len(target.rows)) if groups is None else groups[target.rows]
+    unit = "people" if groups is None else "groups"
+    if target.task == "classification":
+        holders = [len(np.unique(who[target.values == k])) for k in range(len(target.classes))]
+        alone = [k for k, count in enumerate(holders) if count < 2]
+        if alone:
+            names = ", ".join(target.classes[k] for k in alone)
+            chosen = ~np.isin(target.values, alone)
+            if len(target.classes) - len(alone) < 2:
+                counts = ", ".join(f"{n}: {c}" for n, c in zip(target.classes, holders, strict=True))
+                raise UserError(
+                    f"'{target.name}' has too few {unit} in its classes to be cross-validated ({counts}); "
+                    f"at least two classes need two {unit} each."
+                )
+            target = target.keep(chosen, f"{target.name}: classes with fewer than 2 {unit} are left out: {names}")
+            who = who[chosen]
+        few = [
+            f"{name} ({count})"
+            for name, count in zip(target.classes, np.bincount(target.values.astype(int)), strict=True)
+            if count < folds
+        ]
+        if few:
+            note = f"{target.name}: fewer members than folds, so not every fold tests {', '.join(few)}"
+            target = target.keep(np.ones(len(who), dtype=bool), note)
+    units = len(np.unique(who))
+    if units < folds:
+        raise UserError(
+            f"'{target.name}' is known for {units} {unit} and cannot be divided into {folds} folds; "
+            f"give --folds {max(2, units)} or fewer, or more {unit}."
+        )
+    if target.task == "regression" and len(who) < 2 * folds:
+        raise UserError(
+            f"'{target.name}' is known for {len(who)} people; R² in {folds} folds needs at least {2 * folds}, "
+            + (f"so give --folds {len(who) // 2}." if len(who) >= 4 else "so add people.")
+        )
+    return target
+
+
+def cross_validate(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    folds: int,
+    seed: int,
+) -> Predictions:
+    """Predict each person from a probe fitted on the other folds.
+
+    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target.rows``.
+
+    Raises:
+        UserError: where the groups leave a training fold with a single class.
+    """
+    values, classes = target.values, len(target.classes)
+    count = len(values)
+    fold, predicted, majority = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
+    chance = np.zeros((count, classes)) if classes else None
+    splits = make_folds(values, classes > 0, groups, folds, seed)
+    if len(splits) < folds:
+        raise UserError(
+            f"'{target.name}' can be divided into {len(splits)} folds only, its most frequent class having no more "
+            f"members; give --folds {max(2, len(splits))}."
+        )
+    for k, (train, test) in enumerate(splits):
+        if len(np.unique(values[train])) < 2:
+            raise UserError(
+                f"'{target.name}' has a single value among the people to fit on in fold {k + 1}; give fewer folds or "
+                f"a target that varies within the groups."
+            )
+        probe = fit_probe(features[train], values[train], classes, None if groups is None else groups[train], seed)
+        fold[test], predicted[test] = k, probe.predict(features[test])
+        if chance is None:
+            majority[test] = values[train].mean()
+        else:
+            chance[test] = probe.probabilities(features[test])
+            majority[test] = np.bincount(values[train].astype(np.int64)).argmax()
+    return Predictions(fold, predicted, chance, majority)
+
+
+def _evaluate(
+    embeddings: str | Path,
+    cohort: str | Path,
+    tasks: Mapping[str, Task | None],
+    folds: int,
+    group: str | None,
+    seed: int,
+    log: Sequence[str],
+    permutations: int,
+    progress: Callable[[str], None] | None,
+) -> Evaluation:
+    data = align(embeddings, cohort)
+    groups = group_numbers(data.table, group) if group else None
+    chosen, faults = [], []
+    for name, task in tasks.items():
+        try:
+            chosen.append(usable(read_target(data.table, name, task, name in log), groups, folds))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError(" ".join(faults))
+    results, predictions, chances = [], [], []
+    notes = list(data.notes)
+    for target in chosen:
+        x, g = data.features[target.rows], None if groups is None else groups[target.rows]
+        done = cross_validate(x, target, g, folds, seed)
+        scores = score(target, done, g, seed)
+        results += [_result(target, s) for s in scores]
+        predictions.append(_prediction_table(data.table, target, done))
+        notes += target.notes
+        if permutations:
+            chances += _chance(x, target, g, folds, seed, permutations, scores)
+        if progress:
+            progress(target.name)
+    return Evaluation(
+        pd.DataFrame(results),
+        pd.concat(predictions, ignore_index=True),
+        tuple(dict.fromkeys(notes)),
+        pd.DataFrame(chances) if chances else None,
+    )
+
+
+def _result(target: Target, s: Score) -> dict[str, str | float | int]:
+    return {
+        "target": target.name,
+        "metric": s.metric,
+        "mean": s.mean,
+        "std": s.std,
+        "folds": s.folds,
+        "n": len(target.rows),
+    }
+
+
+def _prediction_table(table: pd.DataFrame, target: Target, done: Predictions) -> pd.DataFrame:
+    """target, subject_id, fold and what was true and predicted, numbers and classes in columns of their own."""
+    rows: dict[str, object] = {
+        "target": target.name,
+        "subject_id": table["subject_id"].to_numpy()[target.rows],
+        "fold": done.fold,
+    }
+    if done.probabilities is None:
+        return pd.DataFrame({**rows, "truth": target.values, "prediction": done.predicted})
+    names = np.array(target.classes, dtype=object)
+    rows |= {
+        "truth_class": names[target.values.astype(np.int64)],
+        "predicted_class": names[done.predicted.astype(np.int64)],
+    }
+    chances = {f"probability_{name}": done.probabilities[:, k] for k, name in enumerate(target.classes)}
+    return pd.DataFrame({**rows, **chances})
+
+
+def _chance(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    folds: int,
+    seed: int,
+    permutations: int,
+    observed: list[Score],
+) -> list[dict[str, str | float | int]]:
+    """The same with shuffled labels; labels that are one per group are shuffled between groups."""
+    random = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {s.metric: [] for s in observed}
+    for _ in range(permutations):
+        shuffled = target.shuffled(random, groups)
+        done = cross_validate(features, shuffled, groups, folds, seed)
+        for s in score(shuffled, done, groups, seed, bootstraps=0):
+            drawn[s.metric].append(s.mean)
+    rows: list[dict[str, str | float | int]] = []
+    for s in observed:
+        values = np.array([v for v in drawn[s.metric] if np.isfinite(v)])
+        as_good = (values <= s.mean if s.metric == "mae" else values >= s.mean).sum()
+        rows.append(
+            {
+                "target": target.name,
+                "metric": s.metric,
+                "observed": s.mean,
+                "chance_mean": float(values.mean()) if len(values) else float("nan"),
+                "chance_std": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
+                "p": float((1 + as_good) / (1 + len(values))),
+                "permutations": len(values),
+            }
+        )
+    return rows
+
+
+def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found.results.to_csv(folder / "results.csv", index=False)
+    found.predictions.to_parquet(folder / "predictions.parquet", index=False)
+    written = ["results.csv", "predictions.parquet"]
+    if found.permutations is not None:
+        found.permutations.to_csv(folder / "permutations.csv", index=False)
+        written.append("permutations.csv")
+    else:
+        (folder / "permutations.csv").unlink(missing_ok=True)  # of an earlier run
+    for name in written:
+        account.output(folder / name)
+    for note in found.notes:
+        account.note(note)
+    account.result(results=found.results.to_dict("records"))
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} {'person' if len(names) == 1 else 'people'}"
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,173 @@
+"""What is to be predicted: a column of the cohort table as numbers or as classes."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+
+Task = Literal["regression", "classification"]
+MAX_INTEGER_CLASSES = 6
+"""Whole numbers with at most this many different values are taken for scores (GOLD, CLE, mMRC, severity)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One column to predict, for the people who have a value."""
+
+    name: str
+    """The column."""
+    task: Task
+    """Linear regression of numbers, or logistic regression of classes."""
+    rows: NDArray[np.int64]
+    """(n,) rows of the table that have a value, ascending."""
+    values: NDArray[np.float64]
+    """(n,) the value, on the log scale if asked for; for classes the index into ``classes``."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in order; empty for a regression."""
+    ordered: bool = False
+    """Whether the classes are consecutive steps of a score, so that being off by one means something."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out, in plain sentences."""
+
+    def keep(self, chosen: NDArray[np.bool_], note: str) -> Target:
+        """Only the people where ``chosen`` (n,) is true; classes that have nobody left go, and ``note`` is added."""
+        rows, values, classes = self.rows[chosen], self.values[chosen], self.classes
+        if classes:
+            left = sorted({int(v) for v in values})
+            values = np.array([left.index(int(v)) for v in values], dtype=np.float64)
+            classes = tuple(classes[i] for i in left)
+        return replace(self, rows=rows, values=values, classes=classes, notes=(*self.notes, note))
+
+    def shuffled(self, random: np.random.Generator, groups: NDArray[np.int64] | None) -> Target:
+        """The same values dealt out anew: between ``groups`` (n,) if each has one value, else between rows."""
+        if groups is not None:
+            names, first = np.unique(groups, return_index=True)
+            of_group = self.values[first]
+            place = np.searchsorted(names, groups)
+            if np.array_equal(of_group[place], self.values):
+                return replace(self, values=random.permutation(of_group)[place])
+        return replace(self, values=random.permutation(self.values))
+
+
+def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: bool = False) -> Target:
+    """Read the column ``name`` of a cohort table.
+
+    Without ``task``: text, booleans and whole numbers of at most six different values (each held by two people on
+    average) are classes, every other number is a continuous value.  ``log`` takes the natural logarithm of a
+    continuous value, as the paper does with FEV1pp and FEV1/FVC.  People without a value are left out and counted.
+
+    Raises:
+        UserError: no such column, no values, one value only, or a value that the task cannot take.
+    """
+    if name not in table.columns:
+        near = difflib.get_close_matches(name, [str(c) for c in table.columns], n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; it has: {', '.join(map(str, table.columns))}."
+        raise UserError(f"The cohort has no column '{name}'{hint}")
+    column = table[name]
+    known = np.asarray(column.notna(), dtype=bool)
+    rows = np.flatnonzero(known).astype(np.int64)
+    notes = [f"{len(column) - len(rows)} of {len(column)} people have no value of {name} and are left out"]
+    if len(rows) == len(column):
+        notes = []
+    if not len(rows):
+        raise UserError(f"Nobody with an embedding has a value in the column '{name}'.")
+    held = column[known]
+    numbers = _as_numbers(held)
+    chosen = task or _guess(numbers)
+    if chosen == "regression":
+        return _continuous(name, rows, numbers, held, log, notes)
+    if log:
+        raise UserError(
+            f"'{name}' is a class, so it has no logarithm; leave it out of --log or give --task regression."
+        )
+    return _classes(name, rows, numbers, held, notes, guessed=task is None)
+
+
+def _as_numbers(held: pd.Series) -> NDArray[np.float64] | None:
+    """The values as float64, or None for text and booleans."""
+    if isinstance(held.dtype, pd.CategoricalDtype):
+        held = held.astype(held.cat.categories.dtype)
+    if pd.api.types.is_bool_dtype(held) or not pd.api.types.is_numeric_dtype(held):
+        return None
+    return np.asarray(held, dtype=np.float64)
+
+
+def _guess(numbers: NDArray[np.float64] | None) -> Task:
+    if numbers is None:
+        return "classification"
+    whole = bool(np.all(numbers == np.rint(numbers)))
+    different = len(np.unique(numbers))
+    few = different == 2 or (different <= MAX_INTEGER_CLASSES and len(numbers) >= 2 * different)
+    return "classification" if whole and few else "regression"
+
+
+def _continuous(
+    name: str,
+    rows: NDArray[np.int64],
+    numbers: NDArray[np.float64] | None,
+    held: pd.Series,
+    log: bool,
+    notes: list[str],
+) -> Target:
+    if numbers is None:
+        example = next((str(v) for v in held if not _is_number(v)), str(held.iloc[0]))
+        raise UserError(f"'{name}' cannot be regressed: it holds text such as '{example}'; use --task classification.")
+    if not np.isfinite(numbers).all():
+        raise UserError(f"'{name}' holds infinite values; mend the cohort table.")
+    if log:
+        if (numbers <= 0).any():
+            raise UserError(
+                f"'{name}' has {int((numbers <= 0).sum())} values of zero or below, which have no logarithm."
+            )
+        numbers = np.log(numbers)
+        notes = [*notes, f"{name} is on the natural log scale"]
+    if np.ptp(numbers) == 0:
+        raise UserError(f"'{name}' has the same value for everyone, so there is nothing to predict.")
+    return Target(name, "regression", rows, numbers, notes=tuple(notes))
+
+
+def _classes(
+    name: str,
+    rows: NDArray[np.int64],
+    numbers: NDArray[np.float64] | None,
+    held: pd.Series,
+    notes: list[str],
+    guessed: bool,
+) -> Target:
+    ordered = False
+    if numbers is not None:
+        levels, codes = np.unique(numbers, return_inverse=True)
+        names = tuple(str(int(v)) if v == np.rint(v) else f"{v:g}" for v in levels)
+        ordered = len(levels) > 2 and bool(np.all(np.diff(levels) == 1))
+        if guessed and len(levels) > 2:
+            notes = [*notes, f"{name} is taken as {len(levels)} classes (--task {name}=regression to regress it)"]
+    else:
+        text = np.array([str(v).strip() for v in held], dtype=object)
+        found, codes = np.unique(text.astype(str), return_inverse=True)
+        names = tuple(str(v) for v in found)
+    if len(names) < 2:
+        raise UserError(f"'{name}' has the same value ({names[0]}) for everyone, so there is nothing to predict.")
+    return Target(
+        name,
+        "classification",
+        rows,
+        cast("NDArray[np.float64]", codes.astype(np.float64)),
+        names,
+        ordered,
+        tuple(notes),
+    )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(cast("float", value))
+    except (TypeError, ValueError):
+        return False
+    return True
