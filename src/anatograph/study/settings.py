@@ -1,0 +1,63 @@
+"""How a scan becomes patches: all that must be the same for subjects to be comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, cast, get_args
+
+from anatograph.anatomy.graph import GraphRule, GraphSettings
+from anatograph.errors import UserError
+from anatograph.imaging.resample import Interpolation
+
+LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator"]
+RegistrationMethod = Literal["affine", "ants-affine", "ants-syn"]
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """Everything besides the atlas that decides what a subject's landmarks, patches and edges are."""
+
+    lungs: LungMethod = "auto"
+    """Where the lung mask comes from. ``auto`` takes the mask that the cohort names, else finds the lungs itself."""
+    registration: RegistrationMethod = "affine"
+    """How the atlas is brought onto the subject's lungs."""
+    interpolation: Interpolation = "bspline"
+    """Between voxels: cubic B-splines as in the paper, or linear."""
+    graph_rule: GraphRule = "atlas"
+    """Which landmarks are joined, see `anatograph.anatomy.graph.GraphSettings`."""
+    rho: float | None = None
+    """Threshold of the graph in mm; None is 1.5 steps of the atlas's grid."""
+    min_overlap: float = 0.13
+    """Threshold of the rule ``overlap``."""
+    seed: int = 0
+    """For the registrations that use chance."""
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("lungs", self.lungs, get_args(LungMethod)),
+            ("registration", self.registration, get_args(RegistrationMethod)),
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+        ):
+            if value not in choices:
+                raise UserError(f"There is no {name} method '{value}'; choose one of {', '.join(choices)}.")
+        GraphSettings(self.graph_rule, self.rho, self.min_overlap)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSettings:
+        """Settings from `as_dict`; one that an older version did not have takes its default.
+
+        Raises:
+            UserError: for a setting that this version does not know.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(
+                f"This version does not know the preprocessing setting {', '.join(unknown)}; install a newer anatograph."
+            )
+        return cls(**cast("dict[str, Any]", dict(values)))

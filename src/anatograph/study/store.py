@@ -1,0 +1,285 @@
+"""A study on disk: an atlas, settings, and one folder for each subject, whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from anatograph import __version__
+from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
+from anatograph.errors import UserError
+from anatograph.runlog import Failure
+from anatograph.study.files import clear_leftovers, remove_folder, whole_folder, write_text
+from anatograph.study.settings import PreprocessSettings
+from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
+
+FORMAT_VERSION = 1
+_OWN = {"atlas", "subjects", ".unfinished", ".lock"}
+
+
+class Study:
+    """Preprocessed subjects on one atlas, made with one set of settings.
+
+    An object knows the subjects that were there when it was opened, and those that it wrote; `refresh` looks again.
+    It holds no open files and can be copied into worker processes.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.about = about
+        """Content of ``study.json``."""
+        self.settings = PreprocessSettings.from_dict(about["settings"])
+        """What the subjects were made with."""
+        self._ids: list[str] | None = None
+
+    @classmethod
+    def create(cls, path: str | Path, atlas: Atlas, settings: PreprocessSettings) -> Study:
+        """Make a study, or open the one that is there if it was made with the same atlas and settings.
+
+        Raises:
+            UserError: when the folder holds something else, or a study made with other settings; says what differs.
+        """
+        path = Path(path)
+        if (path / "study.json").is_file():
+            study = cls.open(path)
+            study._refuse_difference(atlas, settings)
+            return study
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; give a folder for the study.")
+        if path.is_dir() and {entry.name for entry in path.iterdir()} - _OWN:
+            raise UserError(f"{path} holds other files and no study; give a new or empty folder.")
+        workshop = path / ".unfinished"
+        with whole_folder(path / "atlas", workshop) as folder:
+            save_atlas(atlas, folder)
+        (path / "subjects").mkdir(exist_ok=True)
+        about = {
+            "format_version": FORMAT_VERSION,
+            "anatograph": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "atlas_hash": atlas.hash,
+            "landmarks": len(atlas),
+            "patch_size": atlas.patch_size,
+            "step": atlas.step,
+            "settings": settings.as_dict(),
+        }
+        write_text(path / "study.json", json.dumps(about, indent=2) + "\n")
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Study:
+        """Open a study to read it.
+
+        Raises:
+            UserError: no study there, or one of a newer format.
+        """
+        path = Path(path)
+        file = path / "study.json"
+        if not file.is_file():
+            raise UserError(f"{path} is no study (it has no study.json); make one with `anatograph preprocess`.")
+        try:
+            about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            version = int(about["format_version"])
+            if version <= FORMAT_VERSION:
+                return cls(path, about)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{file} cannot be read ({error}); restore it, or preprocess into a new folder.") from error
+        raise UserError(f"The study {path} is of format {version}, this version reads up to {FORMAT_VERSION}; "
+                        "install a newer anatograph.")  # fmt: skip
+
+    @cached_property
+    def atlas(self) -> Atlas:
+        """The atlas, from the study's own copy."""
+        atlas = load_atlas(self.path / "atlas")
+        if atlas.hash != self.about["atlas_hash"]:
+            raise UserError(
+                f"{self.path / 'atlas'} is not the atlas that the study was made with; restore it, or preprocess again."
+            )
+        return atlas
+
+    @property
+    def subject_ids(self) -> list[str]:
+        """Subjects in the study, in alphabetical order."""
+        if self._ids is None:
+            with os.scandir(self.path / "subjects") as entries:
+                names = [entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, "subject.json"))]  # noqa: PTH113, PTH118
+            self._ids = sorted(names)
+        return list(self._ids)
+
+    def refresh(self) -> None:
+        """Look on disk again for subjects."""
+        self._ids = None
+
+    def __contains__(self, subject_id: object) -> bool:
+        return isinstance(subject_id, str) and subject_id in self.subject_ids
+
+    def __len__(self) -> int:
+        return len(self.subject_ids)
+
+    def subject(self, subject_id: str) -> StoredSubject:
+        """One subject.
+
+        Raises:
+            UserError: when the study does not hold it.
+        """
+        folder = self.path / "subjects" / subject_id
+        if not (folder / "subject.json").is_file():
+            raise UserError(f"There is no subject '{subject_id}' in the study {self.path}.")
+        return StoredSubject(folder)
+
+    def present(self, subject_ids: Sequence[str] | None = None) -> NDArray[np.bool_]:
+        """(S, N) which subjects (all, in order, if not given) have which landmarks inside their scan."""
+        ids = self.subject_ids if subject_ids is None else subject_ids
+        return np.array([self.subject(name).present for name in ids], dtype=np.bool_).reshape(len(ids), -1)
+
+    def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
+        """The b-th subject's patch at the b-th landmark, reading nothing else.
+
+        Args:
+            subject_ids: B subjects, repeats allowed.
+            landmarks: (B,) indices of landmarks, or one for all.
+
+        Returns:
+            (B, P, P, P) int16 HU, z, y, x.
+
+        Raises:
+            UserError: for a subject that is not there or whose patches are damaged.
+        """
+        size = int(self.about["patch_size"])
+        count = int(self.about["landmarks"])
+        rows = np.broadcast_to(np.asarray(landmarks, dtype=np.int64), (len(subject_ids),))
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < count:
+            raise IndexError(f"landmarks run from 0 to {count - 1}, not to {int(rows.max())}")
+        patches = np.empty((len(subject_ids), size, size, size), dtype="<i2")
+        start, end = _layout(count, size)
+        length = size**3 * 2
+        for patch, subject_id, row in zip(patches, subject_ids, rows, strict=True):
+            file = self.path / "subjects" / subject_id / "patches.npy"
+            _read_block(file, start + int(row) * length, patch, end)
+        return patches.astype(np.int16, copy=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only run that fills the study; removes what a killed run left unfinished.
+
+        Raises:
+            UserError: when another run is filling it.
+        """
+        with _lock(self.path / ".lock", self.path):
+            clear_leftovers(self.path / ".unfinished")
+            self.refresh()
+            yield
+
+    def write_subject(self, subject: PreparedSubject, picture: Callable[[Path], None] | None = None) -> Path:
+        """Put a subject into the study, whole or not at all, and return its folder; one of that name is replaced.
+
+        ``picture`` is called with the path of the QC picture to write.
+        """
+        count, size = len(self.atlas), self.atlas.patch_size
+        if subject.patches.shape != (count, size, size, size) or subject.patches.dtype != np.int16:
+            raise ValueError(f"patches {subject.patches.shape} {subject.patches.dtype} do not fit the study's atlas")
+        target = self.path / "subjects" / subject.subject_id
+        with whole_folder(target, self.path / ".unfinished") as folder:
+            if picture is not None:
+                picture(folder / "qc.png")
+            write_subject_files(subject, folder, str(self.about["atlas_hash"]))
+        self.refresh()
+        return target
+
+    def remove_subject(self, subject_id: str) -> None:
+        """Take a subject out of the study; nothing happens if it is not there."""
+        folder = self.path / "subjects" / subject_id
+        if folder.is_dir():
+            remove_folder(folder, self.path / ".unfinished")
+        self.refresh()
+
+    def failures(self) -> list[Failure]:
+        """What ``failures.csv`` tells, in its order."""
+        file = self.path / "failures.csv"
+        if not file.is_file():
+            return []
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        return [Failure(str(row.subject_id), str(row.stage), str(row.reason)) for row in table.itertuples()]
+
+    def write_failures(self, failures: Sequence[Failure]) -> None:
+        """Replace ``failures.csv``: subject_id, stage, reason."""
+        rows = [(failure.subject_id, failure.stage, failure.reason) for failure in failures]
+        table = pd.DataFrame(rows, columns=["subject_id", "stage", "reason"])
+        write_text(self.path / "failures.csv", table.to_csv(index=False))
+
+    def _refuse_difference(self, atlas: Atlas, settings: PreprocessSettings) -> None:
+        there, here = self.settings.as_dict(), settings.as_dict()
+        differing = [
+            f"{name} is {there[name]} there and {here[name]} now" for name in here if there[name] != here[name]
+        ]
+        if atlas.hash != self.about["atlas_hash"]:
+            differing.append(
+                f"the atlas has {self.about['landmarks']} landmarks (hash {str(self.about['atlas_hash'])[:12]}) there "
+                f"and {len(atlas)} (hash {atlas.hash[:12]}) now; the study's own is {self.path / 'atlas'}"
+            )
+        if differing:
+            raise UserError(
+                f"The study {self.path} was made with other settings: {'; '.join(differing)}. "
+                "Give the same settings, or another folder for a new study."
+            )
+
+
+def _layout(count: int, size: int) -> tuple[int, int]:
+    """Offset of the first patch in ``patches.npy`` and length of the file, as numpy writes it."""
+    header = BytesIO()
+    about = {"descr": "<i2", "fortran_order": False, "shape": (count, size, size, size)}
+    np.lib.format.write_array_header_1_0(header, about)  # type: ignore[no-untyped-call]
+    start = len(header.getvalue())
+    return start, start + count * size**3 * 2
+
+
+def _read_block(file: Path, offset: int, target: NDArray[np.int16], whole: int) -> None:
+    """Fill ``target`` (contiguous) from ``offset`` on; the file must have ``whole`` bytes."""
+    view = memoryview(target.reshape(-1).view(np.uint8))
+    again = f"remove the folder {file.parent} and preprocess this subject again"
+    try:
+        with file.open("rb", buffering=0) as handle:
+            if os.fstat(handle.fileno()).st_size != whole:
+                raise UserError(f"{file} is damaged or belongs to another atlas; {again}.")
+            if hasattr(os, "posix_fadvise"):  # no reading ahead
+                os.posix_fadvise(handle.fileno(), offset, len(view), os.POSIX_FADV_RANDOM)
+            handle.seek(offset)
+            done = 0
+            while done < len(view):
+                got = handle.readinto(view[done:])
+                if not got:
+                    raise UserError(f"{file} ends too early; {again}.")
+                done += got
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); {again}.") from error
+
+
+@contextmanager
+def _lock(file: Path, study: Path) -> Iterator[None]:
+    """Hold an advisory lock; where the file system knows none, go on without."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another run is filling the study {study}; wait for it to end, or give another folder."
+            ) from None
+        except OSError:
+            pass
+        yield

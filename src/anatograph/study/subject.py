@@ -1,0 +1,188 @@
+"""One preprocessed subject, in memory and as it lies in a study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.anatomy.registration.maps import AtlasMap, load_map
+from anatograph.errors import UserError
+from anatograph.imaging.reading import read_mask, write_mask
+from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.study.files import write_text
+
+FORMAT_VERSION = 1
+Figure = float | int | bool | str
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSubject:
+    """What preprocessing makes of one scan."""
+
+    subject_id: str
+    """Who."""
+    landmarks: NDArray[np.float64]
+    """(N, 3) patch centres in the subject, LPS mm."""
+    patches: NDArray[np.int16]
+    """(N, P, P, P) HU, z, y, x, voxels of 1 mm."""
+    present: NDArray[np.bool_]
+    """(N,) False where a whole patch lies outside the scan."""
+    edges: NDArray[np.int32]
+    """(E, 2) pairs of neighbouring landmarks, j < k."""
+    lungs: Mask
+    """The lungs that the atlas was brought onto."""
+    map: AtlasMap
+    """Atlas to subject and back."""
+    volume: Volume
+    """The scan, its axes along L, P and S."""
+    quality: dict[str, Figure]
+    """Figures by name: ``lungs_…``, ``registration_…``, landmarks and graph."""
+    flags: tuple[str, ...] = ()
+    """What a person should look at, in words; empty where all is as expected."""
+    notes: tuple[str, ...] = ()
+    """Everything chosen or repaired on the way, in plain sentences."""
+    lung_method: str = ""
+    """Where the mask came from: given, threshold, lungmask or totalsegmentator."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by stage."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """The scan's file or folder: path, bytes, modification time and digest."""
+
+
+def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str) -> None:
+    """Write all of a subject but its picture into an existing folder; ``subject.json`` comes last."""
+    np.save(folder / "patches.npy", np.ascontiguousarray(subject.patches))
+    np.save(folder / "landmarks.npy", subject.landmarks)
+    np.save(folder / "edges.npy", subject.edges)
+    np.save(folder / "present.npy", subject.present)
+    transform = subject.map.save(folder / "transform")
+    write_mask(folder / "lungs.nii.gz", subject.lungs)
+    about = {
+        "format_version": FORMAT_VERSION,
+        "subject_id": subject.subject_id,
+        "atlas_hash": atlas_hash,
+        "landmarks": len(subject.landmarks),
+        "lungs_from": subject.lung_method,
+        "transform": transform.name,
+        "flags": list(subject.flags),
+        "quality": subject.quality,
+        "notes": list(subject.notes),
+        "timings": {name: round(seconds, 3) for name, seconds in subject.timings.items()},
+        "source": subject.source,
+        "frame": frame_to_dict(subject.volume.frame),
+        "stored_frame": frame_to_dict(subject.volume.stored or subject.volume.frame),
+    }
+    write_text(folder / "subject.json", json.dumps(about, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
+
+
+class StoredSubject:
+    """A subject of a study; every part is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def subject_id(self) -> str:
+        """Who."""
+        return self.folder.name
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """``subject.json``: quality, flags, notes, timings, where the scan came from."""
+        try:
+            about: dict[str, Any] = json.loads((self.folder / "subject.json").read_text(encoding="utf-8"))
+            version = int(about["format_version"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.folder}: subject.json cannot be read; remove the folder and preprocess again."
+            ) from error
+        if version > FORMAT_VERSION:
+            raise UserError(f"{self.folder} is of format {version}; install a newer anatograph to read it.")
+        return about
+
+    @property
+    def quality(self) -> dict[str, Figure]:
+        """Quality figures by name."""
+        return dict(self.about["quality"])
+
+    @property
+    def flags(self) -> list[str]:
+        """What a person should look at; empty where all is as expected."""
+        return list(self.about["flags"])
+
+    @cached_property
+    def landmarks(self) -> NDArray[np.float64]:
+        """(N, 3) patch centres in the subject, LPS mm."""
+        return np.asarray(self._load("landmarks.npy"), dtype=np.float64)
+
+    @cached_property
+    def edges(self) -> NDArray[np.int32]:
+        """(E, 2) pairs of neighbouring landmarks, j < k."""
+        return np.asarray(self._load("edges.npy"), dtype=np.int32)
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """(N,) False where a whole patch lies outside the scan."""
+        return np.asarray(self._load("present.npy"), dtype=np.bool_)
+
+    @property
+    def patches(self) -> NDArray[np.int16]:
+        """(N, P, P, P) HU, z, y, x; a read-only memory map, nothing is read until it is indexed."""
+        patches: NDArray[np.int16] = self._load("patches.npy", mmap=True)
+        return patches
+
+    @property
+    def frame(self) -> Frame:
+        """Frame of the scan that the patches were cut from."""
+        return frame_from_dict(self.about["frame"])
+
+    @property
+    def stored_frame(self) -> Frame:
+        """Frame of the scan's own file."""
+        return frame_from_dict(self.about["stored_frame"])
+
+    @property
+    def picture(self) -> Path:
+        """The QC picture."""
+        return self.folder / "qc.png"
+
+    def lungs(self) -> Mask:
+        """The lung mask."""
+        return read_mask(self.folder / "lungs.nii.gz")
+
+    def map(self) -> AtlasMap:
+        """From the atlas to the subject and back."""
+        return load_map(self.folder / str(self.about["transform"]))
+
+    def _load(self, name: str, mmap: bool = False) -> NDArray[Any]:
+        try:
+            loaded: NDArray[Any] = np.load(self.folder / name, mmap_mode="r" if mmap else None, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.folder / name} cannot be read ({error}); remove the folder {self.folder} and preprocess again."
+            ) from error
+        return loaded
+
+
+def frame_to_dict(frame: Frame) -> dict[str, Any]:
+    """A frame as JSON holds it, exactly."""
+    return {
+        "shape": [int(n) for n in frame.shape],
+        "spacing": [float(value) for value in frame.spacing],
+        "origin": [float(value) for value in frame.origin],
+        "direction": frame.direction.tolist(),
+    }
+
+
+def frame_from_dict(values: dict[str, Any]) -> Frame:
+    """The frame that `frame_to_dict` wrote."""
+    z, y, x = values["shape"]
+    sx, sy, sz = values["spacing"]
+    ox, oy, oz = values["origin"]
+    return Frame((z, y, x), (sx, sy, sz), (ox, oy, oz), np.array(values["direction"], dtype=np.float64))
