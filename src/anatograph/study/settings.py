@@ -58,6 +58,6 @@ class PreprocessSettings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(
-                f"This version does not know the preprocessing setting {', '.join(unknown)}; install a newer anatograph."
+                f"This version has no preprocessing setting {', '.join(unknown)}; install a newer anatograph."
             )
         return cls(**cast("dict[str, Any]", dict(values)))

@@ -246,7 +246,7 @@ def _layout(count: int, size: int) -> tuple[int, int]:
 
 def _read_block(file: Path, offset: int, target: NDArray[np.int16], whole: int) -> None:
     """Fill ``target`` (contiguous) from ``offset`` on; the file must have ``whole`` bytes."""
-    view = memoryview(target.reshape(-1).view(np.uint8))
+    view = target.reshape(-1).view(np.uint8).data
     again = f"remove the folder {file.parent} and preprocess this subject again"
     try:
         with file.open("rb", buffering=0) as handle:

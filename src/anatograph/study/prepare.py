@@ -1,0 +1,161 @@
+"""From one scan to landmarks, patches and graph, in memory: the same way for a study and for a single CT."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.anatomy.atlas import Atlas
+from anatograph.anatomy.graph import edges, graph_quality
+from anatograph.anatomy.patches import cut_patches
+from anatograph.anatomy.registration import register
+from anatograph.errors import UserError
+from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs
+from anatograph.imaging.reading import read_mask
+from anatograph.imaging.resample import axis_aligned, resample_labels
+from anatograph.imaging.volume import Mask, Volume
+from anatograph.study.settings import PreprocessSettings
+from anatograph.study.subject import Figure, PreparedSubject
+
+MANY_OUTSIDE = 0.02
+"""A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
+
+
+class Stages:
+    """Which stage a subject is in, and how long each took; a failure is told with its stage."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self.current = "start"
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a stage. After an error ``current`` still names it."""
+        self.current = name
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begin
+
+
+def prepare_subject(
+    volume: Volume,
+    lungs: Mask | str | Path | None,
+    atlas: Atlas,
+    settings: PreprocessSettings | None = None,
+    *,
+    subject_id: str = "",
+    weights: Path | None = None,
+    stages: Stages | None = None,
+) -> PreparedSubject:
+    """Landmarks, patches and graph of one scan.
+
+    Args:
+        volume: the scan, HU, any orientation.
+        lungs: its lung mask or the file of one, if there is one. ``auto`` and ``given`` use it, the other methods
+            find the lungs themselves.
+        atlas: whose landmarks are looked for.
+        settings: defaults if not given.
+        subject_id: for the result.
+        weights: of a lung network, see `anatograph.imaging.lungs.segment_lungs`.
+        stages: filled with the time of each stage.
+
+    Raises:
+        UserError: no lungs found, no mask given where one is asked for, or a method that cannot run.
+    """
+    settings = settings or PreprocessSettings()
+    stages = stages or Stages()
+    with stages("align"):
+        volume = axis_aligned(volume, settings.interpolation)
+    with stages("lungs"):
+        found = _lungs(volume, lungs, settings, weights)
+    with stages("register"):
+        registration = register(atlas, found.mask, settings.registration, settings.seed)
+        landmarks = registration.map.to_subject(atlas.landmarks)
+    with stages("patches"):
+        patches, present = cut_patches(volume, landmarks, atlas.patch_size, settings.interpolation)
+    with stages("graph"):
+        pairs = edges(
+            landmarks,
+            atlas.landmarks,
+            settings.graph_rule,
+            settings.rho,
+            step=atlas.step,
+            patch_size=atlas.patch_size,
+            min_overlap=settings.min_overlap,
+        )
+        graph = graph_quality(pairs, len(landmarks))
+    quality: dict[str, Figure] = {
+        **{f"lungs_{name}": value for name, value in found.quality.items()},
+        **{f"registration_{name}": value for name, value in registration.quality.items()},
+        "landmarks": len(landmarks),
+        "landmarks_outside_scan": int((~present).sum()),
+        "landmarks_outside_lungs": int((~_inside(found.mask, landmarks)).sum()),
+        **graph,
+    }
+    if not present.any():
+        raise UserError("None of the landmarks lies inside the scan; its lung mask cannot be right.")
+    return PreparedSubject(
+        subject_id=subject_id,
+        landmarks=landmarks,
+        patches=patches,
+        present=present,
+        edges=pairs,
+        lungs=found.mask,
+        map=registration.map,
+        volume=volume,
+        quality=quality,
+        flags=_flags(quality),
+        notes=(*volume.notes, *found.notes, *registration.notes),
+        lung_method=found.method,
+        timings=stages.timings,
+    )
+
+
+def _lungs(
+    volume: Volume, lungs: Mask | str | Path | None, settings: PreprocessSettings, weights: Path | None
+) -> LungResult:
+    if settings.lungs == "given" and lungs is None:
+        raise UserError("Lungs are to be given, but no mask is named for this scan; name one or use lungs 'auto'.")
+    if lungs is None:
+        return segment_lungs(volume, settings.lungs, weights)  # type: ignore[arg-type]  # "given" was ruled out
+    if settings.lungs not in ("auto", "given"):
+        result = segment_lungs(volume, settings.lungs, weights)
+        note = f"the mask that is given was not used, as lungs '{settings.lungs}' was asked for"
+        return LungResult(result.mask, result.method, result.quality, (*result.notes, note))
+    if isinstance(lungs, Mask):
+        mask = lungs
+        if not mask.frame.same_grid(volume.frame):
+            mask = Mask(resample_labels(lungs.array, lungs.frame, volume.frame), volume.frame)
+    else:
+        mask = read_mask(lungs, like=volume)
+    notes = ("auto used the mask that is given",) if settings.lungs == "auto" else ()
+    return LungResult(mask, "given", lung_quality(mask, volume), notes)
+
+
+def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether points (N, 3) in LPS mm lie in a lung voxel."""
+    index = np.rint(mask.frame.to_index(points)).astype(np.intp)
+    size = np.asarray(mask.frame.shape[::-1])
+    within = ((index >= 0) & (index < size)).all(axis=1)
+    x, y, z = np.clip(index, 0, size - 1).T
+    return np.asarray(within & (mask.array[z, y, x] > 0))
+
+
+def _flags(quality: dict[str, Figure]) -> tuple[str, ...]:
+    """Everything a person should look at."""
+    flags = [text for text in str(quality.get("lungs_warnings", "")).split("; ") if text]
+    if quality.get("registration_poor"):
+        flags += [text for text in str(quality.get("registration_reasons", "")).split("; ") if text] or ["poor map"]
+    outside = int(quality["landmarks_outside_scan"])
+    if outside > MANY_OUTSIDE * int(quality["landmarks"]):
+        flags.append(f"{outside} landmarks lie outside the scan")
+    if int(quality["isolated_nodes"]):
+        flags.append(f"{quality['isolated_nodes']} landmarks have no neighbour in the graph")
+    return tuple(flags)
