@@ -105,19 +105,41 @@ def check_range(lowest: float, highest: float, floating: bool, source: str) -> N
             f"{found} with nothing below 0, so air cannot be at -1000 HU: these look like stored values without the "
             "rescale intercept (usually -1024); subtract it, or convert the scan again from its DICOM files."
         )
+    if lowest > -700:
+        raise UserError(f"{found} with nothing below -700 HU, where lung and air should be; {mend}.")
 
 
 def check_hounsfield(array: NDArray[np.int16], source: str) -> None:
-    """Refuse a volume whose histogram cannot be that of a chest in HU (z, y, x, as `to_hounsfield` gives it)."""
+    """Refuse a volume whose histogram cannot be that of a chest in HU (z, y, x, as `to_hounsfield` gives it).
+
+    A chest has lung or air, and soft tissue near 0 HU; and the greatest number is a voxel or two of bone or metal,
+    where a window leaves hundreds of thousands of voxels at its upper end.
+    """
     stride = max(1, round((array.size / 4e6) ** (1 / 3)))
-    sample = array[::stride, ::stride, ::stride].astype(np.intp).ravel() - AIR
-    counts = np.bincount(np.minimum(sample, 4095), minlength=4096)
+    sample = np.minimum(array[::stride, ::stride, ::stride], 4095 + AIR)
+    counts = np.bincount(sample.ravel().astype(np.intp) - AIR, minlength=4096)
 
     def part(low: int, high: int) -> float:
+        """Share of voxels from ``low`` HU to below ``high`` HU."""
         return float(counts[low - AIR : high - AIR].sum() / counts.sum())
 
-    if part(-1000, -200) + part(-1023, -1000) < 0.002 and part(AIR, AIR + 1) < 0.5:
+    mend = "convert the scan again from its DICOM files"
+    if part(AIR + 1, -200) < 0.002:
         raise UserError(
-            f"{source}: next to no voxel is between -1023 and -200 HU, where lung and air should be; the rescale "
-            "intercept was left out or the scan was windowed; convert it again from its DICOM files."
+            f"{source}: next to no voxel lies between -1023 and -200 HU, where lung and air should be; the rescale "
+            f"intercept was left out, or the numbers were scaled; {mend}."
+        )
+    if part(-150, 200) < 0.005:
+        raise UserError(
+            f"{source}: next to no voxel lies between -150 and 200 HU, where soft tissue should be; the rescale "
+            f"intercept was subtracted twice, or the numbers were scaled; {mend}."
+        )
+    top = int(np.flatnonzero(counts)[-1])
+    below = counts[max(0, top - 20) : top].mean()
+    tissue = counts[-150 - AIR : 100 - AIR]
+    noisy = tissue.max() < 0.1 * tissue.sum()  # a drawn phantom without noise has such heaps of its own
+    if top + AIR < 3000 and noisy and counts[top] > 1e-3 * counts.sum() and counts[top] > 10 * below:
+        raise UserError(
+            f"{source}: {counts[top] / counts.sum():.1%} of all voxels hold the greatest number, {top + AIR}, as after "
+            f"clipping to a window; {mend} without windowing."
         )
