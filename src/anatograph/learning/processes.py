@@ -1,0 +1,120 @@
+"""One process or many: what each holds of a batch, and how they agree."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from anatograph.errors import UserError
+from anatograph.learning.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def start(settings: PretrainSettings) -> Fabric:
+    """Lightning Fabric for this process: one alone, or one of those that ``torchrun`` started."""
+    from lightning_fabric import Fabric
+
+    accelerator = settings.device
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda, but torch finds no GPU here; take device=cpu or auto.")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    options: dict[str, Any] = {"accelerator": accelerator, "precision": autocast_precision(settings, accelerator)}
+    if world > 1:
+        fabric = Fabric(devices=local, num_nodes=max(1, world // local), strategy="ddp", **options)
+    else:
+        fabric = Fabric(devices=1, **options)
+    fabric.launch()
+    return fabric
+
+
+def autocast_precision(settings: PretrainSettings, accelerator: str) -> Any:
+    """Fabric's name of the precision: bf16 by itself only on a GPU that computes in it.
+
+    On processors it has to be asked for: non-finite gradients under finite losses were seen there.
+    """
+    if settings.precision == "bf16":
+        return "bf16-mixed"
+    if (
+        settings.precision == "auto"
+        and accelerator == "cuda"
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        return "bf16-mixed"
+    return "32-true"
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """Everybody's rows (B, ...) in the order of the whole batch, without gradient; all hold equally many."""
+    if world_size() == 1:
+        return rows.detach()
+    rows = rows.detach().contiguous()
+    out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
+    dist.all_gather(list(out.chunk(world_size())), rows)
+    return out
+
+
+def summed(value: float, device: torch.device) -> float:
+    """The sum of everybody's ``value``."""
+    if world_size() == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.float64, device="cpu" if device.type == "cpu" else device)
+    dist.all_reduce(total)
+    return float(total)
+
+
+@torch.no_grad()
+def sum_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace each gradient by the sum of everybody's, in one exchange."""
+    if world_size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    at = 0
+    for gradient in gradients:
+        part = flat[at : at + gradient.numel()]
+        gradient.copy_(part.view(gradient.shape))
+        at += gradient.numel()
+
+
+def spread(items: int) -> range:
+    """Which of ``items`` (cut into equal runs, the last ones shorter) this process works on."""
+    part = math.ceil(items / world_size())
+    return range(min(items, rank() * part), min(items, (rank() + 1) * part))
+
+
+def gather_spread(own: Tensor, items: int) -> Tensor:
+    """Everybody's results (len(spread(items)), ...) together as (items, ...)."""
+    if world_size() == 1:
+        return own
+    part = math.ceil(items / world_size())
+    padded = own.new_zeros((part, *own.shape[1:]))
+    padded[: own.shape[0]] = own
+    return gathered(padded)[:items]
+
+
+def barrier() -> None:
+    """Wait for everybody."""
+    if world_size() > 1:
+        dist.barrier()

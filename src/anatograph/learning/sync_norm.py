@@ -1,0 +1,94 @@
+"""BatchNorm over the whole batch where several processes hold a part each, on GPUs and on processors alike.
+
+(torch's own SyncBatchNorm works on GPUs only.) With the statistics of the whole batch the numbers are those of one
+process, and no process's part of a batch can be recognised by its statistics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from anatograph.learning import processes
+
+
+class _SyncNorm(torch.autograd.Function):
+    """Normalise (B, C, ...) by mean and variance over everybody's rows; gradients flow through both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        over = [d for d in range(x.ndim) if d != 1]
+        variance, mean = torch.var_mean(x.float(), dim=over, correction=0)
+        count = x.numel() / x.shape[1]
+        mean, variance = mean.double(), variance.double()
+        sums = torch.cat([mean * count, (variance + mean * mean) * count, mean.new_tensor([count])])
+        dist.all_reduce(sums)
+        channels = x.shape[1]
+        total = sums[-1]
+        mean = sums[:channels] / total
+        variance = (sums[channels:-1] / total - mean * mean).clamp_(min=0.0)
+        mean, variance = mean.float(), variance.float()
+        out = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), total)
+        ctx.mark_non_differentiable(mean, variance, total)
+        return out, mean, variance, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, inverse, total = ctx.saved_tensors
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        over = [d for d in range(x.ndim) if d != 1]
+        bias_gradient = grad.sum(over)
+        weight_gradient = ((x - mean.view(shape)).mul_(grad)).sum(over) * inverse
+        sums = torch.cat([bias_gradient, weight_gradient]).double()
+        dist.all_reduce(sums)
+        both = (sums / total).to(x.dtype)
+        mean_grad, mean_product = both[: len(mean)], both[len(mean) :]
+        # dx = w/σ (g - mean g - x̂ mean(g x̂)), gathered as a·g + b·x + c
+        a = weight * inverse
+        b = -a * inverse * mean_product
+        c = -a * mean_grad - b * mean
+        dx = torch.addcmul(c.view(shape), x, b.view(shape)).addcmul_(grad, a.view(shape))
+        return dx, weight_gradient, bias_gradient, None
+
+
+class _Synchronised(_BatchNorm):
+    """What the two classes below share."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) normalised: over all processes in training mode, by the running statistics otherwise."""
+        if not self.training or processes.world_size() == 1 or self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        out, mean, variance, total = _SyncNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * (total / (total - 1).clamp(min=1)).float(), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return torch.as_tensor(out)
+
+
+class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d` over all processes."""
+
+
+class SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
+    """`torch.nn.BatchNorm3d` over all processes."""
+
+
+def synchronise(module: nn.Module) -> None:
+    """Let every BatchNorm of ``module`` work over all processes; parameters, names and kinds stay as they are."""
+    for norm in module.modules():
+        # The same object with another way forward: whoever holds it, or asks whether it is a BatchNorm, sees no change.
+        if type(norm) is nn.BatchNorm1d:
+            norm.__class__ = SyncBatchNorm1d
+        elif type(norm) is nn.BatchNorm3d:
+            norm.__class__ = SyncBatchNorm3d

@@ -1,0 +1,53 @@
+"""A study in memory, of blobs whose place and density mark a person: for tests of the training engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anatograph.anatomy.atlas import Atlas
+from anatograph.imaging.volume import Frame, Mask
+
+
+@dataclass(frozen=True)
+class SmallSubject:
+    landmarks: NDArray[np.float64]
+    edges: NDArray[np.int32]
+    present: NDArray[np.bool_]
+    patches: NDArray[np.int16]
+
+
+class SmallStudy:
+    """What `Study` offers to pretraining, over arrays (S, N, P, P, P)."""
+
+    def __init__(self, subjects: int = 6, grid: int = 2, patch: int = 16, seed: int = 0, absent: float = 0.0) -> None:
+        random = np.random.default_rng(seed)
+        places = np.stack(np.meshgrid(*[np.arange(grid)] * 3, indexing="ij"), -1).reshape(-1, 3)
+        codes = (places / max(grid - 1, 1)).astype(np.float32)
+        lungs = Mask(np.ones((2, 2, 2), np.uint8), Frame((2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+        self.atlas = Atlas(places * 26.0, codes, lungs, patch_size=patch)
+        self.settings: dict[str, Any] = {"interpolation": "bspline"}
+        self.subject_ids = [f"s{i:03d}" for i in range(subjects)]
+        n = len(places)
+        axis = np.arange(patch) - (patch - 1) / 2
+        z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+        person, place = random.normal(size=(subjects, 1, 4)), random.normal(size=(1, n, 4))
+        a, b, c, d = np.moveaxis(person + 0.3 * place, -1, 0)[..., None, None, None]
+        wave = np.sin(0.5 * (1 + 0.4 * a) * x + b) * np.cos(0.5 * (1 + 0.4 * c) * y) + np.sin(0.6 * z + 2 * d)
+        self.patches = (-700 + 80 * d + 120 * wave + 15 * random.normal(size=wave.shape)).round().astype(np.int16)
+        self.present = random.random((subjects, n)) >= absent
+        self.present[:, 0] = True
+        pairs = [(j, k) for j in range(n) for k in range(j + 1, n) if np.abs(places[j] - places[k]).sum() == 1]
+        self.edges = np.array(pairs, dtype=np.int32).reshape(-1, 2)
+
+    def subject(self, name: str) -> SmallSubject:
+        i = self.subject_ids.index(name)
+        return SmallSubject(self.atlas.landmarks, self.edges, self.present[i], self.patches[i])
+
+    def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
+        rows = [self.subject_ids.index(name) for name in subject_ids]
+        return self.patches[rows, np.asarray(landmarks)]
