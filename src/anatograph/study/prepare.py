@@ -121,11 +121,11 @@ def prepare_subject(
 def _lungs(
     volume: Volume, lungs: Mask | str | Path | None, settings: PreprocessSettings, weights: Path | None
 ) -> LungResult:
-    if settings.lungs == "given" and lungs is None:
-        raise UserError("Lungs are to be given, but no mask is named for this scan; name one or use lungs 'auto'.")
     if lungs is None:
-        return segment_lungs(volume, settings.lungs, weights)  # type: ignore[arg-type]  # "given" was ruled out
-    if settings.lungs not in ("auto", "given"):
+        if settings.lungs == "given":
+            raise UserError("Lungs are to be given, but no mask is named for this scan; name one or use lungs 'auto'.")
+        return segment_lungs(volume, settings.lungs, weights)
+    if settings.lungs != "auto" and settings.lungs != "given":
         result = segment_lungs(volume, settings.lungs, weights)
         note = f"the mask that is given was not used, as lungs '{settings.lungs}' was asked for"
         return LungResult(result.mask, result.method, result.quality, (*result.notes, note))
