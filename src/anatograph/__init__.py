@@ -1,3 +1,96 @@
-"""Anatomy-aware embeddings of chest CT: contrastive learning on graphs of registered patches."""
+"""Anatomy-aware embeddings of chest CT: contrastive learning on graphs of registered patches.
+
+Three lines from a CT to a vector::
+
+    import anatograph
+
+    result = anatograph.embed("scan.nii.gz", model="run/model")
+    result.vector
+
+Every command has a function of the same name here.  Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from anatograph.analysis.api import atlas, import_reference, phantom, preprocess, pretrain
+    from anatograph.analysis.demo import demo
+    from anatograph.analysis.doctor import doctor
+    from anatograph.analysis.embed import embed
+    from anatograph.analysis.explain import explain
+    from anatograph.analysis.probe import evaluate
+    from anatograph.analysis.report import report
+    from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
+    from anatograph.errors import UserError
+    from anatograph.imaging.reading import read_mask, read_volume
+    from anatograph.imaging.volume import Mask, Volume
+    from anatograph.learning.model_folder import load_model
+    from anatograph.study.store import Study
+
+__all__ = [
+    "Atlas",
+    "Mask",
+    "Study",
+    "UserError",
+    "Volume",
+    "__version__",
+    "atlas",
+    "default_atlas",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "explain",
+    "import_reference",
+    "load_atlas",
+    "load_model",
+    "phantom",
+    "preprocess",
+    "pretrain",
+    "read_mask",
+    "read_volume",
+    "report",
+]
+
+_HOME = {
+    "Atlas": "anatomy.atlas",
+    "Mask": "imaging.volume",
+    "Study": "study.store",
+    "UserError": "errors",
+    "Volume": "imaging.volume",
+    "atlas": "analysis.api",
+    "default_atlas": "anatomy.atlas",
+    "demo": "analysis.demo",
+    "doctor": "analysis.doctor",
+    "embed": "analysis.embed",
+    "evaluate": "analysis.probe",
+    "explain": "analysis.explain",
+    "import_reference": "analysis.api",
+    "load_atlas": "anatomy.atlas",
+    "load_model": "learning.model_folder",
+    "phantom": "analysis.api",
+    "preprocess": "analysis.api",
+    "pretrain": "analysis.api",
+    "read_mask": "imaging.reading",
+    "read_volume": "imaging.reading",
+    "report": "analysis.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'anatograph' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(f"anatograph.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

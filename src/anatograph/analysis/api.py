@@ -1,0 +1,132 @@
+"""The commands that prepare things, as functions of paths: the same names and choices as on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anatograph.errors import UserError
+from anatograph.runlog import RunAccount
+
+if TYPE_CHECKING:
+    from anatograph.anatomy.atlas import Atlas
+
+
+def phantom(
+    out: str | Path,
+    subjects: int,
+    seed: int = 0,
+    format: str = "nifti",
+    workers: int = 1,
+    sites: str | None = None,
+    spacing: float | None = None,
+) -> Path:
+    """Write a synthetic chest-CT cohort into ``out`` and return its table ``cohort.csv``.
+
+    ``sites`` names scanners, such as "A,C"; ``spacing`` in mm draws every scan with isotropic voxels of that size
+    (2.5 makes small, fast scans).
+    """
+    from anatograph.imaging.phantom.cohort import write_cohort
+
+    if subjects < 1:
+        raise UserError(f"A cohort needs at least 1 subject, not {subjects}.")
+    if format not in ("nifti", "dicom"):
+        raise UserError(f"There is no format '{format}'; choose nifti or dicom.")
+    out = Path(out)
+    settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing}
+    with RunAccount("phantom", settings, out) as account:
+        table = write_cohort(out, subjects, seed=seed, format=format, workers=workers, sites=sites, spacing_mm=spacing)
+        account.output(table)
+    return table
+
+
+def atlas(
+    image_or_mask: str | Path,
+    out: str | Path,
+    lungs: str | Path | None = None,
+    patch_size: int = 32,
+    step: int = 26,
+    min_coverage: float = 0.1,
+) -> Atlas:
+    """Build an atlas from a lung mask, or from a CT (with a mask of its own or one that is found), and write it.
+
+    ``patch_size`` and ``step`` are in mm; a grid place is a landmark where more than ``min_coverage`` of its patch is
+    lung.
+    """
+    from anatograph.anatomy.atlas import build_atlas_from_path, save_atlas
+
+    settings = {
+        "image_or_mask": str(image_or_mask),
+        "lungs": None if lungs is None else str(lungs),
+        "patch_size": patch_size,
+        "step": step,
+        "min_coverage": min_coverage,
+    }
+    with RunAccount("atlas", settings, out) as account:
+        built, notes = build_atlas_from_path(image_or_mask, lungs, patch_size, step, min_coverage)
+        for note in notes:
+            account.note(note)
+        account.result(landmarks=len(built), hash=built.hash)
+        account.output(save_atlas(built, out))
+    return built
+
+
+def preprocess(
+    cohort: str | Path,
+    study: str | Path,
+    atlas: str | Path | Atlas | None = None,
+    lungs: str = "auto",
+    registration: str = "affine",
+    workers: int = 1,
+    scheduler: str | None = None,
+    **settings: Any,
+) -> RunAccount:
+    """Fill a study from a cohort table; run again, it does only what is missing or failed.
+
+    Without ``atlas`` the one that ships is used.  ``settings`` are further fields of
+    `anatograph.study.settings.PreprocessSettings`.
+    """
+    from anatograph.anatomy.atlas import load_atlas
+    from anatograph.study.preprocess import preprocess as run
+
+    chosen = load_atlas(atlas) if isinstance(atlas, str | Path) else atlas
+    return run(cohort, study, chosen, lungs=lungs, registration=registration, workers=workers, scheduler=scheduler,
+               **settings)  # fmt: skip
+
+
+def pretrain(
+    study: str | Path,
+    run: str | Path,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> RunAccount:
+    """Pretrain on a study and leave the model in ``run/model``.
+
+    ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
+    as "epochs=5" over both.  With ``resume`` and nothing else the run goes on with its own settings.
+    """
+    from anatograph.learning.pretrain import pretrain as start
+    from anatograph.learning.settings import build_settings
+
+    asked = preset is not None or config is not None or bool(overrides)
+    settings = None if resume and not asked else build_settings(preset, config, overrides)
+    return start(study, run, settings, resume=resume, progress=progress)
+
+
+def import_reference(
+    patch_checkpoint: str | Path, graph_checkpoint: str | Path, model: str | Path, atlas: str | Path | Atlas
+) -> Path:
+    """Write the published checkpoints, trained on ``atlas``, as a model folder and return it."""
+    from anatograph.anatomy.atlas import load_atlas
+    from anatograph.learning.reference import import_reference as read
+
+    chosen = load_atlas(atlas) if isinstance(atlas, str | Path) else atlas
+    settings = {"patch_checkpoint": str(patch_checkpoint), "graph_checkpoint": str(graph_checkpoint)}
+    with RunAccount("import-reference", {**settings, "atlas_hash": chosen.hash}, model) as account:
+        folder = read(patch_checkpoint, graph_checkpoint, model, chosen)
+        account.output(folder)
+    return folder
