@@ -235,7 +235,7 @@ def _is_mask(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        values = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
+        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError:
         return False
     if values.min() < 0:
