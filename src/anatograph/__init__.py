@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from anatograph.analysis.api import atlas, import_reference, phantom, preprocess, pretrain
+    from anatograph.analysis.api import atlas, import_reference, phantom, pretrain
     from anatograph.analysis.demo import demo
     from anatograph.analysis.doctor import doctor
     from anatograph.analysis.embed import embed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anatograph.imaging.reading import read_mask, read_volume
     from anatograph.imaging.volume import Mask, Volume
     from anatograph.learning.model_folder import load_model
+    from anatograph.study.preprocess import preprocess
     from anatograph.study.store import Study
 
 __all__ = [
@@ -73,7 +74,7 @@ _HOME = {
     "load_atlas": "anatomy.atlas",
     "load_model": "learning.model_folder",
     "phantom": "analysis.api",
-    "preprocess": "analysis.api",
+    "preprocess": "study.preprocess",
     "pretrain": "analysis.api",
     "read_mask": "imaging.reading",
     "read_volume": "imaging.reading",

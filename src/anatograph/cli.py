@@ -154,10 +154,10 @@ def _add_atlas(commands: Commands) -> None:
 
 def _add_preprocess(commands: Commands) -> None:
     def run(args: argparse.Namespace) -> int:
-        from anatograph.analysis.api import preprocess
+        from anatograph.study.preprocess import preprocess
 
         account = preprocess(args.cohort, args.study, args.atlas, args.lungs, args.registration, args.workers,
-                             args.scheduler, seed=args.seed)  # fmt: skip
+                             args.scheduler, weights=args.lung_weights, seed=args.seed)  # fmt: skip
         print(f"Study: {args.study}")
         return _told(account)
 
@@ -169,6 +169,7 @@ def _add_preprocess(commands: Commands) -> None:
                       help="where lung masks come from (default: auto)")  # fmt: skip
     made.add_argument("--registration", choices=("affine", "ants-affine", "ants-syn"), default="affine",
                       help="how the atlas is laid onto a subject (default: affine)")  # fmt: skip
+    made.add_argument("--lung-weights", type=Path, metavar="FILE", help="weights of a lung network, to work offline")
     made.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
     made.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the work to")
     made.add_argument("--seed", type=int, default=0, help="for registrations that use chance (default: 0)")
@@ -248,7 +249,7 @@ def _add_evaluate(commands: Commands) -> None:
     made.add_argument("--group", metavar="COLUMN", help="column whose equal values stay together, such as the person")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results.csv and predictions.parquet")
     made.add_argument("--task", nargs="+", action="extend", default=[], metavar="NAME=TASK",
-                      help="NAME=regression or NAME=classification where the guess is wrong; one TASK for all")  # fmt: skip
+                      help="NAME=regression or =classification where the guess is wrong; one TASK for all")  # fmt: skip
     made.add_argument(
         "--log", nargs="+", action="extend", default=[], metavar="NAME", help="targets to take the log of"
     )

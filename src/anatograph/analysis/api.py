@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anatograph.errors import UserError
 from anatograph.runlog import RunAccount
@@ -70,29 +70,6 @@ def atlas(
         account.result(landmarks=len(built), hash=built.hash)
         account.output(save_atlas(built, out))
     return built
-
-
-def preprocess(
-    cohort: str | Path,
-    study: str | Path,
-    atlas: str | Path | Atlas | None = None,
-    lungs: str = "auto",
-    registration: str = "affine",
-    workers: int = 1,
-    scheduler: str | None = None,
-    **settings: Any,
-) -> RunAccount:
-    """Fill a study from a cohort table; run again, it does only what is missing or failed.
-
-    Without ``atlas`` the one that ships is used.  ``settings`` are further fields of
-    `anatograph.study.settings.PreprocessSettings`.
-    """
-    from anatograph.anatomy.atlas import load_atlas
-    from anatograph.study.preprocess import preprocess as run
-
-    chosen = load_atlas(atlas) if isinstance(atlas, str | Path) else atlas
-    return run(cohort, study, chosen, lungs=lungs, registration=registration, workers=workers, scheduler=scheduler,
-               **settings)  # fmt: skip
 
 
 def pretrain(
