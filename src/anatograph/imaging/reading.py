@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
 from anatograph.imaging.dicom import is_dicom, read_dicom_folder
+from anatograph.imaging.dicom_headers import quiet
 from anatograph.imaging.orientation import frame_of, lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume
@@ -30,7 +33,8 @@ def read_volume(path: str | Path) -> Volume:
     path = Path(path)
     if path.is_dir():
         return read_dicom_folder(path)
-    image = _read_image(path, "scan")
+    with quiet():
+        image = _read_image(path, "scan")
     stored = frame_of(image)
     source = str(path)
     check_frame(stored, source)
@@ -51,7 +55,8 @@ def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: a lung mask must be one file ({', '.join(SUFFIXES)}), not a folder.")
-    image = _read_image(path, "mask")
+    with quiet():
+        image = _read_image(path, "mask")
     stored = frame_of(image)
     if not np.isfinite(stored.direction).all() or abs(np.linalg.det(stored.direction)) < 1e-3:
         raise UserError(f"{path}: the direction matrix of the mask is degenerate; save the mask again.")
@@ -103,6 +108,7 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         if is_dicom(path):
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
         raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")
+    present = _uncompressed_size(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -120,6 +126,8 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         raise UserError(
             f"{path}: {len(size)} dimensions ({' × '.join(map(str, size))}); split the series and give one {what}."
         )
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        _check_nifti(path, reader, present)
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
     try:
@@ -128,8 +136,56 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
 
 
+def _uncompressed_size(path: Path) -> int:
+    """Bytes in a file, unpacked if it is a gzip; UserError where that is cut short or changed."""
+    if not path.name.lower().endswith(".gz"):
+        return path.stat().st_size
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(2**22):
+                size += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path}: the file cannot be read whole, it is damaged or cut short ({error}); copy or convert it again."
+        ) from None
+    return size
+
+
+def _check_nifti(path: Path, reader: sitk.ImageFileReader, present: int) -> None:
+    """Refuse what ITK lets pass in a NIfTI file: missing voxels, no orientation, an affine that is none of a grid."""
+
+    def number(key: str) -> float:
+        return float(reader.GetMetaData(key)) if reader.HasMetaDataKey(key) else 0.0
+
+    needed = int(number("vox_offset") + np.prod([int(n) for n in reader.GetSize()]) * number("bitpix") / 8)
+    if present < needed:
+        raise UserError(
+            f"{path}: the file is damaged or cut short, {present} bytes of {needed}; copy or convert it again."
+        )
+    if number("qform_code") == 0 and number("sform_code") == 0:
+        raise UserError(
+            f"{path}: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left "
+            "and right cannot be told; convert the scan again from its DICOM files, or set the code if you know it."
+        )
+    if number("sform_code") > 0 and reader.HasMetaDataKey("srow_x"):
+        rows = [[float(v) for v in reader.GetMetaData(f"srow_{axis}").split()[:3]] for axis in "xyz"]
+        matrix = np.asarray(rows)
+        lengths = np.linalg.norm(matrix, axis=0)
+        if not np.isfinite(matrix).all() or lengths.min() == 0 or abs(np.linalg.det(matrix / lengths)) < 1e-3:
+            raise UserError(f"{path}: the affine {rows} in the header is degenerate; convert the scan again.")
+        cosines = np.abs((matrix / lengths).T @ (matrix / lengths) - np.eye(3)).max()
+        if cosines > 1e-2:
+            raise UserError(
+                f"{path}: the axes are not at right angles (affine {rows}), as after an uncorrected gantry tilt; "
+                "resample the scan onto a rectangular grid first."
+            )
+
+
 def _reason(error: RuntimeError) -> str:
-    """The last line of an ITK exception, which is the one that says something."""
+    """What an ITK exception says, which is its last line."""
+    if "orthonormal" in str(error):
+        return "its axes are not at right angles, as after an uncorrected gantry tilt"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[-1] if lines else "unknown error"
+    text = lines[-1] if lines and not lines[-1].startswith("Reason") else "damaged or cut short"
     return text.split("ERROR: ")[-1].removesuffix(".")[:200]
