@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, close, components
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, close, components, dilate
 
 CLOSING_MM = 6.0
 """Vessels, small nodules and the branching of the hilum narrower than twice this are taken in."""
@@ -50,7 +50,19 @@ def costal_pockets(grid: CoarseGrid, lung: Bool, middle_x: float, middle_y: floa
         image = lung[z][box]
         origin = np.array([box[0].start, box[1].start])
         result[z][box] = _pockets(image, grid.hu[z][box], origin, scale, centre)
-    return result
+    return _above_lung(grid, lung, result)
+
+
+def _above_lung(grid: CoarseGrid, lung: Bool, pockets: Bool) -> Bool:
+    """Pockets that have lung below them; what has none lies under the diaphragm (liver, spleen, colon)."""
+    labels, sizes = components(pockets)
+    if len(sizes) < 2:
+        return pockets
+    wide = dilate(lung, 4.0, (1e6, *grid.spacing[1:]))
+    reached = np.maximum.accumulate(wide, axis=0)
+    supported = np.bincount(labels[reached], minlength=len(sizes)) > 0.5 * sizes
+    supported[0] = False
+    return np.asarray(supported[labels])
 
 
 def _pockets(
@@ -67,7 +79,7 @@ def _pockets(
         faces = ConvexHull((np.argwhere(rim) + origin) * scale).equations
     except (QhullError, ValueError):
         return empty
-    grid_mm = (np.stack(np.indices(image.shape), axis=-1) + origin) * scale
+    grid_mm = (np.moveaxis(np.indices(image.shape), 0, -1) + origin) * scale
     depth = -(grid_mm @ faces[:, :2].T + faces[:, 2])
     nearest = depth.argmin(axis=-1)
     inner = np.take_along_axis(depth, nearest[..., None], axis=-1)[..., 0]
@@ -82,6 +94,7 @@ def _pockets(
         opening = cosine[part & mouth]
         if opening.size == 0 or float((opening > OUTWARD).mean()) < 0.9:
             continue
-        if part.sum() < 0.35 * image.sum() and float((hu[part] > BONE_HU).mean()) < 0.08:
+        bone, fat = float((hu[part] > BONE_HU).mean()), float(((hu[part] > -140) & (hu[part] < -50)).mean())
+        if part.sum() < 0.35 * image.sum() and bone < 0.08 and fat < 0.3:
             empty |= part
     return empty

@@ -8,22 +8,37 @@ from scipy import ndimage
 from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, components, dilate, erode
 from anatograph.imaging.lungs.sides import flood
 
-GAS_HU = -940
-"""Pure gas is darker than this after light smoothing; so are bullae and emphysema, which lung surrounds."""
+GAS_STEP_HU = 65.0
+"""Pure gas is at most this much denser than the air of the trachea, after light smoothing; so are bullae."""
 LUNG_AROUND = 0.2
 """Gas has less than this part of lung in its surroundings (real scans: gas at most 0.12, bullae at least 0.34)."""
 SMALLEST_ML = 0.5
 """Smaller pockets are left to the choice of pieces."""
 
 
-def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, lung_hu: float) -> Bool:
+def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
+    """HU that divides pure gas from this person's lung: half way between both, near the gas where the lung is dense.
+
+    Both are measured in the scan (gas in the airway), so that a scanner's offset or emphysema moves the level along.
+    """
+    core = erode(air & ~airway, 4.0, grid.spacing)
+    if not core.any():
+        core = air
+    lung = float(np.median(grid.hu[core]))
+    inner = erode(airway, 3.9, grid.spacing)
+    gas = float(np.median(grid.hu[inner])) if inner.any() else float(np.percentile(grid.hu[core], 0.5))
+    gas = min(max(gas, -1024.0), -900.0)
+    return min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
+
+
+def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
     """Pockets of pure gas that are bordered by soft tissue rather than by lung, z, y, x.
 
-    ``air`` is the air inside the body, ``lung_hu`` the typical density of this person's lung. Where a thin wall of
-    stomach or bowel lets gas and lung flow together, the border between them is put on the brightest ridge.
+    ``air`` is the air inside the body, ``level`` that of `gas_level`. Where a thin wall of stomach or bowel lets gas
+    and lung flow together, the border between them is put on the brightest ridge.
     """
     smooth = ndimage.gaussian_filter(grid.hu, [2.0 / s for s in grid.spacing], truncate=2.5)
-    labels, sizes = components(air & (smooth < min(GAS_HU, lung_hu - 45)) & ~airway)
+    labels, sizes = components(air & (smooth < level) & ~airway)
     gas = np.zeros_like(air)
     margin = [int(np.ceil(14.0 / s)) + 1 for s in grid.spacing]
     for k, place in enumerate(ndimage.find_objects(labels), start=1):
@@ -35,7 +50,7 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, lung_hu: float) -> Bool:
         hu = grid.hu[around]
         pocket = dilate(labels[around] == k, 5.0, grid.spacing) & (hu < -700) & air[around] & ~airway[around]
         shell = dilate(pocket, 8.0, grid.spacing) & ~dilate(pocket, 3.5, grid.spacing) & ~airway[around]
-        lung = (hu[shell] > -935) & (hu[shell] < -600)
+        lung = (hu[shell] > level) & (hu[shell] < -600)
         if lung.size and float(lung.mean()) < LUNG_AROUND:
             gas[around] |= pocket
     return _flooded(grid, air & ~airway, gas)

@@ -1,4 +1,4 @@
-"""The coarse working grid of about 2 mm, where it is decided what hangs together; only borders are found at full size."""
+"""The coarse working grid of about 2 mm, on which it is decided what belongs together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 from scipy import ndimage
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -16,10 +16,11 @@ PIECE_ML = 1.5
 """Pieces cut off by disease (an apex above a consolidation) are kept down to this size."""
 
 
-def choose_lungs(grid: CoarseGrid, air: Bool, middle_x: float) -> NDArray[np.uint8]:
+def choose_lungs(grid: CoarseGrid, air: Bool, middle_x: float, level: float) -> NDArray[np.uint8]:
     """Aerated lung by side, z, y, x: 1 right, 2 left, 0 neither; all zero where nothing looks like a lung.
 
-    ``air`` is the air inside the body without airway and gas, ``middle_x`` the block column of the body's middle.
+    ``air`` is the air inside the body without airway and gas, ``middle_x`` the block column of the body's middle,
+    ``level`` the HU between pure gas and lung.
     Pieces are kept by size, density and place; one that reaches far into both sides is cut where it is narrowest.
     """
     labels, sizes = components(air)
@@ -29,7 +30,7 @@ def choose_lungs(grid: CoarseGrid, air: Bool, middle_x: float) -> NDArray[np.uin
     index = np.arange(1, len(sizes))
     mean = np.asarray(ndimage.mean(grid.hu, labels, index))
     ml = sizes[1:] * grid.voxel_ml
-    plausible = (mean > -965) & (mean < -450)
+    plausible = (mean > level - 15) & (mean < -450)
     large = index[(ml > LUNG_ML) & plausible]
     if large.size == 0 or float(ml[large - 1].max()) < 2 * LUNG_ML:
         return sided
@@ -44,12 +45,17 @@ def choose_lungs(grid: CoarseGrid, air: Bool, middle_x: float) -> NDArray[np.uin
         else:
             sided[part] = Mask.LEFT if left > 0.5 else Mask.RIGHT
     small = index[(ml > PIECE_ML) & (ml <= LUNG_ML) & plausible]
-    _add_pieces(grid, labels, small, sided, middle_x)
+    _add_pieces(grid, labels, small, sided, middle_x, level)
     return sided
 
 
 def _add_pieces(
-    grid: CoarseGrid, labels: NDArray[np.int32], pieces: NDArray[np.int64], sided: NDArray[np.uint8], middle_x: float
+    grid: CoarseGrid,
+    labels: NDArray[np.int32],
+    pieces: NDArray[np.int64],
+    sided: NDArray[np.uint8],
+    middle_x: float,
+    level: float,
 ) -> None:
     """Give the small pieces that are lung to a side: aerated like lung, off the middle, not below the diaphragm."""
     box = bounding_box(sided > 0, tuple(int(15.0 / s) for s in grid.spacing))
@@ -66,7 +72,7 @@ def _add_pieces(
         z, y, x = (float(np.mean(c)) + s.start for c, s in zip(np.nonzero(part), place, strict=True))
         within = all(s.start <= c < s.stop for s, c in zip(box, (z, y, x), strict=True))
         central = abs(x - middle_x) * grid.spacing[2] < 25.0
-        if not within or central or float((hu < -960).mean()) > 0.12:
+        if not within or central or float((hu < level - 25).mean()) > 0.12:
             continue
         if z > above or bool(near[place][part].any()):
             sided[place][part] = Mask.LEFT if x > middle_x else Mask.RIGHT

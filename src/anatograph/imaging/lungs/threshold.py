@@ -10,7 +10,7 @@ from anatograph.errors import UserError
 from anatograph.imaging.lungs.airway import find_airway
 from anatograph.imaging.lungs.body import AIR_HU, inside_body
 from anatograph.imaging.lungs.dense import costal_pockets, filled_lung
-from anatograph.imaging.lungs.gas import find_gas
+from anatograph.imaging.lungs.gas import find_gas, gas_level
 from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, coarse_grid, dilate, erode, fill_holes
 from anatograph.imaging.lungs.sides import choose_lungs
 from anatograph.imaging.volume import Mask, Volume
@@ -45,9 +45,9 @@ def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArr
     airway = find_airway(grid, inside & (grid.hu < AIR_HU), middle_x)
     if not airway.any():
         notes.append("no trachea was found, so none was taken out of the lungs")
-    typical = float(np.median(grid.hu[air & (grid.hu > -965) & ~airway])) if air.any() else -850.0
-    gas = find_gas(grid, air, airway, typical)
-    sided = choose_lungs(grid, air & ~airway & ~gas, middle_x)
+    level = gas_level(grid, air, airway)
+    gas = find_gas(grid, air, airway, level)
+    sided = choose_lungs(grid, air & ~airway & ~gas, middle_x, level)
     if not sided.any():
         raise UserError(
             f"No lungs were found in {source}: the air inside the body does not look like lung. "
