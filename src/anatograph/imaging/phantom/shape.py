@@ -160,7 +160,7 @@ class Thorax:
     def upper_mediastinum(self, x: Array, y: Array, z: Array) -> Array:
         """Great vessels, trachea and fat, from the heart to the neck."""
         k = self.shape.mediastinum_scale
-        half, back, front = self.wall(z)
+        _, back, front = self.wall(z)
         behind = back - 62.0
         ahead = np.minimum(front * 0.62, behind - 34.0)
         widening = bump((z + 10.0) / 75.0)

@@ -1,0 +1,110 @@
+"""One synthetic person, scanned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.imaging.phantom.body import BLOOD, Body, reach_of
+from anatograph.imaging.phantom.disease import draw_lesions
+from anatograph.imaging.phantom.grid import Stage, stage_for
+from anatograph.imaging.phantom.lungtrees import LungTrees, great_vessels, grow_trees
+from anatograph.imaging.phantom.paint import paint_tube
+from anatograph.imaging.phantom.parenchyma import MASKS, Parenchyma, base_hu
+from anatograph.imaging.phantom.person import Person, sample_person
+from anatograph.imaging.phantom.scanner import scan
+from anatograph.imaging.phantom.settings import PhantomSettings
+from anatograph.imaging.phantom.variables import clinical_variables
+from anatograph.imaging.volume import Mask, Volume
+
+Float = NDArray[np.float32]
+_SLAB = 6
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomSubject:
+    """A synthetic person with everything that is true about him or her."""
+
+    volume: Volume
+    """The scan."""
+    lungs: Mask
+    """True lungs on the grid of the scan: 1 right, 2 left; vessels, airways and disease of the lung are inside."""
+    diseases: dict[str, NDArray[np.uint8]]
+    """True masks z,y,x of emphysema, paraseptal, ground_glass and consolidation; all four are always there."""
+    variables: dict[str, float | int | str]
+    """Columns of the cohort table, the true extents among them."""
+    person: Person
+    """What was drawn."""
+    noise_free: NDArray[np.int16]
+    """The scan before kernel and noise (calibration error left out), for checking the truth."""
+
+
+def make_subject(seed: int, index: int = 0, settings: PhantomSettings | None = None) -> PhantomSubject:
+    """The ``index``-th person of the cohort with ``seed``: the same bits whatever the size of the cohort."""
+    settings = settings or PhantomSettings()
+    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, k))) for k in range(6)]
+    return draw_person(sample_person(streams[0], settings), settings, streams[1:])
+
+
+def draw_person(person: Person, settings: PhantomSettings, streams: list[np.random.Generator]) -> PhantomSubject:
+    """Draws and scans a given person; ``streams``: five generators for body, trees, lesions, noise, variables."""
+    scanner = person.scanner
+    step = settings.spacing_mm
+    spacing = (step, step, step) if step else (scanner.in_plane_mm, scanner.in_plane_mm, scanner.slice_mm)
+    stage = stage_for(person, reach_of(person, settings.field_margin_mm), spacing)
+    body = Body(person, stage, streams[0])
+    level = np.maximum(body.right_coarse, body.left_coarse)
+    trees = grow_trees(level, stage, streams[1], max(8.0, 4.5 * max(spacing)))
+    lesions = draw_lesions(person.disease, stage, level, body.cage_coarse, trees.lobules, streams[2])
+    tissue = Parenchyma(person, stage, trees, lesions, streams[1])
+
+    shape = stage.frame.shape
+    hu = np.empty(shape, dtype=np.float32)
+    labels = np.zeros(shape, dtype=np.uint8)
+    diseases = {name: np.zeros(shape, dtype=np.uint8) for name in MASKS}
+    for start in range(0, shape[0], _SLAB):
+        stop = min(start + _SLAB, shape[0])
+        block, right, left = body.slab(start, stop)
+        labels[start:stop][right > 0] = Mask.RIGHT
+        labels[start:stop][left > 0] = Mask.LEFT
+        for name, mask in tissue.blend(block, np.maximum(right, left), start, stop).items():
+            diseases[name][start:stop] = mask
+        hu[start:stop] = block
+    _large_tubes(hu, body, trees, stage, person)
+    noise_free = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+    image = scan(hu, scanner, stage.spacing_zyx, person.bmi, streams[3])
+    volume = Volume(image, stage.frame, stage.frame, source="phantom")
+    lungs = Mask(labels, stage.frame)
+    extents = {name: float(np.count_nonzero(mask) / np.count_nonzero(labels)) for name, mask in diseases.items()}
+    liters = np.count_nonzero(labels) * stage.frame.voxel_volume / 1e6
+    variables = clinical_variables(person, extents, streams[4])
+    variables |= {"lung_volume_l": round(float(liters), 3), "lung_hu": round(base_hu(person), 1)}
+    return PhantomSubject(volume, lungs, diseases, variables, person, noise_free)
+
+
+def _large_tubes(hu: Float, body: Body, trees: LungTrees, stage: Stage, person: Person) -> None:
+    """Great vessels, gullet, trachea and bronchi: drawn by distance, blood first, then walls, then air."""
+    spacing = stage.spacing_zyx
+    lines = great_vessels(body.thorax)
+    blood = BLOOD + person.contrast_hu
+    for kind, value in (("blood", blood), ("gullet", 38.0)):
+        for line in lines[kind]:
+            points = stage.to_index(line.points)
+            for a, b, r, s in zip(points[:-1], points[1:], line.radii[:-1], line.radii[1:], strict=True):
+                paint_tube(hu, a, b, (float(r), float(s)), value, spacing, raise_only=kind == "blood")
+    bronchi = trees.bronchi
+    radius = np.minimum(0.27 * bronchi.supplied ** (1 / 2.55), 4.6)
+    seen = np.flatnonzero(radius > 0.5 * float(spacing.min()) + 0.3)
+    starts, ends = stage.to_index(bronchi.start), stage.to_index(bronchi.end)
+    tubes = [(starts[i], ends[i], (float(radius[i]), float(0.9 * radius[i]))) for i in seen]
+    for line in lines["air"]:
+        points = stage.to_index(line.points)
+        ends_of = zip(points[:-1], points[1:], line.radii[:-1], line.radii[1:], strict=True)
+        tubes += [(a, b, (float(r), float(s))) for a, b, r, s in ends_of]
+    for a, b, (r, s) in tubes:
+        wall = 0.35 + 0.16 * max(r, s)
+        paint_tube(hu, a, b, (r + wall, s + wall), 15.0 if r > 3 else -150.0, spacing, raise_only=True)
+    for a, b, radii in tubes:
+        paint_tube(hu, a, b, radii, -985.0, spacing)
