@@ -67,9 +67,9 @@ def arrange(slices: list[Slice]) -> Stack:
     repairs: list[str] = []
     ordered, dropped = _without_duplicates(sorted(slices, key=lambda one: (one.along_normal, one.path.as_posix())))
     if dropped:
-        repairs.append(f"{dropped} slices that were there twice, pixel for pixel, were dropped")
+        repairs.append(f"{_count(dropped)} found twice, pixel for pixel, and dropped once")
     if len(ordered) < MIN_SLICES:
-        raise UnusableError(f"only {len(ordered)} slices, and at least {MIN_SLICES} are needed")
+        raise UnusableError(f"only {_count(len(ordered))}, and at least {MIN_SLICES} are needed")
     places = np.array([one.along_normal for one in ordered])
     numbers, step = _number(places, repairs)
     positions = np.array([one.position for one in ordered])
@@ -127,8 +127,8 @@ def _number(places: NDArray[np.float64], repairs: list[str]) -> tuple[NDArray[np
         where = ", ".join(f"between {places[k]:.5g} and {places[k + 1]:.5g} mm" for k in at[:3])
         where += " and elsewhere" if len(at) > 3 else ""
         if absent > max(1, _MISSING * len(places)) or jumps.max() > 2 or 2 * step > MAX_SPACING:
-            raise UnusableError(f"{absent} slices are missing {where} along the slice normal; copy the series again")
-        repairs.append(f"{absent} missing slices ({where}) were interpolated from their neighbours")
+            raise UnusableError(f"{_count(absent)} missing {where} along the slice normal; copy the series again")
+        repairs.append(f"{_count(absent, 'missing ')} ({where}) interpolated from the neighbours")
     if off > 0.01 * step:
         repairs.append(f"slices lie up to {off:.2g} mm from an even spacing of {step:.4g} mm and were taken as even")
     return numbers, step
@@ -242,6 +242,10 @@ def _number_or_zero(text: str) -> float:
         return float(text.split("\\")[0])
     except ValueError:
         return 0.0
+
+
+def _count(number: int, kind: str = "") -> str:
+    return f"{number} {kind}slice{'' if number == 1 else 's'}"
 
 
 def _at(one: Slice) -> str:
