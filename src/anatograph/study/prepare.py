@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,8 @@ MANY_OUTSIDE = 0.02
 class Stages:
     """Which stage a subject is in, and how long each took; a failure is told with its stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.timings: dict[str, float] = {}
         self.current = "start"
 
@@ -37,11 +38,11 @@ class Stages:
     def __call__(self, name: str) -> Iterator[None]:
         """Time a stage. After an error ``current`` still names it."""
         self.current = name
-        begin = time.perf_counter()
+        begin = self.clock()
         try:
             yield
         finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begin
+            self.timings[name] = self.timings.get(name, 0.0) + self.clock() - begin
 
 
 def prepare_subject(

@@ -181,8 +181,13 @@ def _do_subject(task: _Task) -> _Outcome:
     return _Outcome(stages.timings, flags=subject.flags)
 
 
-@lru_cache(maxsize=2)
 def _study(path: Path) -> Study:
+    """The study, its atlas kept from one subject of a worker to the next."""
+    return _opened(path, (path / "study.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, modified_ns: int) -> Study:
     return Study.open(path)
 
 

@@ -133,7 +133,10 @@ class StoredSubject:
 
     @property
     def patches(self) -> NDArray[np.int16]:
-        """(N, P, P, P) HU, z, y, x; a read-only memory map, nothing is read until it is indexed."""
+        """(N, P, P, P) HU, z, y, x; a read-only memory map, nothing is read until it is indexed.
+
+        The map holds its file open while it lives; to read from many subjects use `Study.read_patches`.
+        """
         patches: NDArray[np.int16] = self._load("patches.npy", mmap=True)
         return patches
 
