@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
-from anatograph.errors import UserError
 from anatograph.runlog import RunAccount
 
 if TYPE_CHECKING:
@@ -21,22 +20,25 @@ def phantom(
     workers: int = 1,
     sites: str | None = None,
     spacing: float | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write a synthetic chest-CT cohort into ``out`` and return its table ``cohort.csv``.
 
     ``sites`` names scanners, such as "A,C"; ``spacing`` in mm draws every scan with isotropic voxels of that size
     (2.5 makes small, fast scans).
     """
-    from anatograph.imaging.phantom.cohort import write_cohort
+    from anatograph.imaging.phantom import write_cohort
 
-    if subjects < 1:
-        raise UserError(f"A cohort needs at least 1 subject, not {subjects}.")
-    if format not in ("nifti", "dicom"):
-        raise UserError(f"There is no format '{format}'; choose nifti or dicom.")
     out = Path(out)
     settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing}
-    with RunAccount("phantom", settings, out) as account:
-        table = write_cohort(out, subjects, seed=seed, format=format, workers=workers, sites=sites, spacing_mm=spacing)
+    account = RunAccount("phantom", settings, out)
+    # The account is written only into a folder that turned out to be a phantom cohort's.
+    with account.stage("draw"):
+        table = write_cohort(
+            out, subjects, seed, cast("Literal['nifti', 'dicom']", format), workers, spacing_mm=spacing, sites=sites,
+            progress=progress,
+        )  # fmt: skip
+    with account:
         account.output(table)
     return table
 
