@@ -117,7 +117,7 @@ def test_the_best_axial_ct_series_is_chosen_and_all_are_named(tmp_path: Path, ch
     series("thick", chest, 6.0)
     series("thin is best", thin, 3.0)
     series("short", thin[:20], 1.0)
-    series("coronal view", thin, 2.0, ImageType=["DERIVED", "SECONDARY", "MPR"])
+    series("coronal view", thin, 2.8, ImageType=["DERIVED", "SECONDARY", "MPR"])
     series("scout image", chest[:2], 6.0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     series("dose screenshot", chest[:1], 6.0, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
     series("magnet", chest, 3.0, Modality="MR")

@@ -40,13 +40,14 @@ def coefficients(array: NDArray[np.int16], interpolation: Interpolation) -> NDAr
 def weights(index: NDArray[np.float64], n: int, interpolation: Interpolation) -> NDArray[np.float32]:
     """(len(index), n) matrix taking the n coefficients along an axis to the values at fractional voxel indices.
 
-    Indices beyond the ends see the image mirrored about its outermost voxels.
+    Indices beyond the ends see the image as ITK does: mirrored about its outermost voxels for splines, their value
+    repeated for linear interpolation.
     """
     first, values = _taps(index, interpolation)
     matrix = np.zeros((len(index), n), dtype=np.float32)
     rows = np.arange(len(index))
     for k in range(values.shape[1]):
-        np.add.at(matrix, (rows, _mirrored(first + k, n)), values[:, k])
+        np.add.at(matrix, (rows, _within(first + k, n, interpolation)), values[:, k])
     return matrix
 
 
@@ -60,9 +61,10 @@ def _taps(index: NDArray[np.float64], interpolation: Interpolation) -> tuple[NDA
     return whole.astype(np.intp) - 1, values
 
 
-def _mirrored(index: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    if n == 1:
-        return np.zeros_like(index)
+def _within(index: NDArray[np.intp], n: int, interpolation: Interpolation) -> NDArray[np.intp]:
+    """Indices brought into [0, n): mirrored about the outermost voxels for splines, moved to them for linear."""
+    if n == 1 or interpolation == "linear":
+        return np.clip(index, 0, n - 1)
     folded = np.abs(index) % (2 * (n - 1))
     return np.asarray(np.minimum(folded, 2 * (n - 1) - folded))
 
@@ -126,7 +128,7 @@ def resample_labels(array: NDArray[np.uint8], frame: Frame, target: Frame) -> ND
         return result
     matrix, offset = _index_map(frame, target)
     result = np.empty(target.shape, dtype=np.uint8)
-    ndimage.affine_transform(array, matrix, offset, output=result, order=0, mode="constant", cval=0)
+    ndimage.affine_transform(array, matrix, offset, output=result, order=0, mode="grid-constant", cval=0)
     return result
 
 
@@ -215,7 +217,7 @@ class SplineSampler:
         matrix = np.zeros((len(index), high - low), dtype=np.float32)
         rows = np.arange(len(index))
         for k in range(values.shape[1]):
-            np.add.at(matrix, (rows, _mirrored(first + k, n) - low), values[:, k])
+            np.add.at(matrix, (rows, _within(first + k, n, self.interpolation) - low), values[:, k])
         return matrix
 
 
@@ -255,6 +257,7 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
     array = np.full(target.shape, AIR, dtype=np.int16)
     plane = [np.arange(n, dtype=np.float64) for n in target.shape[1:]]
     order: Literal[1, 3] = 3 if interpolation == "bspline" else 1
+    beyond: Literal["mirror", "nearest"] = "mirror" if interpolation == "bspline" else "nearest"
     step = 8
     for start in range(0, target.shape[0], step):
         z = np.arange(start, min(start + step, target.shape[0]), dtype=np.float64)
@@ -269,7 +272,7 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
         z_, y_, x_ = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         block = coefficients(volume.array[z_, y_, x_], interpolation)
         values = ndimage.map_coordinates(
-            block, np.asarray(index - low[:, None]), order=order, mode="mirror", prefilter=False
+            block, np.asarray(index - low[:, None]), order=order, mode=beyond, prefilter=False
         )
         slab = array[start : start + len(z)].reshape(-1)
         slab[inside] = to_int16(values)
