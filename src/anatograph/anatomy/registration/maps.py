@@ -46,7 +46,7 @@ class AffineMap(AtlasMap):
         """(3, 3) A, from atlas LPS mm to subject LPS mm."""
         self.translation: NDArray[np.float64] = np.array(translation, dtype=np.float64).reshape(3)
         """(3,) t in mm."""
-        self._inverse: NDArray[np.float64] = np.linalg.inv(self.matrix)
+        self._inverse: NDArray[np.float64] = np.asarray(np.linalg.inv(self.matrix), dtype=np.float64)
 
     def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (N, 3) of the atlas in the subject, LPS mm."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import ndtr
 
 from anatograph.errors import UserError
@@ -16,8 +15,8 @@ CELL = 2.0
 """Spacing of the finest grid in mm."""
 FINEST = 1.5
 """Smoothing (standard deviation, mm) of the finest grid; coarser than half a voxel, finer than a patch matters."""
-MARGIN = 40.0
-"""Air around the lungs in mm."""
+MARGIN = 8.0
+"""Air around the lungs in mm on the finest grid."""
 CUT = 0.3
 """A lung that ends in a flat face of more than this part of its widest section was cut by the scan."""
 
@@ -28,8 +27,8 @@ class Field:
 
     values: NDArray[np.float32]
     """(Z, Y, X) fraction of lung, 0 to 1."""
-    spacing: float
-    """Distance of the grid's points in mm, the same along every axis."""
+    spacing: NDArray[np.float64]
+    """(3,) distance of the grid's points along x, y, z in mm."""
     start: NDArray[np.float64]
     """(3,) own millimetres x, y, z of the first grid point."""
     sigma: float
@@ -37,11 +36,32 @@ class Field:
 
     def points(self) -> NDArray[np.float64]:
         """(Z·Y·X, 3) own millimetres of all grid points, x fastest."""
-        axes = [np.arange(n) * self.spacing for n in self.values.shape]
-        z, y, x = np.meshgrid(*axes, indexing="ij")
-        return np.asarray(np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1) + self.start, dtype=np.float64)
+        z, y, x = np.meshgrid(*(np.arange(n) for n in self.values.shape), indexing="ij")
+        return np.asarray(
+            np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1) * self.spacing + self.start, dtype=np.float64
+        )
 
-    def sample(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centroid (3,) and covariance (3, 3) of the occupancy, own x, y, z, mm."""
+        axes = [
+            start + np.arange(n) * step
+            for start, n, step in zip(self.start, self.values.shape[::-1], self.spacing, strict=True)
+        ]
+        planes = {
+            (0, 1): self.values.sum(axis=0, dtype=np.float64).T,
+            (0, 2): self.values.sum(axis=1, dtype=np.float64).T,
+            (1, 2): self.values.sum(axis=2, dtype=np.float64).T,
+        }
+        lines = [planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0)]
+        total = lines[0].sum()
+        mean = np.array([line @ axis / total for line, axis in zip(lines, axes, strict=True)])
+        axes = [axis - middle for axis, middle in zip(axes, mean, strict=True)]
+        covariance = np.diag([line @ axis**2 / total for line, axis in zip(lines, axes, strict=True)])
+        for (i, j), plane in planes.items():
+            covariance[i, j] = covariance[j, i] = axes[i] @ plane @ axes[j] / total
+        return mean, covariance
+
+    def sample(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Occupancy (N,) at points (N, 3) of own millimetres, and its gradient (N, 3) per mm; 0 outside the grid."""
         size = np.array(self.values.shape[::-1])
         place = (points - self.start) / self.spacing
@@ -71,7 +91,7 @@ class Field:
         )
         value[~inside] = 0.0
         gradient[~inside] = 0.0
-        return value, gradient / np.float32(self.spacing)
+        return value.astype(np.float64), gradient / self.spacing
 
 
 class Shape:
@@ -91,21 +111,17 @@ class Shape:
         self.direction: NDArray[np.float64] = np.asarray(mask.frame.direction, dtype=np.float64)
         """(3, 3) from own millimetres to LPS."""
         spacing = np.asarray(mask.frame.spacing, dtype=np.float64)
+        self._fields: dict[float, Field] = {FINEST: _finest_field(lungs, spacing)}
         sections = [lungs.sum(axis=tuple({0, 1, 2} - {2 - axis}), dtype=np.int64) for axis in range(3)]
         self.volume = float(sections[0].sum() * spacing.prod())
         """mm³ of lung."""
-        places = [np.arange(len(section)) * step for section, step in zip(sections, spacing, strict=True)]
-        self.mean: NDArray[np.float64] = np.array(
-            [(section @ place) / section.sum() for section, place in zip(sections, places, strict=True)]
-        )
+        self.mean, own_covariance = self._fields[FINEST].moments()
         """(3,) centroid, own millimetres."""
-        self.spread: NDArray[np.float64] = np.array(
-            [
-                np.sqrt((section @ (place - mean) ** 2) / section.sum())
-                for section, place, mean in zip(sections, places, self.mean, strict=True)
-            ]
-        )
+        own_covariance -= np.diag(np.maximum(FINEST, spacing / 2) ** 2)
+        self.spread: NDArray[np.float64] = np.sqrt(np.diag(own_covariance))
         """(3,) standard deviation along own x, y, z, mm."""
+        self.covariance: NDArray[np.float64] = self.direction @ own_covariance @ self.direction.T
+        """(3, 3) second moments about the centroid along LPS, mm², of the mask itself (not of its smoothing)."""
         self.size: NDArray[np.float64] = np.array(lungs.shape[::-1]) * spacing
         """(3,) extent in mm."""
         self.spacing: NDArray[np.float64] = spacing
@@ -114,17 +130,21 @@ class Shape:
             [[section[end] > CUT * section.max() for section in sections] for end in (0, -1)]
         )
         """(2, 3) whether the lungs end in a flat face at the low and the high end of own x, y, z."""
-        self._fields: dict[float, Field] = {FINEST: _finest_field(lungs, spacing)}
+        low, high = self.to_lps(
+            np.array([[x, y, z] for x in (0, self.size[0]) for y in (0, self.size[1]) for z in (0, self.size[2])])
+        )[:, 2][[0, -1]]
+        self.height: tuple[float, float] = (float(min(low, high)), float(max(low, high)))
+        """LPS z of the lowest and the highest corner, mm."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the lungs end in a flat face anywhere."""
+        return bool(self.cut.any())
 
     def field(self, sigma: float) -> Field:
-        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid no finer than needed."""
+        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid no finer than that needs."""
         if sigma not in self._fields:
-            finest = self._fields[FINEST]
-            extra = float(np.sqrt(sigma**2 - finest.sigma**2)) / finest.spacing
-            values = ndimage.gaussian_filter(finest.values, extra, truncate=3.0, mode="constant")
-            stride = max(1, int(sigma / 1.5 / finest.spacing))
-            coarse = np.ascontiguousarray(values[::stride, ::stride, ::stride])
-            self._fields[sigma] = Field(coarse, finest.spacing * stride, finest.start, sigma)
+            self._fields[sigma] = _smoothed(self._fields[FINEST], sigma)
         return self._fields[sigma]
 
     def to_lps(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,16 +168,40 @@ class Shape:
 
 
 def _finest_field(lungs: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Field:
-    """Exact Gaussian smoothing of the mask's voxels, as boxes, sampled at the grid's points: one product per axis."""
-    values = lungs.astype(np.float32)
-    start = np.zeros(3)
-    for axis, (length, step) in enumerate(zip(lungs.shape, spacing[::-1], strict=True)):
-        before = np.ceil(MARGIN / CELL)
-        places = np.arange(-before, np.ceil(((length - 1) * step + MARGIN) / CELL) + 1) * CELL
-        start[2 - axis] = places[0]
-        faces = (np.arange(length + 1) - 0.5) * step
-        # Voxels thicker than the kernel would show as stairs.
-        sigma = max(FINEST, step / 2)
-        kernel = np.diff(ndtr((faces - places[:, None]) / sigma), axis=1).astype(np.float32)
-        values = np.moveaxis(np.tensordot(kernel, values, axes=(1, axis)), 0, axis)
-    return Field(np.ascontiguousarray(values), CELL, start, FINEST)
+    """The mask's voxels as boxes, smoothed exactly with `FINEST`, or half a voxel where that is more (no stairs)."""
+    places = [
+        np.arange(-np.ceil(MARGIN / CELL), np.ceil((length * step + MARGIN) / CELL) + 1) * CELL
+        for length, step in zip(lungs.shape[::-1], spacing, strict=True)
+    ]
+    sigma = np.maximum(FINEST, spacing / 2)
+    values = _boxes_smoothed(lungs.astype(np.float32), np.zeros(3), spacing, sigma, places)
+    return Field(values, np.full(3, CELL), np.array([axis[0] for axis in places]), FINEST)
+
+
+def _smoothed(finest: Field, sigma: float) -> Field:
+    """``finest`` smoothed further, to ``sigma`` mm, on a grid of 0.4 sigma."""
+    extra = float(np.sqrt(sigma**2 - finest.sigma**2))
+    step = max(CELL, 0.4 * sigma)
+    places = []
+    for start, spacing, length in zip(finest.start, finest.spacing, finest.values.shape[::-1], strict=True):
+        first, last = start - 2.5 * extra, start + (length - 1) * spacing + 2.5 * extra
+        places.append(first + np.arange(np.ceil((last - first) / step) + 1) * step)
+    values = _boxes_smoothed(finest.values, finest.start, finest.spacing, np.full(3, extra), places)
+    return Field(values, np.full(3, step), np.array([axis[0] for axis in places]), sigma)
+
+
+def _boxes_smoothed(
+    values: NDArray[np.float32],
+    start: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    places: list[NDArray[np.float64]],
+) -> NDArray[np.float32]:
+    """Boxes of constant ``values`` (Z, Y, X) under a Gaussian, at the grid ``places`` x, y, z: one product per axis."""
+    kernels = []
+    for axis, length in enumerate(values.shape[::-1]):
+        faces = start[axis] + (np.arange(length + 1) - 0.5) * spacing[axis]
+        kernels.append(np.diff(ndtr((faces - places[axis][:, None]) / sigma[axis]), axis=1).astype(np.float32))
+    depth, height, width = values.shape
+    values = (kernels[2] @ values.reshape(depth, -1)).reshape(-1, height, width)
+    return np.ascontiguousarray(np.matmul(kernels[1], values) @ kernels[0].T)
