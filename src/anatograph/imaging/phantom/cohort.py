@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -136,7 +135,7 @@ def _work(job: _Job) -> str:
     building.mkdir(parents=True)
     subject = make_subject(job.seed, job.index, job.settings)
     _write_subject(subject, building, job, name)
-    os.replace(building, home)
+    building.rename(home)
     return name
 
 
@@ -187,4 +186,4 @@ def _write_table(folder: Path, jobs: list[_Job]) -> Path:
 def _replace_text(path: Path, text: str) -> None:
     building = path.with_name(f".{path.name}.part")
     building.write_text(text)
-    os.replace(building, path)
+    building.replace(path)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from anatograph.imaging.phantom.grid import Field, Stage
+from anatograph.imaging.phantom.body import smooth_noise
+from anatograph.imaging.phantom.grid import COARSE_MM, Box, Field, Stage
 from anatograph.imaging.phantom.lobes import fissure_distance
 from anatograph.imaging.phantom.paint import stamp_balls
 from anatograph.imaging.phantom.person import Disease
@@ -37,28 +37,29 @@ class Lesions:
     """Signed mm inside consolidation; None without."""
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_samples: float) -> Array:
-    noise = gaussian_filter(rng.standard_normal(shape), sigma_samples, mode="wrap")
-    return np.asarray(noise / noise.std())
-
-
 def _threshold(field: Array, inside: NDArray[np.bool_], share: float) -> float:
     return float(np.quantile(field[inside], 1.0 - min(share, 0.95)))
 
 
 def draw_lesions(
-    disease: Disease, stage: Stage, lung_level: Array, cage_level: Array, lobules: Array, rng: np.random.Generator
+    disease: Disease,
+    stage: Stage,
+    lung_level: Array,
+    cage_level: Array,
+    lobules: Array,
+    box: Box,
+    rng: np.random.Generator,
 ) -> Lesions:
     """Places the disease of a person.
 
     lung_level, cage_level: coarse levels (z, y, x), mm inside the lungs and inside the cage; lobules (L, 3) in thorax
-    coordinates. Draws from ``rng`` do not depend on the voxel size.
+    coordinates; fields are read within ``box``. Draws from ``rng`` do not depend on the voxel size.
     """
-    x, y, z = stage.coarse_points
+    _, y, z = stage.coarse_points
     inside = lung_level > 0
     height = (z - BASE) / LUNG_HEIGHT
     streams = rng.spawn(3)
-    lung_mm3 = float(inside.sum()) * stage.coarse_mm**3
+    lung_mm3 = float(inside.sum()) * COARSE_MM**3
     holes = _holes(disease, stage, lobules, height, lung_mm3, streams[0])
     cysts = walls = None
     if disease.paraseptal > 0:
@@ -67,22 +68,15 @@ def draw_lesions(
     amplitude = float(streams[2].uniform(170.0, 340.0))
     if disease.ground_glass > 0:
         shape = stage.coarse_shape
-        unit = 4.0 / stage.coarse_mm
-        blobs = 1.0 * _noise(streams[2], shape, 4.5 * unit) + 0.3 * _noise(streams[2], shape, 1.6 * unit)
+        blobs = smooth_noise(streams[2], shape, 18.0) + 0.3 * smooth_noise(streams[2], shape, 6.5)
         rim = np.exp(-np.maximum(cage_level, 0.0) / 20.0)
         place = 1.3 * rim - 2.0 * (height - 0.35) + 0.006 * y + blobs
-        glass = stage.field(11.0 * (place - _threshold(place, inside, disease.ground_glass + disease.consolidation)))
+        share = disease.ground_glass + disease.consolidation
+        glass = Field(11.0 * (place - _threshold(place, inside, share)), stage, box)
         if disease.consolidation > 0:
-            core = place + 0.004 * y + 0.5 * _noise(streams[2], shape, 2.2 * unit)
-            dense = stage.field(9.0 * (core - _threshold(core, inside, disease.consolidation)))
+            core = place + 0.004 * y + 0.5 * smooth_noise(streams[2], shape, 9.0)
+            dense = Field(9.0 * (core - _threshold(core, inside, disease.consolidation)), stage, box)
     return Lesions(holes, cysts, walls, glass, amplitude, dense)
-
-
-def _at(values: Array, points: Array, stage: Stage) -> Array:
-    """Coarse values at the samples nearest to places (P, 3) in thorax coordinates."""
-    offset = stage.to_lps(points) - np.asarray(stage.frame.origin)
-    index = np.clip(np.round(offset[:, ::-1] / stage.coarse_mm).astype(int), 0, np.asarray(values.shape) - 1)
-    return np.asarray(values[index[:, 0], index[:, 1], index[:, 2]])
 
 
 def _holes(
@@ -90,10 +84,10 @@ def _holes(
 ) -> Float | None:
     """Round holes around the centrilobular bronchioles, mostly in the upper lobes, confluent where severe."""
     aim = disease.emphysema
-    patches = _noise(rng, stage.coarse_shape, 4.0 * 4.0 / stage.coarse_mm)
+    patches = smooth_noise(rng, stage.coarse_shape, 16.0)
     if aim <= 0:
         return None
-    liking = np.exp(4.2 * (_at(height, lobules, stage) - 0.55) + 0.75 * _at(patches, lobules, stage))
+    liking = np.exp(4.2 * (stage.nearest(height, lobules) - 0.55) + 0.75 * stage.nearest(patches, lobules))
     mean_radius = 1.7 + 3.2 * aim
     # Holes overlap where they crowd; a third more of them makes up for it on average.
     count = int(1.15 * -np.log(1.0 - aim) * lung_mm3 / (4.19 * mean_radius**3 * 1.45))
@@ -116,13 +110,13 @@ def _cysts(
     """A single row of thin-walled cysts under the pleura and along the fissures, mostly above."""
     x, y, z = stage.coarse_points
     depth = np.minimum(lung_level, fissure_distance(x, y, z) + 0.5)
-    rows = _noise(rng, stage.coarse_shape, 5.0 * 4.0 / stage.coarse_mm)
+    rows = smooth_noise(rng, stage.coarse_shape, 20.0)
     wanted = (lung_level > 0) & (depth > 2.0) & (depth < 8.5)
     places = np.argwhere(wanted)
     liking = np.exp(3.6 * (height[wanted] - 0.5) + 1.6 * rows[wanted])
     order = np.argsort(rng.exponential(1.0, len(places)) / liking)[:6000]
     jitter = rng.uniform(-0.4, 0.4, (len(order), 3))
-    lps = (places[order] + jitter)[:, ::-1] * stage.coarse_mm + np.asarray(stage.frame.origin)
+    lps = (places[order] + jitter)[:, ::-1] * COARSE_MM + np.asarray(stage.frame.origin)
     radius = np.clip(depth[wanted][order] - 0.6, 1.8, 8.0)
     tree = cKDTree(lps)
     taken = np.zeros(len(lps), dtype=bool)

@@ -36,4 +36,4 @@ def fissure_distance(x: Array, y: Array, z: Array) -> Array:
     """Distance (mm) to the nearest fissure, 0 on it."""
     main = oblique(x, y, z)
     second = np.where((x < 4.0) & (main > 0), np.abs(horizontal(x, y, z)), 1e3)
-    return np.minimum(np.abs(main), second)
+    return np.asarray(np.minimum(np.abs(main), second))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.phantom.grid import Stage
+from anatograph.imaging.phantom.grid import COARSE_MM, Stage
 from anatograph.imaging.phantom.lobes import lobe_index
 from anatograph.imaging.phantom.shape import Thorax
 from anatograph.imaging.phantom.trees import Tree, grow, join
@@ -44,11 +44,11 @@ class LungTrees:
 def supply_points(level: Array, stage: Stage, step_mm: float, rng: np.random.Generator) -> Array:
     """Jittered places (P, 3), one about every ``step_mm``, in the lungs whose coarse level (z, y, x) is given."""
     low = np.asarray(stage.frame.origin)
-    extent = (np.asarray(level.shape[::-1]) - 1) * stage.coarse_mm
+    extent = (np.asarray(level.shape[::-1]) - 1) * COARSE_MM
     axes = [np.arange(step_mm / 2, e, step_mm) for e in extent]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     points = points + rng.uniform(-0.42, 0.42, points.shape) * step_mm
-    index = np.clip(np.round(points[:, ::-1] / stage.coarse_mm).astype(int), 0, np.asarray(level.shape) - 1)
+    index = np.clip(np.round(points[:, ::-1] / COARSE_MM).astype(int), 0, np.asarray(level.shape) - 1)
     keep = level[index[:, 0], index[:, 1], index[:, 2]] > 2.0
     return stage.to_thorax(points[keep] + low)
 
@@ -77,9 +77,10 @@ def grow_trees(level: Array, stage: Stage, rng: np.random.Generator, step_mm: fl
                 (tree.end + fade_end * shift + side * width)[many],
                 tree.supplied[many],
                 tree.generation[many],
+                tree.heading[many],
             )
         )
-    return LungTrees(join(bronchi), join(arteries), join(veins), lobules, 0.42)
+    return LungTrees(join(bronchi), join(arteries), join(veins), lobules, 0.34)
 
 
 def great_vessels(thorax: Thorax) -> dict[str, list[Polyline]]:
@@ -95,7 +96,7 @@ def great_vessels(thorax: Thorax) -> dict[str, list[Polyline]]:
     heights = np.linspace(55.0, -180.0, 13)
     ax, ay = thorax.aorta_line(heights)
     descending = Polyline(np.stack([ax, ay, heights], axis=1), np.linspace(12.5, 11.0, 13))
-    hx, hy, hz = thorax.heart_centre
+    hx, _, hz = thorax.heart_centre
     air = [
         line(
             (0, behind(175) - 34, 175, 8.5),

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from anatograph.imaging.phantom.settings import Scanner
+from anatograph.imaging.phantom.soft import soft
 
 Float = NDArray[np.float32]
 _HALO_MM = 1.6
+
+
+def _blur(planes: Float, sigma: float, axis: int) -> Float:
+    """Gaussian blur along ``axis`` (-1 or -2) in single precision, edges repeated."""
+    reach = max(1, int(np.ceil(2.6 * sigma)))
+    taps = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    taps /= taps[0] + 2 * taps[1:].sum()
+    pad = [(0, 0)] * planes.ndim
+    pad[axis] = (reach, reach)
+    wide = np.pad(planes, pad, mode="edge")
+    length = planes.shape[axis]
+
+    def moved(by: int) -> Float:
+        window = slice(reach + by, reach + by + length)
+        return wide[..., window] if axis == -1 else wide[..., window, :]
+
+    out = planes * np.float32(taps[0])
+    both = np.empty_like(out)
+    for k in range(1, reach + 1):
+        np.add(moved(-k), moved(k), out=both)
+        both *= np.float32(taps[k])
+        out += both
+    return out
 
 
 def _kernel(planes: Float, scanner: Scanner, pixel_mm: float) -> Float:
@@ -17,14 +40,14 @@ def _kernel(planes: Float, scanner: Scanner, pixel_mm: float) -> Float:
     out = planes
     sigma = scanner.blur_mm / pixel_mm
     if sigma > 0.2:
-        for axis in (-1, -2):
-            out = gaussian_filter1d(out, sigma, axis=axis, truncate=3.0, mode="nearest")
+        out = _blur(_blur(out, sigma, -1), sigma, -2)
     if scanner.sharpening > 0:
-        halo = out
-        for axis in (-1, -2):
-            halo = gaussian_filter1d(halo, _HALO_MM / pixel_mm, axis=axis, truncate=2.5, mode="nearest")
-        out = out + np.float32(scanner.sharpening) * (out - halo)
-    return np.asarray(out, dtype=np.float32)
+        halo = _blur(_blur(out, _HALO_MM / pixel_mm, -1), _HALO_MM / pixel_mm, -2)
+        halo -= out
+        halo *= np.float32(-scanner.sharpening)
+        halo += out
+        out = halo
+    return out
 
 
 def noise_gain(scanner: Scanner, pixel_mm: float) -> float:
@@ -52,14 +75,16 @@ def scan(
         ((np.arange(y) - y / 2)[:, None] / (0.5 * y)) ** 2 + ((np.arange(x) - x / 2)[None, :] / (0.5 * x)) ** 2, 1.3
     )
     crossing = np.clip((hu[:, y // 4 : 3 * y // 4 : 4, ::4] + 1000.0).mean(axis=(1, 2)) / 650.0, 0.5, 1.6)
-    for start in range(0, z, 8):
-        stop = min(start + 8, z)
+    crossing = crossing.astype(np.float32)
+    strength = (level * fall).astype(np.float32)
+    for start in range(0, z, 2):
+        stop = min(start + 2, z)
         block = hu[start:stop]
-        block += np.float32(scanner.offset_hu) * np.clip((block + 1000.0) * np.float32(1 / 80), 0.0, 1.0)
+        if scanner.offset_hu:
+            block += np.float32(scanner.offset_hu) * soft(block + np.float32(960.0), 80.0)
         if rng is not None:
             white = rng.standard_normal(block.shape, dtype=np.float32)
-            white *= (level * fall).astype(np.float32)
-            white *= crossing[start:stop, None, None].astype(np.float32)
+            white *= strength * crossing[start:stop, None, None]
             block += white
         final = _kernel(block, scanner, pixel)
         np.clip(final, -1024.0, 3071.0, out=final)

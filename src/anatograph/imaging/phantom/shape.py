@@ -23,6 +23,7 @@ BASE = -158.0
 """z of the deepest recess."""
 _KNOT_STEP = 0.1
 _FIRST_KNOT = -0.4
+_MANY = 20_000
 # Inner surface of the rib cage at heights -0.4, -0.3 ... 1.1 of the lung: half width, back wall, front wall.
 _HALF_WIDTH = (114, 119, 124, 130, 135, 139.5, 141, 140, 137.5, 133.5, 128, 120.5, 109.5, 92, 64, 24)
 _BACK = (76, 80, 86, 91, 95, 99, 102, 104, 106, 106, 104, 99, 90, 76, 56, 34)
@@ -56,6 +57,13 @@ class ThoraxShape:
 def knots(values: tuple[float, ...], z: Array) -> Array:
     """Catmull-Rom curve through ``values`` at the fixed heights, evaluated at heights z (mm), in plain arithmetic."""
     table = np.asarray(values, dtype=np.float64)
+    if z.size > _MANY:
+        # For a person's grid a finely sampled table is good enough, and ten times faster.
+        heights: Array = np.arange(BASE - 160.0, BASE + LUNG_HEIGHT + 60.0, dtype=np.float64)
+        place = np.clip(z - heights[0], 0.0, len(heights) - 1.001)
+        below = place.astype(np.int32)
+        curve = knots(values, heights)
+        return np.asarray(curve[below] + (place - below) * np.diff(curve)[below])
     position = ((z - BASE) / LUNG_HEIGHT - _FIRST_KNOT) / _KNOT_STEP
     position = np.clip(position, 0.0, len(table) - 1.0)
     left = np.minimum(position.astype(np.int64), len(table) - 2)
@@ -70,13 +78,13 @@ def knots(values: tuple[float, ...], z: Array) -> Array:
 def bump(t: Array) -> Array:
     """A smooth hump: 1 at t = 0, 0 from |t| = 1 on."""
     s = np.maximum(1.0 - t * t, 0.0)
-    return s * s
+    return np.asarray(s * s)
 
 
 def smooth_union(a: Array, b: Array, radius: float) -> Array:
     """Union of two level sets whose seam is rounded over about ``radius`` mm."""
     h = np.maximum(radius - np.abs(a - b), 0.0)
-    return np.maximum(a, b) + h * h / (4.0 * radius)
+    return np.asarray(np.maximum(a, b) + h * h / (4.0 * radius))
 
 
 def smooth_meet(a: Array, b: Array, radius: float) -> Array:
@@ -103,14 +111,18 @@ class Thorax:
 
     def __init__(self, shape: ThoraxShape | None = None) -> None:
         self.shape = shape or ThoraxShape()
+        self._last: tuple[Array, tuple[Array, Array, Array]] | None = None
 
     def wall(self, z: Array) -> tuple[Array, Array, Array]:
         """Half width, back (y) and front (y) of the inner cage at heights z."""
+        if self._last is not None and self._last[0] is z:
+            return self._last[1]
         s = self.shape
         t = (z - BASE) / LUNG_HEIGHT
         half = knots(_HALF_WIDTH, z) * (1.0 + 0.06 * s.squareness * (t - 0.4)) + s.wave[0] * bump((t - 0.65) / 0.3)
         back = knots(_BACK, z) + s.kyphosis * bump((t - 0.6) / 0.5)
         front = knots(_FRONT, z) - s.barrel * bump((t - 0.45) / 0.6) + s.wave[1] * bump((t - 0.2) / 0.3)
+        self._last = (z, (half, back, front))
         return half, back, front
 
     def cage(self, x: Array, y: Array, z: Array, out: float = 0.0, out_y: float | None = None) -> Array:

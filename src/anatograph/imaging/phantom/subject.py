@@ -20,7 +20,7 @@ from anatograph.imaging.phantom.variables import clinical_variables
 from anatograph.imaging.volume import Mask, Volume
 
 Float = NDArray[np.float32]
-_SLAB = 6
+_SLAB = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +57,21 @@ def draw_person(person: Person, settings: PhantomSettings, streams: list[np.rand
     body = Body(person, stage, streams[0])
     level = np.maximum(body.right_coarse, body.left_coarse)
     trees = grow_trees(level, stage, streams[1], max(8.0, 4.5 * max(spacing)))
-    lesions = draw_lesions(person.disease, stage, level, body.cage_coarse, trees.lobules, streams[2])
-    tissue = Parenchyma(person, stage, trees, lesions, streams[1])
+    lesions = draw_lesions(person.disease, stage, level, body.cage_coarse, trees.lobules, body.lungs_box, streams[2])
+    tissue = Parenchyma(person, stage, body.lungs_box, trees, lesions, streams[1])
 
     shape = stage.frame.shape
     hu = np.empty(shape, dtype=np.float32)
     labels = np.zeros(shape, dtype=np.uint8)
     diseases = {name: np.zeros(shape, dtype=np.uint8) for name in MASKS}
+    box = (slice(None), *body.lungs_box)
     for start in range(0, shape[0], _SLAB):
         stop = min(start + _SLAB, shape[0])
-        block, right, left = body.slab(start, stop)
-        labels[start:stop][right > 0] = Mask.RIGHT
-        labels[start:stop][left > 0] = Mask.LEFT
-        for name, mask in tissue.blend(block, np.maximum(right, left), start, stop).items():
-            diseases[name][start:stop] = mask
+        block = body.slab(start, stop)
+        lung, split = body.lung.slab(start, stop), body.split.slab(start, stop)
+        labels[start:stop][box] = np.where(lung > 0, np.where(split > 0, np.uint8(Mask.LEFT), np.uint8(Mask.RIGHT)), 0)
+        for name, mask in tissue.blend(block[box], lung, start, stop).items():
+            diseases[name][start:stop][box] = mask
         hu[start:stop] = block
     _large_tubes(hu, body, trees, stage, person)
     noise_free = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
@@ -98,7 +99,7 @@ def _large_tubes(hu: Float, body: Body, trees: LungTrees, stage: Stage, person: 
     radius = np.minimum(0.27 * bronchi.supplied ** (1 / 2.55), 4.6)
     seen = np.flatnonzero(radius > 0.5 * float(spacing.min()) + 0.3)
     starts, ends = stage.to_index(bronchi.start), stage.to_index(bronchi.end)
-    tubes = [(starts[i], ends[i], (float(radius[i]), float(0.9 * radius[i]))) for i in seen]
+    tubes = [(starts[i], ends[i], (float(radius[i]), float(0.93 * radius[i]))) for i in seen]
     for line in lines["air"]:
         points = stage.to_index(line.points)
         ends_of = zip(points[:-1], points[1:], line.radii[:-1], line.radii[1:], strict=True)

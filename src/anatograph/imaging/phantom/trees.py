@@ -26,6 +26,8 @@ class Tree:
     """(S,) how many supply points hang on the segment: its radius follows from it."""
     generation: NDArray[np.int64]
     """(S,) 0 at the root."""
+    heading: Array
+    """(S, 3) mm: where the parent was heading, so that a branch leaves it in a curve; zero at the root."""
 
     def radius(self, twig_mm: float, exponent: float) -> Array:
         """(S,) radii in mm by Murray's law with ``exponent`` (3 in theory); a twig has ``twig_mm``."""
@@ -35,9 +37,10 @@ class Tree:
 def grow(root: Array, points: Array, rng: np.random.Generator, reach: float = 0.42) -> Tree:
     """A tree from ``root`` (3,) to all ``points`` (P, 3), all mm."""
     count = len(points)
-    starts, ends, supplied, generations = [], [], [], []
+    starts, ends, supplied, generations, headings = [], [], [], [], []
     owner = np.zeros(count, dtype=np.int64)
     tips = root[None, :].astype(np.float64)
+    heading = np.zeros((1, 3))
     generation = 0
     live = np.arange(count)
     while len(live):
@@ -56,6 +59,7 @@ def grow(root: Array, points: Array, rng: np.random.Generator, reach: float = 0.
         ends.append(tip_new)
         supplied.append(size)
         generations.append(np.full(n, generation))
+        headings.append(heading)
         # Split each set of two or more across its longest direction, a little off the middle.
         offset = here - middle[own]
         covariance = np.empty((n, 3, 3))
@@ -65,16 +69,23 @@ def grow(root: Array, points: Array, rng: np.random.Generator, reach: float = 0.
         axis = np.linalg.eigh(covariance)[1][:, :, 2]
         along = np.einsum("pk,pk->p", offset, axis[own])
         spread = np.sqrt(np.bincount(own, along * along, n) / safe)
-        cut = rng.uniform(-0.35, 0.35, n) * spread
+        cut = rng.uniform(-1.0, 1.0, n) * spread
         side = (along > cut[own]).astype(np.int64)
         keep = size[own] > 1
         child = 2 * own[keep] + side[keep]
         used, owner_new = np.unique(child, return_inverse=True)
         live = live[keep]
         owner[live] = owner_new
+        heading = (tip_new - tips)[used // 2]
         tips = tip_new[used // 2]
         generation += 1
-    return Tree(np.concatenate(starts), np.concatenate(ends), np.concatenate(supplied), np.concatenate(generations))
+    return Tree(
+        np.concatenate(starts),
+        np.concatenate(ends),
+        np.concatenate(supplied),
+        np.concatenate(generations),
+        np.concatenate(headings),
+    )
 
 
 def join(trees: list[Tree]) -> Tree:
@@ -84,4 +95,5 @@ def join(trees: list[Tree]) -> Tree:
         np.concatenate([t.end for t in trees]),
         np.concatenate([t.supplied for t in trees]),
         np.concatenate([t.generation for t in trees]),
+        np.concatenate([t.heading for t in trees]),
     )
