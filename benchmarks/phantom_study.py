@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 import torch
-from anatograph.study.store import Study
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -33,6 +32,7 @@ from tqdm import tqdm
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.model import Model, load_model
+from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
 DISEASES = {"emphysema": ("emphysema_mask",), "ground_glass": ("ground_glass_mask",)}
@@ -105,14 +105,27 @@ def plain_features(study: Study) -> tuple[Array, Array]:
     return np.array(regions, dtype=np.float64), np.array(subjects, dtype=np.float64)
 
 
-def fit_and_score(x: Array, y: Array, groups: NDArray[Any], x_test: Array, y_test: Array) -> float:
-    """R² on the test people of a ridge whose strength was chosen by grouped folds of the training people."""
+def fit_and_score(
+    x: Array, y: Array, groups: NDArray[Any], x_test: Array, y_test: Array, groups_test: NDArray[Any]
+) -> tuple[float, float, float]:
+    """R² on the test people of a ridge whose strength was chosen by grouped folds of the training people.
+
+    With the 5th and 95th percentile over 200 resamplings of the test people.
+    """
     keep, keep_test = np.isfinite(x).all(1) & np.isfinite(y), np.isfinite(x_test).all(1) & np.isfinite(y_test)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": STRENGTHS}, cv=GroupKFold(5), scoring="r2"
     )
     search.fit(x[keep], y[keep], groups=groups[keep])
-    return float(r2_score(y_test[keep_test], search.predict(x_test[keep_test])))
+    truth, guess, people = y_test[keep_test], search.predict(x_test[keep_test]), groups_test[keep_test]
+    rows = [np.flatnonzero(people == person) for person in np.unique(people)]
+    random = np.random.default_rng(0)
+    spread = []
+    for _ in range(200):
+        drawn = np.concatenate([rows[k] for k in random.integers(len(rows), size=len(rows))])
+        spread.append(r2_score(truth[drawn], guess[drawn]))
+    low, high = np.percentile(spread, [5, 95])
+    return float(r2_score(truth, guess)), float(low), float(high)
 
 
 def untrained(model: Model, study: Study, seed: int) -> Model:
@@ -157,12 +170,16 @@ def main() -> None:
         for disease in DISEASES:
             if level == "subject":
                 y, y_test = (e[f"{disease}_extent"].to_numpy(float) for e in extents)
-                value = fit_and_score(x, y, np.arange(len(x)), x_test, y_test)
+                found = fit_and_score(x, y, np.arange(len(x)), x_test, y_test, np.arange(len(x_test)))
             else:
                 y, y_test = truth[disease].ravel(), truth_test[disease].ravel()
                 groups = np.repeat(np.arange(x.shape[0]), x.shape[1])
-                value = fit_and_score(x.reshape(-1, x.shape[2]), y, groups, x_test.reshape(-1, x.shape[2]), y_test)
-            rows.append({"method": method, "level": level, "target": disease, "r2": round(value, 4)})
+                groups_test = np.repeat(np.arange(x_test.shape[0]), x_test.shape[1])
+                flat, flat_test = x.reshape(-1, x.shape[2]), x_test.reshape(-1, x_test.shape[2])
+                found = fit_and_score(flat, y, groups, flat_test, y_test, groups_test)
+            names = ("r2", "r2_low", "r2_high")
+            scores = {name: round(value, 4) for name, value in zip(names, found, strict=True)}
+            rows.append({"method": method, "level": level, "target": disease, **scores})
             print(rows[-1], flush=True)
 
     plain, plain_test = plain_features(train), plain_features(test)
