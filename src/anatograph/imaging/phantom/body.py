@@ -97,6 +97,11 @@ class Body:
         self.abdomen = Level(inside, stage)
         heart = thorax.heart(x, y, z) - 3.5
         self.heart = Level(np.minimum(heart, -diaphragm + 3.0), stage)
+        hila = [
+            ellipsoid(x, y, z, (side * 33.0 + 3.0, 6.0, 6.0 + 5.0 * side), np.array([19.0, 17.0, 27.0]))
+            for side in (-1, 1)
+        ]
+        self.hila = Level(np.maximum(*hila), stage)
         dome_left = BASE + s.dome_left
         border = 28.0 - 0.35 * (z - BASE) - x + 14.0 * bump((y + 40.0) / 70.0)
         liver = np.minimum(np.minimum(inside - 2.5, border), 55.0 - y + 40.0 * (x < -10))
@@ -146,7 +151,7 @@ class Body:
         filling = soft(strands[box] - lean - f(0.6), 1.4) * f(118.0)
         filling += f(-96.0)
         over(hu[box], filling, soft(level + f(1.0), 1.5))
-        f_of = {name: getattr(self, name) for name in ("abdomen", "spleen", "stomach", "liver", "gas", "heart")}
+        f_of = {name: getattr(self, name) for name in ("abdomen", "spleen", "stomach", "liver", "gas", "heart", "hila")}
         blood = self.person.contrast_hu
         for name, field in f_of.items():
             if not field.meets(start, stop):
@@ -160,11 +165,12 @@ class Body:
                 bowel = soft(grain[box] - f(0.6), 0.3) * soft(level - f(6.0), 2.0)
                 over(hu[box], f(32.0) + f(10.0) * strands[box], bowel)
                 continue
-            value = {
+            value: Float = {
                 "spleen": f(SPLEEN + 0.4 * blood) + f(3.0) * grain[box],
                 "stomach": f(28.0) + f(14.0) * strands[box],
                 "liver": f(LIVER + 0.35 * blood) + f(3.0) * grain[box],
-                "gas": f(-980.0),
+                "gas": np.full_like(level, -980.0),
+                "hila": f(36.0 + 0.5 * blood) + f(9.0) * strands[box],
                 "heart": f(BLOOD + blood) + f(3.0) * grain[box],
             }[name]
             over(hu[box], value, soft(level, 1.3))

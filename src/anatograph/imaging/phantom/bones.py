@@ -24,6 +24,7 @@ class Bones:
         # Ribs are bands in the shell of the cage that fall towards the front; one side a little lower.
         tilt = float(rng.normal(0.0, 0.012))
         fall = 0.52 * (back - y) - 14.0 * np.clip((front + 60.0 - y) / 60.0, 0.0, 1.0) ** 2 + tilt * x
+        fall += 0.27 * np.minimum(np.abs(x), 110.0)
         self.rib = Field((z + fall - (BASE + 12.0)) / RIB_PITCH, stage)
         self.ahead = Field(y - front, stage)
         middle = thorax.spine_y(z)

@@ -37,8 +37,8 @@ class Field:
         self._stage = stage
         self._values = np.asarray(values_coarse, dtype=np.float32)
         rows, columns = box or stage.everything
-        self._rows = tuple(v[rows] for v in stage.lerps[1])
-        self._columns = tuple(v[columns] for v in stage.lerps[2])
+        self._rows = (stage.lerps[1][0][rows], stage.lerps[1][1][rows])
+        self._columns = (stage.lerps[2][0][columns], stage.lerps[2][1][columns])
         self._planes: dict[int, Float] = {}
 
     def _plane(self, index: int) -> Float:

@@ -80,7 +80,7 @@ def grow_trees(level: Array, stage: Stage, rng: np.random.Generator, step_mm: fl
                 tree.heading[many],
             )
         )
-    return LungTrees(join(bronchi), join(arteries), join(veins), lobules, 0.34)
+    return LungTrees(join(bronchi), join(arteries), join(veins), lobules, 0.40)
 
 
 def great_vessels(thorax: Thorax) -> dict[str, list[Polyline]]:

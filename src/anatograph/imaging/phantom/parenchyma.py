@@ -41,7 +41,7 @@ class Parenchyma:
         low = np.array([0, box[0].start, box[1].start])
         shape = (stage.frame.shape[0], box[0].stop - box[0].start, box[1].stop - box[1].start)
         self.vessels = np.zeros(shape, dtype=np.float32)
-        for tree, exponent in ((trees.arteries, 2.5), (trees.veins, 2.55)):
+        for tree, exponent in ((trees.arteries, 2.75), (trees.veins, 2.8)):
             radius = np.minimum(tree.radius(trees.twig_mm * loss, exponent), 8.0)
             start, end = stage.to_index(tree.start) - low, stage.to_index(tree.end) - low
             heading = (tree.heading @ stage.matrix.T)[:, ::-1] / stage.spacing_zyx

@@ -98,7 +98,7 @@ def sample_person(rng: np.random.Generator, settings: PhantomSettings) -> Person
     )
     dome = 80.0 + 52.0 * out - 90.0 * hyper + float(rng.normal(0.0, 5.0))
     shape = ThoraxShape(
-        heart_scale=float(np.clip(rng.normal(1.0 + 0.002 * (age - 60) + 0.05 * out, 0.07), 0.82, 1.3)),
+        heart_scale=float(np.clip(rng.normal(0.95 + 0.002 * (age - 60) + 0.05 * out, 0.07), 0.82, 1.3)),
         heart_shift=float(rng.normal(0.0, 5.0)),
         dome_right=float(np.clip(dome, 52.0, 132.0)),
         dome_left=float(np.clip(dome - rng.normal(12.0, 5.0), 45.0, 126.0)),

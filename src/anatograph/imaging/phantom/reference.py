@@ -23,11 +23,12 @@ def reference_lungs() -> Mask:
     right, left = Thorax().lungs(x[None, None, :], y[None, :, None], z[:, None, None])
     sides = []
     for level in (right, left):
-        for axis in range(3):
-            level = fine_axis(level, axis, _COARSE)
-        sides.append(level > 0.0)
-    labels = np.zeros(sides[0].shape, dtype=np.uint8)
+        fine = fine_axis(fine_axis(fine_axis(level, 0, _COARSE), 1, _COARSE), 2, _COARSE)
+        sides.append(fine > 0.0)
+    count = (len(z), len(y), len(x))
+    shape = ((count[0] - 1) * _COARSE + 1, (count[1] - 1) * _COARSE + 1, (count[2] - 1) * _COARSE + 1)
+    labels = np.zeros(shape, dtype=np.uint8)
     labels[sides[0]] = Mask.RIGHT
     labels[sides[1]] = Mask.LEFT
-    frame = Frame((labels.shape[0], labels.shape[1], labels.shape[2]), (1.0, 1.0, 1.0), (x[0], y[0], z[0]))
+    frame = Frame(shape, (1.0, 1.0, 1.0), (float(x[0]), float(y[0]), float(z[0])))
     return Mask(labels, frame)

@@ -135,7 +135,7 @@ class Thorax:
         ru, rv = np.sqrt(u), np.sqrt(v)
         s = u * u * ru + v * v * rv
         slope = 2.5 * np.sqrt((u * ru / a) ** 2 + (v * rv / b) ** 2)
-        return (1.0 - s) / (slope + 2e-3)
+        return np.asarray((1.0 - s) / (slope + 2e-3))
 
     def spine_y(self, z: Array) -> Array:
         """y of the middle of the vertebral bodies."""

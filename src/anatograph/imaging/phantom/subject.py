@@ -96,8 +96,8 @@ def _large_tubes(hu: Float, body: Body, trees: LungTrees, stage: Stage, person: 
             for a, b, r, s in zip(points[:-1], points[1:], line.radii[:-1], line.radii[1:], strict=True):
                 paint_tube(hu, a, b, (float(r), float(s)), value, spacing, raise_only=kind == "blood")
     bronchi = trees.bronchi
-    radius = np.minimum(0.27 * bronchi.supplied ** (1 / 2.55), 4.6)
-    seen = np.flatnonzero(radius > 0.5 * float(spacing.min()) + 0.3)
+    radius = np.minimum(0.235 * bronchi.supplied ** (1 / 2.6), 4.2)
+    seen = np.flatnonzero(radius > 0.45 * float(spacing.max()) + 0.4)
     starts, ends = stage.to_index(bronchi.start), stage.to_index(bronchi.end)
     tubes = [(starts[i], ends[i], (float(radius[i]), float(0.93 * radius[i]))) for i in seen]
     for line in lines["air"]:
@@ -105,7 +105,7 @@ def _large_tubes(hu: Float, body: Body, trees: LungTrees, stage: Stage, person: 
         ends_of = zip(points[:-1], points[1:], line.radii[:-1], line.radii[1:], strict=True)
         tubes += [(a, b, (float(r), float(s))) for a, b, r, s in ends_of]
     for a, b, (r, s) in tubes:
-        wall = 0.35 + 0.16 * max(r, s)
-        paint_tube(hu, a, b, (r + wall, s + wall), 15.0 if r > 3 else -150.0, spacing, raise_only=True)
+        wall = 0.3 + 0.13 * max(r, s)
+        paint_tube(hu, a, b, (r + wall, s + wall), 10.0 if r > 3 else -330.0 + 110.0 * r, spacing, raise_only=True)
     for a, b, radii in tubes:
         paint_tube(hu, a, b, radii, -985.0, spacing)

@@ -34,8 +34,14 @@ class Tree:
         return np.asarray(twig_mm * self.supplied ** (1.0 / exponent))
 
 
-def grow(root: Array, points: Array, rng: np.random.Generator, reach: float = 0.42) -> Tree:
-    """A tree from ``root`` (3,) to all ``points`` (P, 3), all mm."""
+def grow(
+    root: Array, points: Array, rng: np.random.Generator, reach: tuple[float, ...] = (0.2, 0.3, 0.34, 0.38)
+) -> Tree:
+    """A tree from ``root`` (3,) to all ``points`` (P, 3), all mm.
+
+    A branch of generation k goes ``reach[k]`` of the way to the middle of its points: short at first, so that the
+    tree fans out from its root.
+    """
     count = len(points)
     starts, ends, supplied, generations, headings = [], [], [], [], []
     owner = np.zeros(count, dtype=np.int64)
@@ -50,10 +56,10 @@ def grow(root: Array, points: Array, rng: np.random.Generator, reach: float = 0.
         size = np.bincount(own, minlength=n)
         safe = np.maximum(size, 1)
         middle = np.stack([np.bincount(own, here[:, k], n) for k in range(3)], axis=1) / safe[:, None]
-        step = np.where(size == 1, 1.0, reach)[:, None]
+        step = np.where(size == 1, 1.0, reach[min(generation, len(reach) - 1)])[:, None]
         tip_new = tips + step * (middle - tips)
         if generation:
-            wiggle = rng.normal(0.0, 0.08, (n, 3)) * np.linalg.norm(tip_new - tips, axis=1, keepdims=True)
+            wiggle = rng.normal(0.0, 0.06, (n, 3)) * np.linalg.norm(tip_new - tips, axis=1, keepdims=True)
             tip_new += np.where(size[:, None] > 1, wiggle, 0.0)
         starts.append(tips)
         ends.append(tip_new)
