@@ -70,17 +70,21 @@ def prepare_subject(
     Raises:
         UserError: no lungs found, no mask given where one is asked for, or a method that cannot run.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     settings = settings or PreprocessSettings()
     stages = stages or Stages()
     with stages("align"):
         volume = axis_aligned(volume, settings.interpolation)
     with stages("lungs"):
         found = _lungs(volume, lungs, settings, weights)
-    with stages("register"):
-        registration = register(atlas, found.mask, settings.registration, settings.seed)
-        landmarks = registration.map.to_subject(atlas.landmarks)
-    with stages("patches"):
-        patches, present = cut_patches(volume, landmarks, atlas.patch_size, settings.interpolation)
+    # Sums over several threads round differently, and one subject has too little work for them.
+    with threadpool_limits(1):
+        with stages("register"):
+            registration = register(atlas, found.mask, settings.registration, settings.seed)
+            landmarks = registration.map.to_subject(atlas.landmarks)
+        with stages("patches"):
+            patches, present = cut_patches(volume, landmarks, atlas.patch_size, settings.interpolation)
     with stages("graph"):
         pairs = edges(
             landmarks,

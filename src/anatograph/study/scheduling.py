@@ -194,7 +194,7 @@ def _on_dask(
     except ImportError as error:
         raise UserError("A scheduler needs the extra 'dask'; run: pip install 'anatograph[dask]'") from error
     try:
-        client = Client(address, timeout="20s", set_as_default=False)
+        client = Client(address, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"The dask scheduler at {address} cannot be reached ({error}); check the address.") from error
     with client:
