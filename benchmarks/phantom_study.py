@@ -3,8 +3,8 @@
     python benchmarks/phantom_study.py TRAIN_STUDY TRAIN_COHORT TEST_STUDY TEST_COHORT MODEL --json OUT.json
 
 Probes are ridge regressions fitted on the people of the first cohort, their strength chosen by grouped folds among
-those people, and scored on the people of the second. Region level: a landmark's feature against the diseased fraction of
-its patch, all landmarks together. Subject level: the subject's feature against the diseased fraction of the lungs.
+those people, and scored on the people of the second. Region level: a landmark's feature against the diseased fraction
+of its patch, all landmarks together. Subject level: the subject's feature against that of the lungs.
 
 Rivals: the same network untrained (its BatchNorm statistics estimated on the same patches), the mean HU of each patch,
 and plain densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
