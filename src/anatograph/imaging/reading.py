@@ -22,6 +22,9 @@ from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_
 
 __all__ = ["read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
 
+_MOST_LABELS = 100
+"""A file with more different values than this is no mask."""
+
 
 def read_volume(path: str | Path) -> Volume:
     """Read a chest CT from a NIfTI, NRRD or MetaImage file or from a folder with a DICOM series.
@@ -70,19 +73,30 @@ def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
 
 
 def _labels(values: NDArray[Any], source: str) -> NDArray[np.uint8]:
-    """Label numbers 1, 2, … in order of value, 0 outside; uint8."""
-    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-        raise UserError(f"{source}: the mask holds numbers that are not finite; save it again as labels.")
-    found = np.unique(values)
-    if len(found) > 100:
-        raise UserError(f"{source}: {len(found)} different values, so this is an image and not a lung mask.")
-    kept = found[found != 0]
-    if not len(kept):
+    """Label numbers 1, 2, … in order of value, 0 where the value is 0; z, y, x, uint8."""
+    found: set[float] = set()
+    for plane in values:
+        found.update(_unique(plane))
+        if not np.isfinite(list(found)).all():
+            raise UserError(f"{source}: the mask holds numbers that are not finite; save it again as labels.")
+        if len(found) > _MOST_LABELS:
+            raise UserError(
+                f"{source}: more than {_MOST_LABELS} different values, so this is an image, not a lung mask."
+            )
+    kept = sorted(found - {0})
+    if not kept:
         raise UserError(f"{source}: the mask is empty; draw the lungs, or leave the mask out to have them found.")
     result = np.zeros(values.shape, dtype=np.uint8)
     for number, value in enumerate(kept, start=1):
         result[values == value] = number
     return result
+
+
+def _unique(plane: NDArray[Any]) -> list[float]:
+    """The different numbers of a plane; sorts only where neighbours differ."""
+    flat = plane.ravel()
+    steps = np.flatnonzero(flat[1:] != flat[:-1])
+    return [float(value) for value in np.unique(flat[np.concatenate([[0], steps + 1])])]
 
 
 def _onto(array: NDArray[np.uint8], frame: Frame, target: Frame, source: str, scan: str) -> NDArray[np.uint8]:
