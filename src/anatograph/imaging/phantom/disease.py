@@ -109,22 +109,23 @@ def _cysts(
 ) -> tuple[Float, Float]:
     """A single row of thin-walled cysts under the pleura and along the fissures, mostly above."""
     x, y, z = stage.coarse_points
-    depth = np.minimum(lung_level, fissure_distance(x, y, z) + 0.5)
+    fissure = fissure_distance(x, y, z) + 0.5
+    depth = np.minimum(lung_level, fissure)
     rows = smooth_noise(rng, stage.coarse_shape, 20.0)
-    wanted = (lung_level > 0) & (depth > 2.0) & (depth < 8.5)
+    wanted = (lung_level > 0) & (depth > 2.0) & (depth < 7.0)
     places = np.argwhere(wanted)
-    liking = np.exp(3.6 * (height[wanted] - 0.5) + 1.6 * rows[wanted])
+    liking = np.exp(3.6 * (height[wanted] - 0.5) + 2.2 * rows[wanted] - 1.6 * (fissure < lung_level)[wanted])
     order = np.argsort(rng.exponential(1.0, len(places)) / liking)[:6000]
     jitter = rng.uniform(-0.4, 0.4, (len(order), 3))
     lps = (places[order] + jitter)[:, ::-1] * COARSE_MM + np.asarray(stage.frame.origin)
-    radius = np.clip(depth[wanted][order] - 0.6, 1.8, 8.0)
+    radius = np.clip(depth[wanted][order] - 0.4, 1.8, 7.0)
     tree = cKDTree(lps)
     taken = np.zeros(len(lps), dtype=bool)
     chosen: list[int] = []
     budget = disease.paraseptal * lung_mm3
     for i in range(len(lps)):
         near = tree.query_ball_point(lps[i], radius[i] + 8.0)
-        if any(taken[j] and np.linalg.norm(lps[i] - lps[j]) < 0.88 * (radius[i] + radius[j]) for j in near):
+        if any(taken[j] and np.linalg.norm(lps[i] - lps[j]) < 0.84 * (radius[i] + radius[j]) for j in near):
             continue
         taken[i] = True
         chosen.append(i)

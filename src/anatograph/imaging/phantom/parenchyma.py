@@ -20,7 +20,7 @@ MASKS = ("emphysema", "paraseptal", "ground_glass", "consolidation")
 
 def base_hu(person: Person) -> float:
     """HU of healthy lung in the middle of the chest: darker after a deep breath, with age, when hyperinflated."""
-    return -868.0 + 95.0 * (1.0 - person.breath) - 0.45 * (person.age - 58) - person.hyperinflation
+    return -876.0 + 95.0 * (1.0 - person.breath) - 0.45 * (person.age - 58) - person.hyperinflation
 
 
 class Parenchyma:
@@ -59,6 +59,8 @@ class Parenchyma:
         inside = lung > 0
         vessels = np.minimum(self.vessels[start:stop], f(1.0))
         masks: dict[str, NDArray[np.bool_]] = {}
+        line = self.fissure.slab(start, stop)
+        tissue += f(105.0) * np.clip(f(1.0) - line * f(0.9), 0.0, 1.0)
         clear = inside & (vessels < 0.25)
         lesions = self.lesions
         for name, drawn in (("emphysema", lesions.holes), ("paraseptal", lesions.cysts)):
@@ -71,8 +73,6 @@ class Parenchyma:
             masks["emphysema"] &= ~masks["paraseptal"]
         if lesions.walls is not None:
             tissue += lesions.walls[start:stop][self.box] * np.maximum(f(-770.0) - tissue, 0.0)
-        line = self.fissure.slab(start, stop)
-        tissue += f(105.0) * np.clip(f(1.0) - line * f(0.9), 0.0, 1.0)
         dense = lesions.dense.slab(start, stop) if lesions.dense is not None else None
         if lesions.glass is not None:
             level, texture = lesions.glass.slab(start, stop), self.texture.slab(start, stop)

@@ -89,7 +89,7 @@ def smooth_union(a: Array, b: Array, radius: float) -> Array:
 
 def smooth_meet(a: Array, b: Array, radius: float) -> Array:
     """Intersection of two level sets, its edge rounded over about ``radius`` mm."""
-    return -smooth_union(-a, -b, radius)
+    return np.asarray(-smooth_union(-a, -b, radius))
 
 
 def ellipsoid(x: Array, y: Array, z: Array, centre: tuple[float, float, float], axes: Array) -> Array:
@@ -224,7 +224,7 @@ class Thorax:
         drop_front = 26.0 * before * before
         drop = np.sqrt(drop_side * drop_side + drop_back * drop_back + drop_front * drop_front)
         ripple = s.wave[2] * bump((np.abs(x) - 75.0) / 45.0) * bump((y + 10.0) / 60.0)
-        return BASE + top + ripple - drop - 10.0 * medial * medial
+        return np.asarray(BASE + top + ripple - drop - 10.0 * medial * medial)
 
     def diaphragm(self, x: Array, y: Array, z: Array) -> Array:
         """Below the diaphragm (abdomen)."""

@@ -21,6 +21,7 @@ from anatograph.imaging.volume import Mask, Volume
 
 Float = NDArray[np.float32]
 _SLAB = 2
+_HOLE_HU = -940.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,9 @@ def draw_person(person: Person, settings: PhantomSettings, streams: list[np.rand
             diseases[name][start:stop][box] = mask
         hu[start:stop] = block
     _large_tubes(hu, body, trees, stage, person)
+    for name in ("emphysema", "paraseptal"):
+        # A vessel or the wall of a bronchus that crosses a hole is no hole.
+        diseases[name] &= (hu < _HOLE_HU).astype(np.uint8)
     noise_free = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
     image = scan(hu, scanner, stage.spacing_zyx, person.bmi, streams[3])
     volume = Volume(image, stage.frame, stage.frame, source="phantom")
