@@ -380,6 +380,16 @@ def test_one_file_of_a_series_and_several_patients(tmp_path: Path, chest: HU, se
         read_volume(tmp_path / "x")
 
 
+def test_linked_folders_are_followed_once(tmp_path: Path, chest: HU, series_writer: Writer) -> None:
+    folder = series_writer(chest).write(tmp_path / "archive")
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "ct").symlink_to(folder)
+    (folder / "loop").symlink_to(tmp_path / "patient")
+    volume = read_volume(tmp_path / "patient")
+    np.testing.assert_array_equal(volume.array, chest)
+    assert volume.notes == ()
+
+
 def test_notes_and_order_do_not_depend_on_names(shared: Path, tmp_path: Path) -> None:
     source = shared / "data" / "dicom" / "thick001"
     rng = np.random.default_rng(0)

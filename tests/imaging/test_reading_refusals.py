@@ -206,3 +206,21 @@ def test_compressed_in_several_members(tmp_path: Path, as_image: Image, chest: H
     data = (tmp_path / "scan.nii").read_bytes()
     (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data[:9999]) + gzip.compress(data[9999:]))
     np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii.gz").array, chest)
+
+
+def test_nrrd_spaces(tmp_path: Path, as_image: Image, chest: HU) -> None:
+    path = tmp_path / "scan.nrrd"
+    sitk.WriteImage(as_image(chest), str(path))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"left-posterior-superior", b"right-anterior-superior"))
+    np.testing.assert_array_equal(read_volume(path).array, chest[:, ::-1, ::-1])
+    path.write_bytes(data.replace(b"left-posterior-superior", b"left-anterior-superior"))
+    np.testing.assert_array_equal(read_volume(path).array, chest[:, ::-1])
+    path.write_bytes(data.replace(b"left-posterior-superior", b"scanner-xyz"))
+    with pytest.raises(UserError, match="its space is scanner-xyz"):
+        read_volume(path)
+    header, voxels = data.split(b"\n\n", 1)
+    lines = [line for line in header.split(b"\n") if not line.startswith(b"space")]
+    path.write_bytes(b"\n".join([*lines, b"spacings: 2 2.5 3"]) + b"\n\n" + voxels)
+    with pytest.raises(UserError, match="its space is not given"):
+        read_volume(path)

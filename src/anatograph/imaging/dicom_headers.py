@@ -175,7 +175,17 @@ def read_headers(folder: Path) -> Headers:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(Path(where, name) for where, _, names in os.walk(folder) for name in names)
+    """All files below ``folder``, links to folders followed, each folder once."""
+    files: list[Path] = []
+    seen: set[str] = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(where)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        files.extend(Path(where, name) for name in names)
+    return sorted(files)
 
 
 def _is_ct(head: bytes) -> bool:

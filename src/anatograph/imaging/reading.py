@@ -142,6 +142,14 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         )
     if path.name.lower().endswith((".nii", ".nii.gz")):
         _check_nifti(path, reader, present)
+    if path.name.lower().endswith((".nrrd", ".nhdr")):
+        # ITK turns the three spaces it knows into this one and takes the others as they come.
+        space = reader.GetMetaData("NRRD_space") if reader.HasMetaDataKey("NRRD_space") else "not given"
+        if space != "left-posterior-superior":
+            raise UserError(
+                f"{path}: the file does not say how the voxels lie in the patient (its space is {space}), so left and "
+                "right cannot be told; save it with the space left-posterior-superior."
+            )
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
     try:
