@@ -142,7 +142,7 @@ def _level(atlas: Shape, sigma: float, centroid: NDArray[np.float64], settings: 
     own = grid.points()[chosen] + (steps % 1 - 0.5) * grid.spacing
     target, slope = grid.sample(own)
     points = atlas.to_lps(own)
-    low, high = atlas.height
+    low, high = atlas.box[:, 2]
     weight = settings.base_weight + (1 - settings.base_weight) * np.clip((points[:, 2] - low) / (high - low), 0, 1)
     design = np.concatenate([(points - centroid) / UNIT, np.ones((len(points), 1))], axis=1)
     return _Level(sigma, design, target, slope @ atlas.direction.T, weight * atlas.known(own, sigma))

@@ -31,19 +31,20 @@ class Limits:
     """Most mm, on average over the landmarks, between a point and itself mapped there and back."""
 
 
-def overlap(atlas: Shape, subject: Shape, map_: AtlasMap, sigma: float = 3.0) -> float:
-    """Dice of the mapped atlas mask with the subject's, on a grid over the subject's lungs.
+def overlap(atlas: Shape, subject: Shape, map_: AtlasMap) -> float:
+    """Dice of the mapped atlas mask with the subject's, from points every 4 mm in both lungs.
 
-    Parts beyond a face at which a scan cut either mask do not count, as nobody knows what is there.
+    Dice is the harmonic mean of the two fractions: the subject's lung that is the atlas's, and the other way round.
+    Lung beyond a face at which the scan cut the other mask does not count, as nobody knows what is there.
     """
-    grid = subject.field(sigma)
-    own = grid.points()
-    in_subject = grid.values.ravel() > 0.5
-    at_atlas = atlas.to_own(map_.to_atlas(subject.to_lps(own)))
-    in_atlas = atlas.field(sigma).sample(at_atlas)[0] > 0.5
-    known = (subject.known(own, 1e-3) > 0) & (atlas.known(at_atlas, 1e-3) > 0)
-    both = int((in_subject & in_atlas & known).sum())
-    return 2.0 * both / max(int((in_subject & known).sum()) + int((in_atlas & known).sum()), 1)
+    in_subject, in_atlas = subject.field(FINEST).inside(2), atlas.field(FINEST).inside(2)
+    to_atlas = atlas.to_own(map_.to_atlas(subject.to_lps(in_subject)))
+    to_subject = subject.to_own(map_.to_subject(atlas.to_lps(in_atlas)))
+    shared = []
+    for shape, points in ((atlas, to_atlas), (subject, to_subject)):
+        hit = shape.field(FINEST).sample(points)[0] > 0.5
+        shared.append(float(hit[shape.known(points, 1e-3) > 0].mean()) if len(points) else 0.0)
+    return 2 * shared[0] * shared[1] / max(shared[0] + shared[1], 1e-9)
 
 
 def affine_figures(matrix: NDArray[np.float64]) -> Quality:

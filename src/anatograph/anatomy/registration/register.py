@@ -1,4 +1,4 @@
-"""Registration of the atlas to a subject: choose a method, try, check, try again, report."""
+"""Registration of the atlas to a subject: try, check, try again from elsewhere, and report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.anatomy.registration.affine import Fit, fit_affine
+from anatograph.anatomy.registration.affine import fit_affine
 from anatograph.anatomy.registration.maps import AffineMap, AtlasMap
 from anatograph.anatomy.registration.quality import Quality, judge, map_quality
 from anatograph.anatomy.registration.shape import Shape
@@ -17,6 +18,8 @@ from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask
 
 METHODS = ("affine", "ants-affine", "ants-syn")
+HOPELESS = 0.3
+"""Dice below which no map is handed out at all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,40 +36,90 @@ class Registration:
     """What happened on the way, in plain sentences."""
 
 
-def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -> Registration:
-    """Map the atlas's lungs onto a subject's.
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    map: AffineMap
+    figures: Quality
+    reasons: tuple[str, ...]
 
-    Only lung masks are compared, right and left together. The result does not depend on how the mask is padded.
+    @property
+    def rank(self) -> tuple[int, float]:
+        return len(self.reasons), -float(self.figures["dice"])
+
+
+def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -> Registration:
+    """Map the atlas's lungs onto a subject's (eq. 1 of the paper).
+
+    Only the masks are compared, right and left lung together, so labels of sides do not matter. Padding, cropping or
+    moving a mask by whole voxels moves the result along and changes nothing else.
 
     Args:
         atlas: with its lungs, LPS mm.
         lungs: the subject's mask, any spacing and direction.
-        method: ``affine`` (ours), ``ants-affine`` (the published recipe), ``ants-syn`` (deformable, eq. 1).
+        method: ``affine`` (ours), ``ants-affine`` (the published recipe), ``ants-syn`` (deformable).
         seed: for the ANTs methods; ``affine`` uses no chance.
 
     Raises:
-        UserError: unknown method, empty mask, or ANTs not installed.
+        UserError: unknown method, empty mask, ANTs not installed, or no map that lays a third of the lungs on the
+            atlas's.
     """
     if method not in METHODS:
         raise UserError(f"there is no registration '{method}'; choose one of {', '.join(METHODS)}")
     fixed, moving = _atlas_shape(atlas), Shape(lungs)
-    best: tuple[int, float, Fit, Quality] | None = None
     notes: list[str] = []
-    for name, start in _starts(fixed, moving):
-        fit = fit_affine(fixed, moving, start)
-        figures = map_quality(fixed, moving, atlas.landmarks, fit.map, fit.map)
-        reasons = judge(figures)
-        rank = (len(reasons), -float(figures["dice"]))
-        if best is None or rank < best[:2]:
-            best = (*rank, fit, figures)
-        if not reasons:
+    if fixed.is_cut or moving.is_cut:
+        whose = " and ".join(name for name, shape in (("atlas", fixed), ("subject", moving)) if shape.is_cut)
+        notes.append(
+            f"the lungs of the {whose} end in a flat face, as if the scan cut them; what lies beyond is ignored"
+        )
+    if method == "ants-affine":
+        from anatograph.anatomy.registration.ants import published_affine
+
+        found = published_affine(atlas.lungs, lungs, seed)
+        checked = _check(fixed, moving, atlas, found)
+        if checked.reasons:
+            notes.append(f"the published recipe's own start was not accepted: {'; '.join(checked.reasons)}")
+            better = _affine(fixed, moving, atlas, notes)
+            again = _check(fixed, moving, atlas, published_affine(atlas.lungs, lungs, seed, start=better.map))
+            checked = min(checked, again, key=lambda one: one.rank)
+        result: AtlasMap = checked.map
+        figures, reasons = checked.figures, checked.reasons
+    else:
+        checked = _affine(fixed, moving, atlas, notes)
+        result, figures, reasons = checked.map, checked.figures, checked.reasons
+        if method == "ants-syn" and float(figures["dice"]) >= HOPELESS:
+            from anatograph.anatomy.registration.ants import deform, deformation_quality
+
+            deformed = deform(fixed, moving, checked.map, seed)
+            figures = {
+                **map_quality(fixed, moving, atlas.landmarks, deformed, checked.map),
+                **deformation_quality(fixed, deformed, atlas.landmarks),
+                "dice_affine": checked.figures["dice"],
+            }
+            result, reasons = deformed, judge(figures)
+    if float(figures["dice"]) < HOPELESS:
+        raise UserError(
+            f"the lung mask cannot be laid on the atlas's lungs (best Dice {float(figures['dice']):.2f}); look at the "
+            "mask: is it of both lungs, and is the scan's orientation right?"
+        )
+    return Registration(result, method, {**figures, "poor": bool(reasons), "reasons": "; ".join(reasons)}, tuple(notes))
+
+
+def _affine(atlas_shape: Shape, subject: Shape, atlas: Atlas, notes: list[str]) -> _Checked:
+    """Our affine map: from one start after another until one passes the checks, or the best of all."""
+    tried: list[_Checked] = []
+    for name, start in _starts(atlas_shape, subject):
+        checked = _check(atlas_shape, subject, atlas, fit_affine(atlas_shape, subject, start).map)
+        tried.append(checked)
+        if not checked.reasons:
             break
-        notes.append(f"affine from {name} not accepted: {'; '.join(reasons)}")
-    assert best is not None
-    figures = best[3]
-    reasons = judge(figures)
-    figures = {**figures, "poor": bool(reasons), "reasons": "; ".join(reasons)}
-    return Registration(best[2].map, method, figures, tuple(notes))
+        notes.append(f"affine map from {name} not accepted: {'; '.join(checked.reasons)}")
+    return min(tried, key=lambda one: one.rank)
+
+
+def _check(atlas_shape: Shape, subject: Shape, atlas: Atlas, map_: AffineMap) -> _Checked:
+    figures = map_quality(atlas_shape, subject, atlas.landmarks, map_, map_)
+    return _Checked(map_, figures, judge(figures))
 
 
 @lru_cache(maxsize=4)
@@ -75,16 +128,50 @@ def _atlas_shape(atlas: Atlas) -> Shape:
 
 
 def _starts(atlas: Shape, subject: Shape) -> Iterator[tuple[str, AffineMap]]:
-    """Maps to start from, never a reflection: by moments, by extent, by volume."""
-    yield "moments", _scaled(atlas, subject, subject.spread / atlas.spread, atlas.mean, subject.mean)
-    yield "extents", _scaled(atlas, subject, subject.size / atlas.size, atlas.size / 2, subject.size / 2)
-    ratio = np.full(3, (subject.volume / atlas.volume) ** (1 / 3))
-    yield "volumes", _scaled(atlas, subject, ratio, atlas.mean, subject.mean)
+    """Maps to start from, scaled along L, P and S but never reflected, the likeliest first."""
+    ratio = np.sqrt(np.diag(subject.covariance) / np.diag(atlas.covariance))
+    middles = atlas.to_lps(atlas.mean[None])[0], subject.to_lps(subject.mean[None])[0]
+    cut = atlas.cut_along_lps | subject.cut_along_lps
+    if cut.any():
+        yield "the ends that are not cut", _from_uncut_ends(atlas, subject, ratio, cut)
+    yield "moments", _scaled(ratio, *middles)
+    boxes = atlas.box, subject.box
+    sizes = [high - low for low, high in boxes]
+    yield "extents", _scaled(sizes[1] / sizes[0], boxes[0].mean(axis=0), boxes[1].mean(axis=0))
+    yield "volumes", _scaled(np.full(3, (subject.volume / atlas.volume) ** (1 / 3)), *middles)
+    for axis, name in ((0, "a nod"), (2, "a turn")):
+        for angle in (15.0, -15.0):
+            yield f"{name} of {angle:+.0f}°", _scaled(ratio, *middles, turn=_rotation(axis, np.radians(angle)))
+
+
+def _from_uncut_ends(atlas: Shape, subject: Shape, ratio: NDArray[np.float64], cut: NDArray[np.bool_]) -> AffineMap:
+    """Along an axis with a cut face: the scale of the other axes, and the ends that neither scan cut on one another."""
+    whole = ~cut.any(axis=0)
+    scale = np.where(whole, ratio, np.exp(np.log(ratio[whole]).mean()) if whole.any() else 1.0)
+    points = []
+    for shape in (atlas, subject):
+        point = shape.to_lps(shape.mean[None])[0]
+        for axis in np.flatnonzero(cut.any(axis=0)):
+            if not cut[:, axis].all():
+                point[axis] = shape.box[1 if cut[0, axis] else 0, axis]
+        points.append(point)
+    return _scaled(scale, *points)
 
 
 def _scaled(
-    atlas: Shape, subject: Shape, scale: np.ndarray, atlas_point: np.ndarray, subject_point: np.ndarray
+    scale: NDArray[np.float64],
+    atlas_point: NDArray[np.float64],
+    subject_point: NDArray[np.float64],
+    turn: NDArray[np.float64] | None = None,
 ) -> AffineMap:
-    matrix = subject.direction @ np.diag(scale) @ atlas.direction.T
-    goal = subject.to_lps(subject_point[None])[0]
-    return AffineMap(matrix, goal - matrix @ atlas.to_lps(atlas_point[None])[0])
+    matrix = np.diag(scale) if turn is None else turn @ np.diag(scale)
+    return AffineMap(matrix, subject_point - matrix @ atlas_point)
+
+
+def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
+    one, two = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[one, one] = matrix[two, two] = np.cos(angle)
+    matrix[two, one] = np.sin(angle)
+    matrix[one, two] = -np.sin(angle)
+    return matrix

@@ -41,6 +41,11 @@ class Field:
             np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1) * self.spacing + self.start, dtype=np.float64
         )
 
+    def inside(self, stride: int = 1) -> NDArray[np.float64]:
+        """(N, 3) own millimetres of every ``stride``-th grid point, along each axis, that is more lung than not."""
+        place = np.argwhere(self.values[::stride, ::stride, ::stride] > 0.5)[:, ::-1] * stride
+        return np.asarray(place * self.spacing + self.start, dtype=np.float64)
+
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centroid (3,) and covariance (3, 3) of the occupancy, own x, y, z, mm."""
         axes = [
@@ -130,11 +135,22 @@ class Shape:
             [[section[end] > CUT * section.max() for section in sections] for end in (0, -1)]
         )
         """(2, 3) whether the lungs end in a flat face at the low and the high end of own x, y, z."""
-        low, high = self.to_lps(
-            np.array([[x, y, z] for x in (0, self.size[0]) for y in (0, self.size[1]) for z in (0, self.size[2])])
-        )[:, 2][[0, -1]]
-        self.height: tuple[float, float] = (float(min(low, high)), float(max(low, high)))
-        """LPS z of the lowest and the highest corner, mm."""
+        ends = np.stack([np.zeros(3), self.size - spacing])
+        corners = self.to_lps(
+            np.array([[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+        )
+        self.box: NDArray[np.float64] = np.stack([corners.min(axis=0), corners.max(axis=0)])
+        """(2, 3) lowest and highest LPS mm of the lungs' voxels."""
+
+    @property
+    def cut_along_lps(self) -> NDArray[np.bool_]:
+        """(2, 3) `cut` for the LPS axes that the own axes run along most nearly, in either sense."""
+        result = np.zeros((2, 3), dtype=np.bool_)
+        for axis in range(3):
+            along = int(np.argmax(np.abs(self.direction[:, axis])))
+            ends = self.cut[:, axis]
+            result[:, along] |= ends if self.direction[along, axis] > 0 else ends[::-1]
+        return result
 
     @property
     def is_cut(self) -> bool:
@@ -142,10 +158,14 @@ class Shape:
         return bool(self.cut.any())
 
     def field(self, sigma: float) -> Field:
-        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid no finer than that needs."""
+        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid of 0.4 sigma, at least `CELL`."""
         if sigma not in self._fields:
-            self._fields[sigma] = _smoothed(self._fields[FINEST], sigma)
+            self._fields[sigma] = _smoothed(self._fields[FINEST], sigma, max(CELL, 0.4 * sigma), 2.5 * sigma)
         return self._fields[sigma]
+
+    def grid(self, sigma: float, step: float, margin: float) -> Field:
+        """Occupancy smoothed with ``sigma`` mm on a grid of ``step`` mm that reaches ``margin`` mm around the lungs."""
+        return _smoothed(self._fields[FINEST], sigma, step, margin - MARGIN)
 
     def to_lps(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Own millimetres (N, 3) in LPS."""
@@ -178,13 +198,12 @@ def _finest_field(lungs: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Fie
     return Field(values, np.full(3, CELL), np.array([axis[0] for axis in places]), FINEST)
 
 
-def _smoothed(finest: Field, sigma: float) -> Field:
-    """``finest`` smoothed further, to ``sigma`` mm, on a grid of 0.4 sigma."""
-    extra = float(np.sqrt(sigma**2 - finest.sigma**2))
-    step = max(CELL, 0.4 * sigma)
+def _smoothed(finest: Field, sigma: float, step: float, margin: float) -> Field:
+    """``finest`` smoothed further, to ``sigma`` mm, on a grid of ``step`` mm reaching ``margin`` mm beyond its own."""
+    extra = max(float(np.sqrt(max(sigma**2 - finest.sigma**2, 0.0))), 1e-3)
     places = []
     for start, spacing, length in zip(finest.start, finest.spacing, finest.values.shape[::-1], strict=True):
-        first, last = start - 2.5 * extra, start + (length - 1) * spacing + 2.5 * extra
+        first, last = start - margin, start + (length - 1) * spacing + margin
         places.append(first + np.arange(np.ceil((last - first) / step) + 1) * step)
     values = _boxes_smoothed(finest.values, finest.start, finest.spacing, np.full(3, extra), places)
     return Field(values, np.full(3, step), np.array([axis[0] for axis in places]), sigma)

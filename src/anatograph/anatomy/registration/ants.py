@@ -1,0 +1,136 @@
+"""Registration with ANTs: the published affine recipe, and a deformable map (SyN) started from our affine one.
+
+ANTs runs in a process of its own on one thread: ITK reads its number of threads only once per process, and sums over
+several threads come out in another order each time, so results would not repeat to the bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from anatograph.anatomy.registration.maps import AffineMap, DeformableMap, Displacement
+from anatograph.anatomy.registration.quality import Quality
+from anatograph.anatomy.registration.shape import Field, Shape
+from anatograph.errors import UserError
+from anatograph.imaging.volume import Mask
+
+SIGMA = 3.0
+"""Smoothing of the masks for SyN in mm."""
+STEP = 3.5
+"""Voxels of the masks for SyN in mm."""
+MARGIN = 28.0
+"""Air around the lungs for SyN in mm; the deformation fades out in it."""
+
+_WORKER = """
+import json, sys
+from ants.internal import get_lib_fn, process_arguments
+sys.exit(get_lib_fn("antsRegistration")(process_arguments(json.loads(sys.argv[1]))))
+"""
+
+
+def published_affine(atlas: Mask, lungs: Mask, seed: int = 0, start: AffineMap | None = None) -> AffineMap:
+    """The published recipe: affine map by Mattes mutual information of the masks at full resolution, from their centres.
+
+    ``antsRegistration -t Affine[0.01] -m MI[..,1,32,Regular,0.5] -c [500x250x100] -s 2x1x0 -f 4x2x1``, started at the
+    centres of mass or from ``start``. Takes minutes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        fixed, moving = str(place / "fixed.nii.gz"), str(place / "moving.nii.gz")
+        for mask, name in ((atlas, fixed), (lungs, moving)):
+            frame = mask.frame
+            image = sitk.GetImageFromArray(mask.lungs.astype(np.uint8))
+            _write(image, np.asarray(frame.spacing), np.asarray(frame.origin), frame.direction, name)
+        initial = f"[{fixed},{moving},1]"
+        if start is not None:
+            initial = str(start.save(place / "start.tfm"))
+        metric = f"MI[{fixed},{moving},1,32,Regular,0.5]"
+        schedule = ["-c", "[500x250x100]", "-s", "2x1x0", "-f", "4x2x1"]
+        _run(["-o", f"{place}/out_", "-r", initial, "-t", "Affine[0.01]", "-m", metric, *schedule], seed)
+        transform = sitk.ReadTransform(str(place / "out_0GenericAffine.mat"))
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(tuple(row))) - offset for row in np.eye(3).tolist()]
+    return AffineMap(np.stack(columns, axis=1), offset)
+
+
+def deform(atlas: Shape, subject: Shape, affine: AffineMap, seed: int = 0) -> DeformableMap:
+    """Symmetric diffeomorphic map (SyN) of the smoothed masks, mean squares, starting from ``affine``."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        fixed, moving = str(place / "fixed.nii.gz"), str(place / "moving.nii.gz")
+        for shape, name in ((atlas, fixed), (subject, moving)):
+            _write_field(shape, shape.grid(SIGMA, STEP, MARGIN), name)
+        start = str(affine.save(place / "start.tfm"))
+        metric = f"MeanSquares[{fixed},{moving},1,0]"
+        schedule = ["-c", "[80x60x30,1e-7,10]", "-s", "2x1x0vox", "-f", "4x2x1"]
+        _run(["-o", f"{place}/out_", "-r", start, "-t", "SyN[0.2,3,0.5]", "-m", metric, *schedule], seed)
+        fields = [
+            Displacement.from_image(sitk.ReadImage(str(place / name), sitk.sitkVectorFloat64))
+            for name in ("out_1Warp.nii.gz", "out_1InverseWarp.nii.gz")
+        ]
+    return DeformableMap(affine, *fields)
+
+
+def deformation_quality(atlas: Shape, map_: DeformableMap, landmarks: NDArray[np.float64]) -> Quality:
+    """Range of the Jacobian determinant in the atlas's lungs (all of the map), and what the inverse misses, in mm."""
+    forward = map_.forward
+    z, y, x = np.meshgrid(*(np.arange(n) for n in forward.vectors.shape[:3]), indexing="ij")
+    index = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+    places = (index * forward.spacing) @ forward.direction.T + forward.origin
+    inside = atlas.field(SIGMA).sample(atlas.to_own(places))[0] > 0.5
+    jacobians = forward.jacobians().ravel()[inside] * np.linalg.det(map_.affine.matrix)
+    points = np.concatenate([landmarks, places[inside][::5]])
+    errors = np.linalg.norm(map_.to_atlas(map_.to_subject(points)) - points, axis=1)
+    return {
+        "jacobian_min": float(jacobians.min()),
+        "jacobian_max": float(jacobians.max()),
+        "inverse_error_mm": float(errors.mean()),
+        "inverse_error_max_mm": float(errors.max()),
+    }
+
+
+def _write_field(shape: Shape, field: Field, path: str) -> None:
+    _write(sitk.GetImageFromArray(field.values), field.spacing, shape.to_lps(field.start), shape.direction, path)
+
+
+def _write(
+    image: sitk.Image,
+    spacing: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    direction: NDArray[np.float64],
+    path: str,
+) -> None:
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    sitk.WriteImage(image, path)
+
+
+def _run(arguments: list[str], seed: int) -> None:
+    """Run antsRegistration on one thread.
+
+    Raises:
+        UserError: ANTs is not installed.
+        RuntimeError: ANTs failed; the message is its own.
+    """
+    if importlib.util.find_spec("ants") is None:
+        raise UserError("registration with ANTs needs antspyx: pip install 'anatograph[ants]', or use 'affine'")
+    # ITK takes seed 0 for "from the clock".
+    whole = ["-d", "3", "--float", "0", "--random-seed", str(seed + 1), *arguments]
+    environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _WORKER, json.dumps(whole)], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        tail = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
+        raise RuntimeError(f"antsRegistration ended with status {done.returncode}: {tail[0]}")
