@@ -10,8 +10,10 @@ from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate, 
 
 AIR_HU = -400
 """Half way between aerated lung (about -850) and soft tissue (about 50)."""
-ROOM_AIR_HU = -955
-"""Air that touches the edge of the view is the room's if its mean is below this; else a lung cut off there."""
+ROOM_STEP_HU = 45.0
+"""Air at the edge of the view is the room's if it is no denser than the darkest there by this; else a cut lung's."""
+ROOM_LEVEL_HU = (-955.0, -900.0)
+"""Bounds of that level, for views that show no room air, or none but padding."""
 WALL_MM = 3.0
 """Half the thickness of the thinnest chest wall; shells of tables and folds of cloth are thinner."""
 
@@ -21,7 +23,7 @@ def inside_body(grid: CoarseGrid) -> Bool:
 
     Tissue thinner than a chest wall is removed first (table, clothes, cables), the largest piece is kept and every
     axial slice of it filled. Where the edge of the view cuts the body open, the room's air is told from the lung's by
-    its density and by how much of its border lies along that edge.
+    its density, and by how much of its border lies along that edge.
     """
     tissue = (grid.hu > AIR_HU) & grid.in_view
     thick = erode(np.pad(tissue, ((0, 0), (1, 1), (1, 1)), mode="edge"), WALL_MM, grid.spacing)
@@ -31,9 +33,10 @@ def inside_body(grid: CoarseGrid) -> Bool:
     largest = labels == int(np.argmax(sizes[1:])) + 1
     body = dilate(largest, WALL_MM, grid.spacing)[:, 1:-1, 1:-1] & grid.in_view
     edge = grid.in_view & ~_shrunk(grid.in_view)
+    level = _room_level(grid, body, edge)
     result = np.zeros_like(body)
     for z in range(len(body)):
-        outside = _room(grid.hu[z], body[z], grid.in_view, edge)
+        outside = _room(grid.hu[z], body[z], grid.in_view, edge, level)
         result[z] = grid.in_view & ~outside
     # What is left besides the body: islands in the room (table, other limbs) do not belong to it.
     labels, _ = components(result)
@@ -42,20 +45,33 @@ def inside_body(grid: CoarseGrid) -> Bool:
     return np.asarray(np.isin(labels, touched))
 
 
+def _room_level(grid: CoarseGrid, body: Bool, edge: Bool) -> float:
+    """HU between the room's air, as this scanner shows it, and lung."""
+    air = grid.hu[~body & edge]
+    lowest = float(np.percentile(air, 5)) if air.size else -1000.0
+    return float(np.clip(lowest + ROOM_STEP_HU, *ROOM_LEVEL_HU))
+
+
 def _shrunk(region: Bool) -> Bool:
     return np.asarray(ndimage.binary_erosion(region, border_value=0))
 
 
-def _room(hu: NDArray[np.float32], body: Bool, in_view: Bool, edge: Bool) -> Bool:
-    """Blocks of one slice that are outside the body."""
+def _room(hu: NDArray[np.float32], body: Bool, in_view: Bool, edge: Bool, level: float) -> Bool:
+    """Blocks of one slice that are outside the body; ``level`` divides the room's air from the lung's.
+
+    A lung is cut open at the left or right of the view; what lies open in front or behind is room, or the table.
+    """
     labels, count = ndimage.label(in_view & ~body)
-    if count == 0:
-        return np.zeros_like(body)
-    index = np.arange(1, count + 1)
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    on_edge = np.bincount(labels[edge], minlength=count + 1)[1:]
-    rim = np.bincount(labels[ndimage.binary_dilation(body | ~in_view) & (labels > 0)], minlength=count + 1)[1:]
-    mean = np.asarray(ndimage.mean(hu, labels, index))
-    cut_lung = (mean > ROOM_AIR_HU) & (on_edge < 0.4 * np.maximum(rim, 1)) & (area > 20)
-    room = (on_edge > 0) & ~cut_lung
-    return np.asarray(np.concatenate(([False], room))[labels])
+    room = np.zeros(count + 1, dtype=bool)
+    centre = (np.array(body.shape) - 1) / 2
+    border = edge | ndimage.binary_dilation(body)
+    for k in np.unique(labels[edge]):
+        if k == 0:
+            continue
+        part = labels == k
+        at_edge = np.argwhere(part & edge) - centre
+        sideways = abs(float(at_edge[:, 0].mean())) < 0.5 * float(np.abs(at_edge[:, 1]).mean())
+        cut_open = sideways and len(at_edge) < 0.6 * (part & border).sum() and part.sum() > 5
+        # Partial volume only brightens, so a low percentile tells a sliver of room air from lung.
+        room[k] = not (cut_open and float(np.percentile(hu[part], 20)) > level)
+    return np.asarray(room[labels])

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from anatograph.errors import UserError
 from anatograph.imaging.lungs.networks import Method, lungmask_lungs, totalsegmentator_lungs
 from anatograph.imaging.lungs.quality import PLAUSIBLE_ML, lung_quality
@@ -40,7 +42,13 @@ def _run(volume: Volume, method: str, weights: Path | None, notes: tuple[str, ..
         mask, found = lungmask_lungs(volume, weights or _known_weights())
     else:
         mask, found = totalsegmentator_lungs(volume, weights)
-    return LungResult(mask, method, lung_quality(mask, volume), notes + found)
+    quality = lung_quality(mask, volume)
+    if float(quality["right_ml"]) > 0 and float(quality["left_ml"]) > 0 and not sides_agree(mask):
+        swapped = np.array([0, Mask.LEFT, Mask.RIGHT, Mask.UNSIDED], dtype=np.uint8)[mask.array]
+        mask = Mask(swapped, mask.frame)
+        quality = lung_quality(mask, volume)
+        found = (*found, f"{method} had named the lungs the wrong way round; the sides were taken from their place")
+    return LungResult(mask, method, quality, notes + found)
 
 
 def _known_weights() -> Path | None:
@@ -76,8 +84,6 @@ def implausible(result: LungResult) -> str:
         return f"lungs of {total:.0f} ml"
     if not -970 < float(quality["mean_hu"]) < -250:
         return f"lungs with a mean density of {float(quality['mean_hu']):.0f} HU"
-    if float(quality["right_ml"]) > 0 and float(quality["left_ml"]) > 0 and not sides_agree(result.mask):
-        return "a right lung on the left of the left one"
     return ""
 
 
