@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from anatograph.learning.batches import PatchBatch, PatchSampler, SubjectSampler
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
 from anatograph.learning.graph_stage import graph_update, subject_features
+from anatograph.learning.memory import keep_memory
 from anatograph.learning.metrics import MetricsFile, collapse
 from anatograph.learning.model import Model
 from anatograph.learning.model_folder import save_model
@@ -67,6 +69,8 @@ def pretrain(
         )
     about = {"atlas_hash": study.atlas.hash, "subjects": ids}
     chosen = check_run(run, settings, resume, about)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for large pages, from its first array on
+    keep_memory()
     fabric = processes.start(chosen)
     processes.barrier()  # everybody has looked at the folder before anything is written there
     account = RunAccount("pretrain", chosen.to_dict(), run)

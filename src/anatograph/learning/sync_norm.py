@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anatograph.learning import processes
+from anatograph.learning.norm_elu import _blocks, _column_sums, _rows
 
 
 class _SyncNorm(torch.autograd.Function):
@@ -23,19 +24,18 @@ class _SyncNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        over = [d for d in range(x.ndim) if d != 1]
-        variance, mean = torch.var_mean(x.float(), dim=over, correction=0)
-        count = x.numel() / x.shape[1]
-        mean, variance = mean.double(), variance.double()
-        sums = torch.cat([mean * count, (variance + mean * mean) * count, mean.new_tensor([count])])
-        dist.all_reduce(sums)
         channels = x.shape[1]
+        mean, square = moments(x)
+        count = x.numel() / channels
+        sums = torch.cat([mean * count, square * count, mean.new_tensor([count])])
+        dist.all_reduce(sums)
         total = sums[-1]
         mean = sums[:channels] / total
         variance = (sums[channels:-1] / total - mean * mean).clamp_(min=0.0)
+        inverse = torch.rsqrt(variance + eps)
+        out = F.batch_norm(x, mean.float(), variance.float(), weight, bias, training=False, eps=eps)
+        ctx.save_for_backward(x, weight, mean, inverse, total)
         mean, variance = mean.float(), variance.float()
-        out = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), total)
         ctx.mark_non_differentiable(mean, variance, total)
         return out, mean, variance, total
 
@@ -43,20 +43,54 @@ class _SyncNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, inverse, total = ctx.saved_tensors
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        over = [d for d in range(x.ndim) if d != 1]
-        bias_gradient = grad.sum(over)
-        weight_gradient = ((x - mean.view(shape)).mul_(grad)).sum(over) * inverse
-        sums = torch.cat([bias_gradient, weight_gradient]).double()
-        dist.all_reduce(sums)
-        both = (sums / total).to(x.dtype)
-        mean_grad, mean_product = both[: len(mean)], both[len(mean) :]
+        sums = torch.stack(products(grad, x))
+        # The parameters' gradients are summed over processes with all the others, so each gives its own part.
+        bias_gradient = sums[0]
+        weight_gradient = (sums[1] - mean * sums[0]) * inverse
+        everybody = torch.stack([bias_gradient, weight_gradient])
+        dist.all_reduce(everybody)
+        mean_grad, mean_product = everybody / total
         # dx = w/σ (g - mean g - x̂ mean(g x̂)), gathered as a·g + b·x + c
         a = weight * inverse
         b = -a * inverse * mean_product
         c = -a * mean_grad - b * mean
-        dx = torch.addcmul(c.view(shape), x, b.view(shape)).addcmul_(grad, a.view(shape))
-        return dx, weight_gradient, bias_gradient, None
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        a, b, c = (t.to(x.dtype).view(shape) for t in (a, b, c))
+        return torch.addcmul(c, x, b).addcmul_(grad, a), weight_gradient.float(), bias_gradient.float(), None
+
+
+def _flat(x: Tensor) -> tuple[Tensor, ...] | None:
+    """A channels-last map (or a table) as blocks of its rows (R, C); None for other layouts."""
+    if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
+        return _blocks(_rows(x))
+    return _blocks(x) if x.ndim == 2 else None
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean square of each channel of x (B, C, ...), (C,) float64, added up in blocks for accuracy."""
+    blocks, count = _flat(x), x.numel() / x.shape[1]
+    if blocks is None:
+        over = [d for d in range(x.ndim) if d != 1]
+        variance, mean = torch.var_mean(x.double(), dim=over, correction=0)
+        return mean, variance + mean * mean
+    total = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
+    for block in blocks:
+        total[0] += _column_sums(block)
+        total[1] += _column_sums(block * block)
+    return total[0] / count, total[1] / count
+
+
+def products(grad: Tensor, x: Tensor) -> list[Tensor]:
+    """Sums over all but the channels of ``grad`` and of ``grad * x``, (C,) float64 each."""
+    own, other = _flat(grad.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else grad), _flat(x)
+    if own is None or other is None:
+        over = [d for d in range(x.ndim) if d != 1]
+        return [grad.double().sum(over), (grad.double() * x.double()).sum(over)]
+    total = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
+    for g, value in zip(own, other, strict=True):
+        total[0] += _column_sums(g)
+        total[1] += _column_sums(g * value)
+    return [total[0], total[1]]
 
 
 class _Synchronised(_BatchNorm):
