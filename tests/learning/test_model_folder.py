@@ -1,0 +1,137 @@
+"""A model on disk: bit by bit the same, whole or absent, and refused when its parts do not belong together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anatograph.anatomy.atlas import Atlas, build_atlas
+from anatograph.errors import UserError
+from anatograph.imaging.volume import Frame, Mask
+from anatograph.learning.model import Model, ModelConfig, load_model, save_model
+
+
+def box_atlas(width: int = 40) -> Atlas:
+    lungs = np.zeros((70, 60, 100), dtype=np.uint8)
+    lungs[5:65, 5:55, 5 : 5 + width] = Mask.RIGHT
+    return build_atlas(Mask(lungs, Frame(lungs.shape, (1.0, 1.0, 1.0), (-50.0, -30.0, -35.0))), 16, 14)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    atlas = box_atlas()
+    torch.manual_seed(3)
+    model = Model(ModelConfig(patch_size=16, pooling="multiscale"), atlas.location_codes)
+    return save_model(model, tmp_path / "model", atlas, {"registration": "affine"}, {"epochs": 3})
+
+
+def test_round_trip_is_exact(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder)
+    again = load_model(save_model(model, tmp_path / "again"))
+    torch.manual_seed(3)
+    first = Model(model.config, box_atlas().location_codes)
+    for other in (model, again):
+        assert first.state_dict().keys() == other.state_dict().keys()
+        assert all(
+            torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+    assert again.preprocessing == {"registration": "affine"}
+    assert again.atlas is not None
+    assert again.atlas.hash == box_atlas().hash
+    assert not again.training
+    hu = np.random.default_rng(0).integers(-1000, 200, (model.landmarks, 16, 16, 16)).astype(np.int16)
+    assert np.array_equal(model.embed(hu, [(0, 1)]).subject, again.embed(hu, [(0, 1)]).subject)
+
+
+def test_folder_holds_what_the_model_expects_and_no_pickle(folder: Path) -> None:
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "atlas", "README.md"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["input"]["spacing_mm"] == [1, 1, 1]
+    assert config["input"]["hu_window"] == [-1024, 240]
+    assert config["input"]["orientation"] == "LPS"
+    assert config["input"]["patch_size"] == [16, 16, 16]
+    assert config["atlas"]["hash"] == box_atlas().hash
+    assert not [name for name in load_file(folder / "model.safetensors") if "queue" in name]
+    card = (folder / "README.md").read_text()
+    assert "-1024 to 240 HU" in card
+    assert box_atlas().hash in card
+
+
+def test_an_old_model_is_replaced_whole_and_kept_when_saving_fails(folder: Path) -> None:
+    before = (folder / "config.json").read_bytes()
+    model = load_model(folder)
+    with pytest.raises(TypeError):
+        save_model(model, folder, preprocessing={"not json": {1, 2}})
+    assert (folder / "config.json").read_bytes() == before
+    with torch.no_grad():
+        model.projection.layers[0].bias.add_(1)
+    save_model(model, folder)
+    assert (folder / "config.json").read_bytes() != before
+    load_model(folder)
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_something_else_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something other than a model"):
+        save_model(load_model(folder), other)
+    assert (other / "chapter.txt").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="something other than a model"):
+        save_model(load_model(folder), tmp_path / "file")
+
+
+def edit(folder: Path, *keys: str, value: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    at = config
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_parts_that_do_not_belong_together_are_refused(folder: Path) -> None:
+    kept = (folder / "config.json").read_text()
+    for keys, value, message in (
+        (("format_version",), 99, "newer anatograph"),
+        (("architecture", "feature_size"), 64, "do not fit the architecture"),
+        (("architecture", "norme"), "batch", "did you mean 'norm'"),
+        (("input", "hu_window"), [0, 1], "expects hu_window"),
+        (("input", "orientation"), "RAS", "expects orientation = 'RAS'"),
+        (("atlas", "hash"), "0" * 64, "not the atlas"),
+        (("weights_sha256",), "0" * 64, "damaged"),
+        (("atlas",), {}, "atlas.hash is missing"),
+    ):
+        edit(folder, *keys, value=value)
+        with pytest.raises(UserError, match=message):
+            load_model(folder)
+        (folder / "config.json").write_text(kept)
+    load_model(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="damaged"):
+        load_model(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        load_model(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(UserError, match="not the configuration of a model"):
+        load_model(folder)
+
+
+def test_no_model_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no model here"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_a_model_is_not_saved_with_another_atlas(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs its atlas"):
+        save_model(load_model(folder), tmp_path / "other", box_atlas(80))
