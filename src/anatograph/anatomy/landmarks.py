@@ -49,11 +49,14 @@ def find_landmarks(lungs: Mask, patch_size: int, step: int, min_coverage: float)
         raise UserError("the lung mask is empty; give a mask in which the lungs are not 0")
     array, origin = _on_millimetre_grid(lungs)
     windows = [_windows(length, patch_size, step) for length in array.shape]
-    (x_corners, x_window), (y_corners, y_window), (z_corners, z_window) = windows
+    spans = [np.flatnonzero(array.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    block = array[tuple(slice(span[0], span[-1] + 1) for span in spans)].astype(np.float32)
+    (x_corners, x_window), (y_corners, y_window), (z_corners, z_window) = [
+        (corners, window[:, span[0] : span[-1] + 1]) for (corners, window), span in zip(windows, spans, strict=True)
+    ]
     # Sums over at most P³ ones are exact in float32 for any patch below 256 mm.
-    counts = np.einsum("xyz,cz->xyc", array.astype(np.float32), z_window, optimize=True)
-    counts = np.einsum("xyc,by->xbc", counts, y_window, optimize=True)
-    counts = np.einsum("xbc,ax->abc", counts, x_window, optimize=True)
+    counts = np.matmul(y_window, block @ z_window.T)
+    counts = np.tensordot(x_window, counts, axes=(1, 0))
     coverage = counts.astype(np.float64) / float(patch_size) ** 3
     chosen = np.argwhere(coverage > min_coverage)
     if not len(chosen):
