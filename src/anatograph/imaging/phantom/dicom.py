@@ -54,6 +54,8 @@ def write_series(volume: Volume, folder: Path, key: str, subject_id: str, sex: s
         "0010|1010": f"{age:03d}Y",
         "0018|0050": f"{frame.spacing[2]:g}",
         "0018|0060": "120",
+        # GDCM adds this one or not, depending on what the process has read before; so it is always given.
+        "0018|0088": f"{frame.spacing[2]:g}",
         "0018|5100": "HFS",
         "0020|000d": uid(key, "study"),
         "0020|000e": uid(key, "series"),

@@ -62,7 +62,7 @@ def knots(values: tuple[float, ...], z: Array) -> Array:
         heights: Array = np.arange(BASE - 160.0, BASE + LUNG_HEIGHT + 60.0, dtype=np.float64)
         place = np.clip(z - heights[0], 0.0, len(heights) - 1.001)
         below = place.astype(np.int32)
-        curve = knots(values, heights)
+        curve: Array = knots(values, heights)
         return np.asarray(curve[below] + (place - below) * np.diff(curve)[below])
     position = ((z - BASE) / LUNG_HEIGHT - _FIRST_KNOT) / _KNOT_STEP
     position = np.clip(position, 0.0, len(table) - 1.0)
@@ -97,7 +97,7 @@ def ellipsoid(x: Array, y: Array, z: Array, centre: tuple[float, float, float], 
     u, v, w = (x - centre[0]) / axes[0], (y - centre[1]) / axes[1], (z - centre[2]) / axes[2]
     s = u * u + v * v + w * w
     slope = np.sqrt((u / axes[0]) ** 2 + (v / axes[1]) ** 2 + (w / axes[2]) ** 2)
-    return (1.0 - s) / (2.0 * slope + 1e-3)
+    return np.asarray((1.0 - s) / (2.0 * slope + 1e-3))
 
 
 def ellipse(x: Array, y: Array, cx: Array | float, cy: Array | float, a: Array | float, b: Array | float) -> Array:
