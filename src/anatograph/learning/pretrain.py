@@ -134,6 +134,8 @@ class Pretraining:
         self.progress.start(self.plan.total, update)
         self._saved_at = self._marked = time.monotonic()
         try:
+            if self.plan.total == 0:
+                self._export_untrained()
             while update < self.plan.total:
                 place = self.plan.place(update)
                 update = (
@@ -271,6 +273,12 @@ class Pretraining:
         # Not split over processes: every one needs the result, and it is a small part of an epoch.
         recalibrate_batchnorm(frozen.encoder, (b.to(self.device) for b in batches), frozen.encode)
         return frozen.eval()
+
+    def _export_untrained(self) -> None:
+        """The networks as they were drawn, with statistics of BatchNorm as a trained model gets them."""
+        frozen, views = self._frozen(0), max(2, self.settings.bank_views)
+        bank = self._bank(frozen, self._pool(0), views, (self.settings.seed, GRAPH_VIEWS, 0))
+        self._end_epoch(frozen, bank, Place(-1, "graph", 0, 1), 0)
 
     def _end_epoch(self, frozen: Model, bank: Bank, place: Place, update: int) -> None:
         """Write the model as it is after this epoch, and let the probe look at it."""

@@ -30,7 +30,8 @@ class PretrainSettings:
     """Everything random follows from it."""
 
     epochs: int = 10
-    """T_max of Algorithm 1: how often patch level and graph level take turns."""
+    """T_max of Algorithm 1: how often patch level and graph level take turns. 0 exports the networks untrained, with
+    BatchNorm's statistics taken from the study: what a trained model has to beat."""
     patch_rounds: int = 0
     """T_l: patch rounds an epoch, each a batch of subjects at every landmark; 0: enough to pass over all subjects."""
     graph_rounds: int = 0
@@ -124,7 +125,7 @@ class PretrainSettings:
     """The networks."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("epochs", "patch_batch", "landmarks_per_batch", "graph_batch", "queue_size", "graph_passes")
+        at_least_one = ("patch_batch", "landmarks_per_batch", "graph_batch", "queue_size", "graph_passes")
         for name in (
             *at_least_one,
             "keep_checkpoints",
@@ -135,7 +136,7 @@ class PretrainSettings:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        zero_or_more = ("seed", "patch_rounds", "graph_rounds", "patch_steps", "queue_keys_per_subject", "bank_views")
+        zero_or_more = ("seed", "epochs", "patch_rounds", "graph_rounds", "patch_steps", "queue_keys_per_subject", "bank_views")
         more = ("workers", "threads", "weight_decay", "gradient_clip", "checkpoint_minutes")
         for name in (*zero_or_more, *more):
             if getattr(self, name) < 0:
