@@ -160,7 +160,7 @@ def _cohort(table: pd.DataFrame) -> str:
         missing = len(table) - len(values)
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and values.nunique() > 6:
             low, middle, high = values.quantile([0.25, 0.5, 0.75])
-            text = f"median {middle:.4g}, middle half {low:.4g} to {high:.4g}, all {values.min():.4g} to {values.max():.4g}"
+            text = f"median {middle:.4g}, middle half {low:.4g} to {high:.4g}, {values.min():.4g} to {values.max():.4g}"
         else:
             counts = values.value_counts()
             text = ", ".join(f"{value}: {count}" for value, count in counts.head(8).items())
