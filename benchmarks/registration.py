@@ -1,6 +1,6 @@
 """Landmark errors and times of registration: maps known by construction, and pairs of breaths with expert landmarks.
 
-    python benchmarks/registration.py DATA [--methods affine ants-affine ants-syn] [--synthetic 10] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/registration.py DATA [--methods affine ants-affine ants-syn] [--synthetic 10] [--json FILE]
 
 DATA holds ``atlas_lungs.nii.gz`` and, for each pair, ``NAME_exp_lungs.nii.gz``, ``NAME_insp_lungs.nii.gz`` and
 ``NAME_exp_landmarks_lps_mm.csv``, ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z, row by row the same point). The scan
@@ -8,11 +8,6 @@ breathed out plays the atlas. Times are CPU seconds of this process and the one 
 """
 
 from __future__ import annotations
-
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-    os.environ[_name] = "1"
 
 import argparse
 import json
