@@ -1,6 +1,6 @@
 """Landmark errors and times of registration: maps known by construction, and pairs of breaths with expert landmarks.
 
-    OMP_NUM_THREADS=1 python benchmarks/registration.py DATA [--methods affine ants-affine ants-syn] [--synthetic 10] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/registration.py DATA [--methods affine ants-syn] [--synthetic 10] [--json OUT]
 
 DATA holds ``atlas_lungs.nii.gz`` and, for each pair, ``NAME_exp_lungs.nii.gz``, ``NAME_insp_lungs.nii.gz`` and
 ``NAME_exp_landmarks_lps_mm.csv``, ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z, row by row the same point). The scan

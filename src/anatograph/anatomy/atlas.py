@@ -238,9 +238,9 @@ def _is_mask(path: Path) -> bool:
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError:
         return False
-    if values.min() < 0:
-        return False
-    labels = np.unique(values[:: max(1, len(values) // 32)])
-    if len(labels) > 8 or not np.array_equal(labels, np.rint(labels)):
-        return False
-    return len(np.unique(values)) <= 8
+    labels: set[float] = set()
+    for plane in values:
+        labels.update(np.unique(plane).tolist())
+        if len(labels) > 8 or min(labels) < 0:
+            return False
+    return all(float(label).is_integer() for label in labels)

@@ -39,7 +39,7 @@ sys.exit(get_lib_fn("antsRegistration")(process_arguments(json.loads(sys.argv[1]
 
 
 def published_affine(atlas: Mask, lungs: Mask, seed: int = 0, start: AffineMap | None = None) -> AffineMap:
-    """The published recipe: affine map by Mattes mutual information of the masks at full resolution, from their centres.
+    """The published recipe: affine, Mattes mutual information of the masks at full resolution, from their centres.
 
     ``antsRegistration -t Affine[0.01] -m MI[..,1,32,Regular,0.5] -c [500x250x100] -s 2x1x0 -f 4x2x1``, started at the
     centres of mass or from ``start``. Takes minutes.
