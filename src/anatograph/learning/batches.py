@@ -39,6 +39,10 @@ class PatchBatch:
     """(B,) int64: index of the subject."""
     landmarks: Tensor
     """(B,) int64: index of the landmark."""
+    all_subjects: Tensor
+    """(total,) int64: subjects of the whole batch, which every process knows."""
+    all_landmarks: Tensor
+    """(total,) int64: landmarks of the whole batch."""
     start: int
     """Row of the whole batch with which this part begins."""
     total: int
@@ -132,12 +136,14 @@ class _Updates(Dataset[PatchBatch]):
     def __getitem__(self, update: int) -> PatchBatch:
         subjects, landmarks = self.sampler.rows(update)
         part = share(self.sampler.size, self.rank, self.world)
-        subjects, landmarks = subjects[part], landmarks[part]
-        patches = self.source.read_patches([self.ids[s] for s in subjects], landmarks)
+        patches = self.source.read_patches([self.ids[s] for s in subjects[part]], landmarks[part])
+        who, where = torch.from_numpy(subjects), torch.from_numpy(landmarks)
         return PatchBatch(
             torch.from_numpy(np.ascontiguousarray(patches, dtype=np.int16)),
-            torch.from_numpy(subjects),
-            torch.from_numpy(landmarks),
+            who[part],
+            where[part],
+            who,
+            where,
             part.start,
             self.sampler.size,
         )

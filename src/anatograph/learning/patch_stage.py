@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -75,7 +76,7 @@ def patch_update(
         ]
     gathered = [processes.gathered(key.float()) for key in keys]
     finite_keys = all(bool(torch.isfinite(key).all()) for key in gathered)
-    everybody = processes.gathered(subjects), processes.gathered(landmarks)
+    everybody = batch.all_subjects.to(device), batch.all_landmarks.to(device)
     outcome = contrast_and_step(
         state.patch_queue,
         settings,
@@ -119,18 +120,21 @@ def contrast_and_step(
         # Once in the queue the batch's keys are negatives of the others in it; one's own are masked there.
         queue.enqueue(gathered[0], everybody[0], everybody[1])
     results = [nce(q.float(), k, owners, landmarks, queue) for q, k in zip(queries, keys, strict=True)]
-    share = 1.0
-    if processes.world_size() > 1:
-        counted = float(_with_negatives(queue, settings, owners, landmarks))
-        share = counted / max(1.0, processes.summed(counted, owners.device))
+    # A process's mean counts as many queries as it has; all know all, so no exchange is needed to weigh them.
+    share = _with_negatives(queue, settings, owners, landmarks) / max(
+        1.0, _with_negatives(queue, settings, everybody[0], everybody[1])
+    )
     loss = torch.stack([r.loss for r in results]).mean() * share
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    processes.sum_gradients(parameters)
-    total = processes.summed(float(loss.detach()), owners.device)
+    first = results[0]
+    part = len(owners) / len(everybody[0])
+    accuracy = torch.nan_to_num(first.accuracy) * share
+    figures = torch.stack([loss.detach(), accuracy, first.positive * part, first.negatives * part])
+    total, accuracy_mean, positive, negatives = processes.sum_gradients(parameters, figures).tolist()
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-    finite = finite and total == total and abs(total) != float("inf") and bool(torch.isfinite(norm))
+    finite = finite and math.isfinite(total) and bool(torch.isfinite(norm))
     if finite:
         if settings.gradient_clip > 0 and float(norm) > settings.gradient_clip:
             torch._foreach_mul_(gradients, settings.gradient_clip / float(norm))
@@ -139,21 +143,9 @@ def contrast_and_step(
         optimiser.step()
         if not settings.in_batch:
             queue.enqueue(gathered[0], everybody[0], everybody[1])
-    first = results[0]
-    world = processes.world_size()
-
-    def mean(value: Tensor) -> float:
-        return processes.summed(float(value), owners.device) / world
-
-    return Outcome(
-        total,
-        mean(first.accuracy),
-        mean(first.positive),
-        mean(first.negatives),
-        finite,
-        queries[0].detach(),
-        gathered[0],
-    )
+    compared = negatives > 0
+    accuracy_or_nan = accuracy_mean if compared else math.nan
+    return Outcome(total, accuracy_or_nan, positive, negatives, finite, queries[0].detach(), gathered[0])
 
 
 def _with_negatives(queue: KeyQueue, settings: PretrainSettings, owners: Tensor, landmarks: Tensor | None) -> int:

@@ -74,28 +74,20 @@ def gathered(rows: Tensor) -> Tensor:
     return out
 
 
-def summed(value: float, device: torch.device) -> float:
-    """The sum of everybody's ``value``."""
-    if world_size() == 1:
-        return value
-    total = torch.tensor([value], dtype=torch.float64, device="cpu" if device.type == "cpu" else device)
-    dist.all_reduce(total)
-    return float(total)
-
-
 @torch.no_grad()
-def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace each gradient by the sum of everybody's, in one exchange."""
+def sum_gradients(parameters: Sequence[Tensor], figures: Tensor) -> Tensor:
+    """Replace each gradient by the sum of everybody's, and return the sum of ``figures`` (n,), in one exchange."""
     if world_size() == 1:
-        return
+        return figures
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+    flat = torch.cat([*(g.reshape(-1) for g in gradients), figures.to(gradients[0].dtype)])
     dist.all_reduce(flat)
     at = 0
     for gradient in gradients:
         part = flat[at : at + gradient.numel()]
         gradient.copy_(part.view(gradient.shape))
         at += gradient.numel()
+    return flat[at:]
 
 
 def spread(items: int) -> range:

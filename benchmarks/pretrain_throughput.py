@@ -1,0 +1,296 @@
+"""Patches per second of pretraining: the published recipe, written plainly, beside this engine, part by part.
+
+    OMP_NUM_THREADS=2 python benchmarks/pretrain_throughput.py --json throughput.json
+
+(a) is the published recipe: MONAI's transforms on one view at a time, float32, torch's default layout, keys through a
+network in training mode; at graph level two fresh views of every subject in every round. (b) is this engine. Both work
+in this process, on the same synthetic patches, with the same networks. The published recipe is measured on a part of
+its work where the whole would take hours (``--views``, ``--subjects-a``), and scaled up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import Compose, Rand3DElastic, RandAdjustContrast, RandGaussianNoise
+from numpy.typing import ArrayLike, NDArray
+
+from anatograph.learning.augment import Augmenter
+from anatograph.learning.bank import Cohort, build_bank, subject_views
+from anatograph.learning.batches import PatchBatch, PatchSampler
+from anatograph.learning.contrast import InfoNCE, KeyQueue
+from anatograph.learning.graph_stage import graph_update
+from anatograph.learning.graphs import make_graphs
+from anatograph.learning.memory import keep_memory
+from anatograph.learning.model import Model, ModelConfig
+from anatograph.learning.momentum import key_copy, momentum_update
+from anatograph.learning.patch_stage import patch_update
+from anatograph.learning.settings import PRESETS
+from anatograph.learning.state import TrainState, frozen_copy
+from anatograph.learning.windowing import window
+
+
+def used() -> float:
+    """Seconds of processor time of this process, all threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+class Clock:
+    """Wall and processor seconds of named parts."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    def __call__(self, name: str, part: Callable[[], Any], scale: float = 1.0) -> Any:
+        wall, cpu = time.perf_counter(), used()
+        result = part()
+        self.wall[name] = self.wall.get(name, 0.0) + scale * (time.perf_counter() - wall)
+        self.cpu[name] = self.cpu.get(name, 0.0) + scale * (used() - cpu)
+        return result
+
+
+class Patches:
+    """A study in memory: smooth random tissue, the same few patches again and again."""
+
+    def __init__(self, landmarks: int) -> None:
+        coarse = np.random.default_rng(0).normal(-750, 150, (64, 8, 8, 8)).astype(np.float32)
+        fine = F.interpolate(torch.from_numpy(coarse)[:, None], size=32, mode="trilinear", align_corners=True)
+        self.patches = fine[:, 0].clamp(-1024, 240).to(torch.int16).numpy()
+        self.landmarks = landmarks
+
+    def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
+        rows = (np.array([int(s) for s in subject_ids]) * 7 + np.asarray(landmarks)) % len(self.patches)
+        return self.patches[rows]
+
+
+def published_transform() -> Compose:
+    """The published code's transforms, on HU + 1024."""
+    angle = math.pi / 18
+    elastic = Rand3DElastic(
+        prob=1.0,
+        sigma_range=(8, 12),
+        magnitude_range=(0, 1264),
+        spatial_size=(32, 32, 32),
+        translate_range=(12, 12, 12),
+        rotate_range=(angle, angle, angle),
+        scale_range=(0.1, 0.1, 0.1),
+        mode="bilinear",
+        padding_mode="border",
+    )
+    return Compose([RandAdjustContrast(prob=0.25), RandGaussianNoise(prob=0.25, mean=0.0, std=50), elastic])
+
+
+def published_patch(cohort: Cohort, codes: NDArray[np.float32], batch: int, views: int) -> Clock:
+    """One update of the published patch level (single process, so nothing is shuffled between GPUs)."""
+    clock = Clock()
+    torch.manual_seed(0)
+    model = Model(ModelConfig(), codes)
+    key, queue, nce = key_copy(model), KeyQueue(1, 4096, 128, torch.float32), InfoNCE(0.2, mask_same_subject=False)
+    optimiser = torch.optim.SGD(model.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
+    transform = published_transform()
+    hu = cohort.source.read_patches([str(i % len(cohort.ids)) for i in range(batch)], [0] * batch)
+    images = torch.from_numpy(hu.astype(np.float32) + 1024.0)
+    queue.enqueue(torch.randn(4096, 128), torch.arange(4096))
+    code = torch.as_tensor(codes[:1]).expand(batch, -1)
+    owners = torch.arange(batch)
+
+    def view() -> torch.Tensor:
+        made = [torch.as_tensor(transform(image[None]))[0] for image in images[:views]]
+        return torch.stack([made[i % len(made)] for i in range(batch)]) / 632.0 - 1.0
+
+    first = clock("augmentation", view, batch / views)
+    second = clock("augmentation", view, batch / views)
+    model.train()
+    key.train()
+
+    def update(part: Clock) -> None:
+        part("momentum update", lambda: momentum_update(key, model, 0.999, "own"))
+        with torch.no_grad():
+            keys = part("key forward", lambda: key.contrast_features(second, code))
+        loss = part(
+            "forward and backward", lambda: nce(model.contrast_features(first, code), keys, owners, None, queue)
+        )
+        optimiser.zero_grad()
+        part("forward and backward", loss.loss.backward)
+        part("optimiser step", optimiser.step)
+        part("queue", lambda: queue.enqueue(keys, owners))
+
+    update(Clock())  # finds the convolutions' kernels
+    update(clock)
+    return clock
+
+
+def published_graph(cohort: Cohort, codes: NDArray[np.float32], batch: int, subjects: int) -> Clock:
+    """One round of the published graph level: two fresh views of ``batch`` subjects, measured on ``subjects``."""
+    clock = Clock()
+    torch.manual_seed(0)
+    model, transform = Model(ModelConfig(), codes).eval(), published_transform()
+    trained = Model(ModelConfig(), codes)
+    key = key_copy(trained)
+    nce, queue = InfoNCE(0.2, mask_same_subject=False), KeyQueue(1, 4096, 128, torch.float32)
+    queue.enqueue(torch.randn(4096, 128), torch.arange(4096))
+    optimiser = torch.optim.SGD(trained.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
+    found = []
+    for row in range(2 * subjects):
+        hu = cohort.source.read_patches([cohort.ids[row // 2]] * cohort.landmarks, np.arange(cohort.landmarks))
+        image = torch.from_numpy(hu.astype(np.float32) + 1024.0)
+        view = clock("augmentation", lambda image=image: torch.as_tensor(transform(image)), batch / subjects)
+        with torch.no_grad():
+            x = view / 632.0 - 1.0
+            h = clock("patches through E", lambda x=x: model.patch_features(x, model.location_codes), batch / subjects)
+        found.append(h)
+    h = torch.stack([found[i % len(found)] for i in range(2 * batch)])
+    graphs = make_graphs([cohort.edges[0]] * batch, cohort.landmarks)
+
+    def update() -> None:
+        momentum_update(key, trained, 0.999, "own")
+        with torch.no_grad():
+            keys = key.subject_projection(h[1::2], graphs)
+        loss = nce(trained.subject_projection(h[::2], graphs), keys, torch.arange(batch), None, queue).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        queue.enqueue(keys, torch.arange(batch))
+
+    clock("G", update)
+    return clock
+
+
+def engine_patch(cohort: Cohort, codes: NDArray[np.float32], batch: int, updates: int) -> tuple[Clock, float]:
+    """The engine's patch level by part (measured apart), and the seconds of whole updates."""
+    clock, settings = Clock(), PRESETS["default"]
+    torch.manual_seed(0)
+    state = TrainState(Model(settings.model, codes), settings, len(cohort.ids), torch.device("cpu"))
+    augmenter = Augmenter(settings.augment)
+    sampler = PatchSampler(cohort.present, batch, settings.landmarks_per_batch, 0)
+
+    def read(update: int) -> PatchBatch:
+        subjects, landmarks = sampler.rows(update)
+        hu = torch.from_numpy(cohort.source.read_patches([cohort.ids[s] for s in subjects], landmarks))
+        who, where = torch.from_numpy(subjects), torch.from_numpy(landmarks)
+        return PatchBatch(hu, who, where, who, where, 0, sampler.size)
+
+    first = read(0)
+    patch_update(state, settings, augmenter, first, 0, 0.01)
+    for update in range(1, updates + 1):
+        one = clock("sampling and reading", lambda u=update: read(u), 1 / updates)
+        clock("whole update", lambda o=one, u=update: patch_update(state, settings, augmenter, o, u, 0.01), 1 / updates)
+    x, model = window(first.patches), state.model
+    code = model.location_codes[first.landmarks]
+    views = [clock("augmentation", lambda v=v: augmenter.views(x, (0, 3, 1, v))) for v in (0, 1)]
+    model.train()
+    state.key.eval()
+    with torch.no_grad():
+        keys = clock("key forward", lambda: state.key.contrast_features(views[1], code))
+    nce = InfoNCE(0.2)
+    queries = clock("forward and backward", lambda: model.contrast_features(views[0], code))
+    loss = clock("queue", lambda: nce(queries, keys, first.subjects, first.landmarks, state.patch_queue).loss)
+    clock("forward and backward", loss.backward)
+    clock("queue", lambda: state.patch_queue.enqueue(keys, first.subjects, first.landmarks))
+    clock("optimiser step", state.patch_optimiser.step)
+    clock("momentum update", lambda: momentum_update(state.key, model, 0.97))
+    return clock, clock.wall["whole update"] + clock.wall["sampling and reading"]
+
+
+def engine_graph(cohort: Cohort, codes: NDArray[np.float32], batch: int, subjects: int) -> tuple[Clock, float]:
+    """A round of the engine's graph level: its share of the bank, and the update itself."""
+    clock, settings = Clock(), PRESETS["default"]
+    torch.manual_seed(0)
+    state = TrainState(Model(settings.model, codes), settings, len(cohort.ids), torch.device("cpu"))
+    augmenter, frozen = Augmenter(settings.augment), frozen_copy(state.model)
+    subject_views(frozen, cohort, 0, range(1), augmenter, (0, 4, 0))
+    # The bank holds K views of everybody and serves graph_passes passes over them: batch subjects of one round bear
+    # their K views divided by the number of passes.
+    share = settings.bank_views / settings.bank_draws
+    clock(
+        "bank, its share of a round",
+        lambda: [subject_views(frozen, cohort, s, range(1), augmenter, (0, 4, 0)) for s in range(subjects)],
+        share * batch / subjects,
+    )
+    few = Cohort(cohort.source, cohort.ids, cohort.present, cohort.edges)
+    bank = build_bank(frozen, few, np.arange(1), 2, augmenter, (0, 4, 1))
+    wide = type(bank)(np.arange(batch), bank.gathered.expand(batch, -1, -1, -1), bank.present.expand(batch, -1))
+    graph_update(state, settings, wide, np.arange(batch), 0, 0.01)
+    for update in range(1, 6):
+        clock("G", lambda u=update: graph_update(state, settings, wide, np.arange(batch), u, 0.01), 1 / 5)
+    return clock, sum(clock.wall.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--batch", type=int, default=128, help="patches of an update")
+    parser.add_argument("--subjects", type=int, default=16, help="subjects of a round of the graph level")
+    parser.add_argument("--landmarks", type=int, default=581)
+    parser.add_argument("--views", type=int, default=16, help="views the published augmentation is measured on")
+    parser.add_argument("--subjects-a", type=int, default=1, help="subjects the graph level is measured on")
+    parser.add_argument("--updates", type=int, default=3, help="updates of the engine that are averaged")
+    parser.add_argument("--threads", type=int, default=0, help="threads; 0: as torch finds")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    random = np.random.default_rng(1)
+    n, people = given.landmarks, 48
+    codes = random.random((n, 3)).astype(np.float32)
+    edges = np.unique(np.sort(random.integers(0, n, (1600, 2)), axis=1), axis=0)
+    edges = edges[edges[:, 0] != edges[:, 1]].astype(np.int32)
+    cohort = Cohort(Patches(n), [str(i) for i in range(people)], np.ones((people, n), dtype=bool), [edges] * people)
+
+    plain = published_patch(cohort, codes, given.batch, given.views)
+    plain_graph = published_graph(cohort, codes, given.subjects, given.subjects_a)
+    keep_memory()  # as pretraining does; not for the plain recipe, which does nothing of the kind
+    engine, seconds = engine_patch(cohort, codes, given.batch, given.updates)
+    engine_graphs, graph_seconds = engine_graph(cohort, codes, given.subjects, given.subjects_a)
+
+    totals = {"patch": (sum(plain.wall.values()), seconds), "graph": (sum(plain_graph.wall.values()), graph_seconds)}
+    whole = engine.cpu["whole update"] + engine.cpu["sampling and reading"]
+    ratio = {level: a / b for level, (a, b) in totals.items()}
+    cpu_ratio = {
+        "patch": sum(plain.cpu.values()) / whole,
+        "graph": sum(plain_graph.cpu.values()) / sum(engine_graphs.cpu.values()),
+    }
+    tables = [("patch level, published", plain), ("patch level, engine", engine)]
+    tables += [("graph level, published", plain_graph), ("graph level, engine", engine_graphs)]
+    for name, clock in tables:
+        print(f"\n{name} (seconds: wall, processor)")
+        for part, wall in clock.wall.items():
+            print(f"  {part:28s} {wall:9.3f} {clock.cpu[part]:9.3f}")
+    rows = {"patch": given.batch, "graph": given.subjects * n}
+    print(f"\n{torch.get_num_threads()} threads, batch {given.batch}, {given.subjects} subjects of {n} patches")
+    for level, (a, b) in totals.items():
+        print(
+            f"{level} level: {rows[level] / a:.1f} patches/s published, {rows[level] / b:.1f} this engine: "
+            f"{ratio[level]:.1f} times (by processor time {cpu_ratio[level]:.1f})"
+        )
+    if given.json:
+        figures = {
+            "patch_stage_ratio": ratio["patch"],
+            "graph_stage_ratio": ratio["graph"],
+            "patch_stage_ratio_processor_time": cpu_ratio["patch"],
+            "graph_stage_ratio_processor_time": cpu_ratio["graph"],
+            "patches_per_second": {
+                k: {"published": rows[k] / a, "engine": rows[k] / b} for k, (a, b) in totals.items()
+            },
+            "threads": torch.get_num_threads(),
+            "batch": given.batch,
+            "subjects": given.subjects,
+            "landmarks": n,
+            "parts": {name: {"wall": clock.wall, "processor": clock.cpu} for name, clock in tables},
+        }
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Patch and graph updates on a part of each batch; run by test_pretrain_processes.py, alone and under torchrun."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from small_study import SmallStudy
+
+from anatograph.learning.pretrain import pretrain
+from anatograph.learning.settings import build_settings
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run, people, overrides = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    settings = build_settings(
+        "quick",
+        None,
+        [
+            *("patch_size=16", "feature_size=16", "patch_batch=16", "landmarks_per_batch=4", "graph_batch=4"),
+            *("epochs=1", "patch_steps=50", "graph_rounds=10", "bank_draws=5", "recalibrate_batches=2", "log_every=1"),
+            *("smooth_low=4", "smooth_high=6", "workers=0", "checkpoint_minutes=30", *overrides),
+        ],
+    )
+    pretrain(SmallStudy(people), run, settings, progress=False)

@@ -1,0 +1,100 @@
+"""Which patches make up which update: everybody in turn, the landmark in the item, the same whatever reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_study import SmallStudy
+
+from anatograph.errors import UserError
+from anatograph.learning.batches import PatchSampler, SubjectSampler, read_updates, share
+
+
+def test_a_batch_mixes_landmarks_and_people() -> None:
+    sampler = PatchSampler(np.ones((100, 581), dtype=bool), 128, 8, seed=0)
+    assert (sampler.size, sampler.landmarks, sampler.people) == (128, 8, 16)
+    subjects, landmarks = sampler.rows(5)
+    assert len(np.unique(landmarks)) == 8
+    assert all(len(np.unique(subjects[landmarks == j])) == 16 for j in np.unique(landmarks))
+
+
+def test_a_pass_shows_everybody_once_at_every_landmark() -> None:
+    present = np.random.default_rng(0).random((12, 10)) > 0.2
+    sampler = PatchSampler(present, 8, 2, seed=4)
+    seen = np.zeros_like(present, dtype=int)
+    for update in range(sampler.updates_per_round * sampler.rounds_per_pass):
+        subjects, landmarks = sampler.rows(update)
+        np.add.at(seen, (subjects, landmarks), 1)
+    assert (seen[~present] == 0).all()
+    assert seen[present].min() >= 1
+    # A landmark that some people lack meets the others a little more often, never by more than a turn.
+    assert seen[:, present.all(axis=0)].max() == 1
+    assert seen.max() <= 2
+
+
+@pytest.mark.parametrize(("people", "landmarks", "batch"), [(2, 3, 128), (6, 581, 128), (5, 8, 7), (300, 4, 64)])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_cohorts_of_any_size_give_whole_batches(people: int, landmarks: int, batch: int, processes: int) -> None:
+    sampler = PatchSampler(np.ones((people, landmarks), dtype=bool), batch, 8, seed=0, multiple=processes)
+    sizes = {len(sampler.rows(u)[0]) for u in range(2 * sampler.updates_per_round)}
+    assert sizes == {sampler.size}
+    assert sampler.size % processes == 0
+    assert sampler.size <= batch + processes
+    whole = np.concatenate([np.arange(sampler.size)[share(sampler.size, r, processes)] for r in range(processes)])
+    assert whole.tolist() == list(range(sampler.size))
+    graph = SubjectSampler(people, 16, seed=0, multiple=processes)
+    rows = graph.rows(3)
+    assert len(rows) == graph.size
+    assert graph.size % processes == 0
+    assert rows.max() < people
+
+
+def test_subjects_come_in_turn() -> None:
+    sampler = SubjectSampler(10, 4, seed=1)
+    drawn = np.concatenate([sampler.rows(u) for u in range(5)])
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    among = np.array([2, 5, 7])
+    assert set(sampler.rows(9, among)) <= set(among)
+
+
+def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
+    present = np.ones((20, 30), dtype=bool)
+    one, two = PatchSampler(present, 16, 4, seed=1), PatchSampler(present, 16, 4, seed=1)
+    late = one.rows(77)
+    for update in range(5):
+        one.rows(update)
+    np.testing.assert_array_equal(late, one.rows(77))
+    np.testing.assert_array_equal(late, two.rows(77))
+    assert not np.array_equal(late, PatchSampler(present, 16, 4, seed=2).rows(77))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_number_of_workers_changes_nothing(workers: int) -> None:
+    """And every patch is the patch of its own subject and landmark, to the last update."""
+    study = SmallStudy(subjects=5, grid=2, patch=8)
+    sampler = PatchSampler(study.present, 8, 2, seed=0)
+    updates = range(3, 12)
+    alone = list(read_updates(study, study.subject_ids, sampler, updates))
+    several = list(read_updates(study, study.subject_ids, sampler, updates, workers=workers))
+    assert len(alone) == len(several) == len(updates)
+    for one, two in zip(alone, several, strict=True):
+        assert torch.equal(one.patches, two.patches)
+        assert torch.equal(one.landmarks, two.landmarks)
+        expected = study.patches[two.subjects.numpy(), two.landmarks.numpy()]
+        np.testing.assert_array_equal(two.patches.numpy(), expected)
+
+
+def test_processes_read_parts_of_one_batch() -> None:
+    study = SmallStudy(subjects=5, grid=2, patch=8)
+    sampler = PatchSampler(study.present, 8, 2, seed=0, multiple=2)
+    whole = next(read_updates(study, study.subject_ids, sampler, range(1)))
+    parts = [next(read_updates(study, study.subject_ids, sampler, range(1), rank=r, world=2)) for r in (0, 1)]
+    assert torch.equal(torch.cat([p.patches for p in parts]), whole.patches)
+    assert parts[1].start == len(whole.patches) // 2
+    assert torch.equal(parts[1].all_subjects, whole.subjects)
+
+
+def test_a_study_without_any_landmark_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing to learn"):
+        PatchSampler(np.zeros((3, 4), dtype=bool), 8, 2, seed=0)

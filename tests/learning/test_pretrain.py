@@ -1,0 +1,236 @@
+"""The training engine end to end, and the rules it keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_study import SmallStudy
+
+from anatograph.errors import UserError
+from anatograph.learning.augment import Augmenter
+from anatograph.learning.bank import build_bank
+from anatograph.learning.batches import PatchBatch, PatchSampler, read_updates
+from anatograph.learning.graph_stage import graph_update, pairs
+from anatograph.learning.metrics import COLUMNS, MetricsFile, collapse, read_metrics
+from anatograph.learning.model import Model
+from anatograph.learning.model_folder import load_model
+from anatograph.learning.online_probe import probe_score
+from anatograph.learning.patch_stage import patch_update
+from anatograph.learning.pretrain import pretrain, read_cohort
+from anatograph.learning.schedule import Plan, learning_rate
+from anatograph.learning.settings import PretrainSettings, build_settings
+from anatograph.learning.state import TrainState, frozen_copy
+
+SMALL = (
+    "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
+    "patch_steps=4", "graph_rounds=3", "bank_views=2", "bank_draws=4", "recalibrate_batches=2", "log_every=2",
+    "watch_every=2", "smooth_low=4", "smooth_high=6", "workers=0", "device=cpu",
+)  # fmt: skip
+
+
+def small(*overrides: str) -> PretrainSettings:
+    return build_settings("quick", None, [*SMALL, *overrides])
+
+
+def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Augmenter, PatchBatch]:
+    torch.manual_seed(0)
+    model = Model(settings.model, study.atlas.location_codes)
+    state = TrainState(model, settings, len(study.subject_ids), torch.device("cpu"))
+    sampler = PatchSampler(study.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed)
+    batch = next(read_updates(study, study.subject_ids, sampler, range(1)))
+    return state, Augmenter(settings.augment, settings.model.patch_size), batch
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
+    study, run = SmallStudy(absent=0.2), tmp_path / "run"
+    account = pretrain(study, run, small(), progress=False)  # type: ignore[arg-type]
+    assert account.results["updates"] == 7
+    rows = read_metrics(run / "metrics.csv")
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["level"] for row in rows] == ["patch", "patch", "graph", "graph"]
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    assert rows[0]["effective_rank"]
+    assert list((run / "tensorboard").glob("events*"))
+    told = json.loads((run / "pretrain.run.json").read_text())
+    assert told["status"] == "done"
+    assert told["settings"]["patch_steps"] == 4
+    model = load_model(run / "model")
+    assert model.landmarks == len(study.atlas)
+    embedding = model.embed(study.patches[0], study.edges, study.present[0])
+    assert np.isfinite(embedding.subject).all()
+    names = json.loads((run / "model" / "config.json").read_text())
+    assert names["atlas_hash"] == study.atlas.hash
+    again = pretrain(study, run, None, resume=True, progress=False)  # type: ignore[arg-type]
+    assert "finished" in again.notes[0]
+
+
+def test_fewer_people_than_a_batch_or_a_queue(tmp_path: Path) -> None:
+    pretrain(SmallStudy(2), tmp_path / "two", small("patch_batch=64"), progress=False)  # type: ignore[arg-type]
+    rows = read_metrics(tmp_path / "two" / "metrics.csv")
+    assert float(rows[-1]["negatives"]) >= 1
+    with pytest.raises(UserError, match="at least 2 subjects"):
+        pretrain(SmallStudy(1), tmp_path / "one", small(), progress=False)  # type: ignore[arg-type]
+
+
+def test_absent_landmarks_are_neither_query_nor_key() -> None:
+    study, settings = SmallStudy(6, absent=0.5, seed=3), small()
+    assert 5 < (~study.present).sum() < 40
+    study.patches[~study.present] = 30000  # would shine through anywhere
+    state, augmenter, _ = begun(study, settings)
+    sampler = PatchSampler(study.present, 8, 4, 0)
+    for number, batch in enumerate(read_updates(study, study.subject_ids, sampler, range(12))):
+        patch_update(state, settings, augmenter, batch, number, 0.01)
+    held = state.patch_queue.owner.numpy()
+    for landmark in range(study.present.shape[1]):
+        owners = held[landmark][held[landmark] >= 0]
+        assert study.present[owners, landmark].all()
+    cohort = read_cohort(study)
+    bank = build_bank(frozen_copy(state.model), cohort, np.arange(6), 2, augmenter, (0, 4, 0))
+    assert (bank.gathered.numpy()[~study.present.repeat(2, 0).reshape(6, 2, -1)] == 0).all()
+    assert torch.isfinite(bank.gathered).all()
+
+
+def test_e_stands_still_at_graph_level_and_g_at_patch_level() -> None:
+    study, settings = SmallStudy(6), small()
+    state, augmenter, batch = begun(study, settings)
+    before = weights(state.model), weights(state.key)
+    patch_update(state, settings, augmenter, batch, 0, 0.05)
+    patch_update(state, settings, augmenter, batch, 1, 0.05)
+    after = weights(state.model), weights(state.key)
+    for old, new in zip(before, after, strict=True):
+        changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+        assert changed == {"encoder", "projection"}
+    bank = build_bank(frozen_copy(state.model), read_cohort(study), np.arange(6), 2, augmenter, (0, 4, 0))
+    for update in (0, 1):
+        graph_update(state, settings, bank, np.arange(4), update, 0.05)
+    last = weights(state.model), weights(state.key)
+    for old, new in zip(after, last, strict=True):
+        changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+        assert changed == {"graph", "graph_projection"}
+
+
+def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
+    """A key is the same whatever company it keeps; in training mode it is not."""
+    study, settings = SmallStudy(6), small()
+    state, _, batch = begun(study, settings)
+    x = batch.patches.float() / 1000
+    codes = state.model.location_codes[batch.landmarks]
+    company = x.flip(0) * 0.2 + 0.5
+    from anatograph.learning.keys import key_forward
+
+    for norm, same in (("teacher", True), ("shuffle", False)):
+        state.key.encoder.train(norm == "shuffle")
+        keys = [
+            key_forward(state.key.contrast_features, [torch.cat([x[:4], rest]), codes], norm, (0,))  # type: ignore[arg-type]
+            for rest in (x[4:], company[4:])
+        ]
+        assert torch.allclose(keys[0][:4], keys[1][:4], atol=1e-5) is same
+
+
+def test_one_cosine_for_each_level_over_the_whole_run() -> None:
+    """The published code's graph level runs through five cosines; here each rate rises once and falls once."""
+    plan = Plan(epochs=30, patch_updates=7, graph_updates=20)
+    rates: dict[str, list[float]] = {"patch": [], "graph": []}
+    for update in range(plan.total):
+        place = plan.place(update)
+        rates[place.level].append(learning_rate(place.update, plan.of_level(place.level), 0.03, 0.0))
+    for level, updates in (("patch", 210), ("graph", 600)):
+        seen = np.array(rates[level])
+        assert len(seen) == updates
+        np.testing.assert_allclose(seen, 0.03 * 0.5 * (1 + np.cos(np.pi * np.arange(updates) / updates)))
+        assert (np.diff(seen) < 0).all()
+    warm = [learning_rate(u, 100, 1.0, 0.1) for u in range(100)]
+    np.testing.assert_allclose(warm[:10], np.arange(1, 11) / 10)
+    assert max(warm) == warm[9] == warm[10]
+    assert warm[-1] < 0.01
+    levels = "".join(plan.place(u).level[0] for u in range(54))
+    assert levels == ("p" * 7 + "g" * 20) * 2
+
+
+def test_updates_that_are_not_finite_change_no_weight_and_many_stop_the_run(tmp_path: Path) -> None:
+    study, settings = SmallStudy(6), small()
+    state, augmenter, batch = begun(study, settings)
+    patch_update(state, settings, augmenter, batch, 0, 0.05)
+    with torch.no_grad():
+        state.model.projection.layers[0].weight[0, 0] = math.inf
+    before = weights(state.model), weights(state.key)
+    outcome = patch_update(state, settings, augmenter, batch, 1, 0.05)
+    assert not outcome.finite
+    for old, module in zip(before, (state.model, state.key), strict=True):
+        assert all(torch.equal(old[n], v) for n, v in module.state_dict().items())
+    wild = replace(small("patch_steps=60", "warmup=0"), learning_rate=1e30, gradient_clip=0.0)
+    with pytest.raises(UserError, match=r"diverges: 11 of the last \d+ updates"):
+        pretrain(study, tmp_path / "wild", wild, progress=False)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "wild" / "pretrain.run.json").read_text())["status"] == "failed"
+
+
+def test_pairs_are_of_two_different_views_and_all_pairs_occur() -> None:
+    drawn = [pairs(0, update, 16, 4) for update in range(40)]
+    first, second = (np.concatenate([d[i] for d in drawn]) for i in (0, 1))
+    assert (first != second).all()
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == 12
+
+
+def test_other_ways_of_training_run(tmp_path: Path) -> None:
+    ways: tuple[tuple[str, ...], ...] = (
+        ("key_norm=shuffle", "bank_views=0", "in_batch=no", "landmarks_per_batch=1", "optimiser=adam"),
+        ("symmetric=yes", "optimiser=adamw", "model.graph=no", "model.norm=group"),
+    )
+    for number, way in enumerate(ways):
+        pretrain(SmallStudy(4), tmp_path / str(number), small(*way), progress=False)  # type: ignore[arg-type]
+        assert (tmp_path / str(number) / "model" / "model.safetensors").is_file()
+
+
+def test_rows_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path, 0)
+    for step in (5, 10, 15):
+        metrics.write({"step": step, "epoch": 0, "level": "patch", "loss": 1 / step})
+    metrics.close()
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("20,0,patch,0.0")  # a kill while writing
+    MetricsFile(tmp_path, 10).close()
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [(row["step"], float(row["loss"])) for row in rows] == [("5", 1 / 5), ("10", 1 / 10)]
+
+
+def test_a_collapse_is_said() -> None:
+    from anatograph.learning.diagnostics import effective_rank, uniformity
+
+    def look(x: torch.Tensor) -> str:
+        return collapse(effective_rank(x), uniformity(x), len(x))
+
+    one_point = torch.ones(32, 16) + 1e-3 * torch.randn(32, 16)
+    one_line = torch.randn(32, 1) * torch.ones(1, 16)
+    assert "collapsed" in look(one_point)
+    assert "collapsed" in look(one_line)
+    assert look(torch.randn(32, 16)) == ""
+
+
+def test_the_online_probe_tells_signal_from_noise(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    features: Any = random.normal(size=(60, 5)).astype(np.float32)
+    ids = [f"s{i}" for i in range(60)]
+    lines = ["subject_id,number,group,chance"]
+    lines += [
+        f"{n},{f[0] * 2 + 0.1 * f[1]},{'ab'[int(f[2] > 0)]},{random.normal()}"
+        for n, f in zip(ids, features, strict=True)
+    ]
+    table = tmp_path / "cohort.csv"
+    table.write_text("\n".join(lines))
+    assert probe_score(features, ids, table, "number") > 0.95
+    assert probe_score(features, ids, table, "group") > 0.85
+    assert probe_score(features, ids, table, "chance") < 0.2
+    assert math.isnan(probe_score(features[:5], ids[:5], table, "number"))
+    with pytest.raises(UserError, match="no column"):
+        probe_score(features, ids, table, "age")

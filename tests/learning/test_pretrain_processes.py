@@ -1,0 +1,55 @@
+"""Two processes under torchrun: the losses of one, whatever the cohort divides into."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DRIVER = Path(__file__).with_name("pair_driver.py")
+
+
+def losses(run: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {"patch": [], "graph": []}
+    with (run / "metrics.csv").open() as file:
+        for row in csv.DictReader(file):
+            found[row["level"]].append(float(row["loss"]))
+    return found
+
+
+def work(processes: int, run: Path, people: int, *overrides: str) -> dict[str, list[float]]:
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent), "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, str(DRIVER), str(run), str(people), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return losses(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["teacher", "shuffle"])
+def test_two_processes_have_the_losses_of_one(tmp_path: Path, norm: str) -> None:
+    # A gentle rate: rounding that differs is not blown up over 50 updates.
+    settings = (f"key_norm={norm}", "learning_rate=0.01", "graph_learning_rate=0.01")
+    one = work(1, tmp_path / "one", 8, *settings)
+    two = work(2, tmp_path / "two", 8, *settings)
+    assert len(one["patch"]) == 50
+    assert len(one["graph"]) == 10
+    assert max(one["patch"]) > 0.5
+    for level in ("patch", "graph"):
+        np.testing.assert_allclose(two[level], one[level], rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_people_who_do_not_divide_evenly_block_nothing(tmp_path: Path) -> None:
+    found = work(2, tmp_path / "run", 5, "patch_steps=6", "graph_rounds=4", "patch_batch=15")
+    assert len(found["patch"]) == 6
+    assert len(found["graph"]) == 4
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
