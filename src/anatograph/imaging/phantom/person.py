@@ -126,6 +126,3 @@ def sample_person(rng: np.random.Generator, settings: PhantomSettings) -> Person
         scanner=scanner,
         disease=disease,
     )
-
-
-MEAN_PERSON_SCALE = (1.0, 1.0, 1.0)
