@@ -38,7 +38,8 @@ _LAYERS: tuple[tuple[tuple[str, str], ...], ...] = (
 )
 """The published names of each stage's convolutions and BatchNorms."""
 
-_PREPROCESSING = {"graph_rule": "overlap", "min_overlap": 0.13, "interpolation": "bspline", "registration": "affine"}
+_GRAPH = "boxes of 32 mm in the subject that overlap by more than 0.13 (rule `overlap`)"
+"""Said in the card, not demanded of a study: that graph falls apart in large lungs, and any rule can be used."""
 
 
 def import_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path, out: str | Path, atlas: Atlas) -> Path:
@@ -57,11 +58,12 @@ def import_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path,
         "source": "published checkpoints of batmanlab/Context_Aware_SSL, imported",
         "patch checkpoint": Path(patch_checkpoint).name,
         "graph checkpoint": Path(graph_checkpoint).name,
+        "graph in training": _GRAPH,
     }
     if note:
         warnings.warn(note, UserWarning, stacklevel=2)
         training["note"] = note
-    return save_model(model, out, atlas, _PREPROCESSING, training)
+    return save_model(model, out, atlas, training=training)
 
 
 def read_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path, atlas: Atlas) -> tuple[Model, str]:
@@ -96,7 +98,6 @@ def read_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path, a
     model = Model(config, atlas.location_codes)
     _fit(model, state, config, patch_file, graph_file)
     model.atlas = atlas
-    model.preprocessing = dict(_PREPROCESSING)
     return model.eval(), note
 
 
@@ -132,7 +133,9 @@ def _query_encoder(file: Path, kind: Kind) -> tuple[State, Tensor | None]:
         return found, queue
     other: Kind = "graph" if kind == "patch" else "patch"
     if _MARKS[other] in (_modern_graph_names(found) if other == "graph" else found):
-        raise UserError(f"{file}: this is the {other} checkpoint; give the {kind} checkpoint first or second as asked.")
+        raise UserError(
+            f"{file}: this is the {other} checkpoint; the patch checkpoint comes first, the graph checkpoint second."
+        )
     raise UserError(
         f"{file}: holds no published {kind} network (no encoder_q.{_MARKS[kind]}); "
         f"give the {kind} checkpoint that training with the published code wrote."
