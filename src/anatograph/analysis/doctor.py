@@ -56,11 +56,7 @@ def doctor(cohort: str | Path | None = None) -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        yield Finding(BROKEN, f"Python {version} is too old", "install Python 3.11 or newer")
-    else:
-        yield Finding(GOOD, f"Python {version}")
+    yield Finding(GOOD, f"Python {'.'.join(map(str, sys.version_info[:3]))}")
 
 
 def _packages() -> Iterator[Finding]:
@@ -184,7 +180,7 @@ def _header(path: Path) -> str:
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if len(size) != 3 and any(n != 1 for n in size[3:]):
+        if len(size) < 3 or any(n != 1 for n in size[3:]):
             return f"{len(size)} dimensions, not 3"
         if min(size[:3]) < 16:
             return f"only {min(size[:3])} slices, fewer than 16"

@@ -1,0 +1,193 @@
+"""The commands: they answer at once, refuse in one line, and end with the status that was promised."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anatograph import __version__, cli
+from anatograph.errors import UserError
+
+COMMANDS = [
+    "atlas",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "explain",
+    "import-reference",
+    "phantom",
+    "preprocess",
+    "pretrain",
+    "report",
+]
+HEAVY = ("numpy", "torch", "SimpleITK", "pandas", "scipy", "sklearn", "matplotlib", "zarr", "pyarrow", "tqdm")
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "anatograph", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = run(
+        code=f"""
+import sys
+from anatograph.cli import main
+try:
+    main(["--help"])
+except SystemExit as end:
+    assert end.code == 0
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+print("LOADED", loaded)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert "LOADED []" in done.stdout
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+def test_importing_the_package_is_light_and_it_has_every_command() -> None:
+    done = run(
+        code=f"""
+import sys, anatograph
+print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
+missing = [name for name in anatograph.__all__ if getattr(anatograph, name, None) is None]
+print("MISSING", missing, [n for n in anatograph.__all__ if n not in dir(anatograph)])
+"""
+    )
+    assert "LOADED []" in done.stdout, done.stderr
+    assert "MISSING [] []" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert "exit status" in told
+    assert f"anatograph {command}" in told
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"anatograph {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [],
+        ["nonsense"],
+        ["phantom", "out"],
+        ["phantom", "out", "--subjects", "0"],
+        ["phantom", "out", "--subjects", "3", "--format", "jpeg"],
+        ["preprocess", "cohort.csv"],
+        ["preprocess", "cohort.csv", "study", "--lungs", "magic"],
+        ["embed", "study", "out"],
+        ["evaluate", "e.parquet", "c.csv"],
+        ["explain", "s", "e", "c", "--target", "t", "--subject", "x"],
+        ["report", "study"],
+        ["import-reference", "a", "b", "c"],
+    ],
+)
+def test_a_wrong_line_ends_with_status_2(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["preprocess", "none.csv", "study"],
+        ["pretrain", "no-study", "run"],
+        ["pretrain", "no-study", "run", "--preset", "quik"],
+        ["embed", "no-study", "out", "--model", "no-model"],
+        ["evaluate", "none.parquet", "none.csv", "--target", "x"],
+        ["explain", "no-study", "e", "c", "--target", "t", "--subject", "x", "--out", "o"],
+        ["report", "no-study", "--out", "page.html"],
+        ["atlas", "none.nii.gz", "atlas"],
+        ["import-reference", "a.pth.tar", "b.pth.tar", "model", "--atlas", "no-atlas"],
+        ["doctor", "none.csv"],
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1, told
+    assert told.startswith(f"anatograph {line[0]}: ")
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["--debug", "report"], ["report", "--debug"]):
+        assert cli.main([*line, str(tmp_path / "none"), "--out", str(tmp_path / "p.html")]) == 2
+        assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (RuntimeError("oh"), 70), (UserError("no"), 2)]
+)
+def test_how_errors_end(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import anatograph.analysis.report
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(anatograph.analysis.report, "report", fail)
+    assert cli.main(["report", "study", "--out", "page.html"]) == status
+    told = capsys.readouterr().err
+    assert ("Traceback" in told) == (status == 70)
+
+
+def test_evaluate_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    ids = [f"s{i}" for i in range(30)]
+    x = random.normal(0, 1, (30, 4))
+    table = pd.DataFrame({"subject_id": ids, **{f"feature_{k:03d}": x[:, k] for k in range(4)}})
+    table.to_parquet(tmp_path / "e.parquet")
+    cohort = pd.DataFrame({"subject_id": ids, "image": ids, "y": x[:, 0], "z": [i % 2 for i in range(30)]})
+    cohort.to_csv(tmp_path / "c.csv", index=False)
+    places = [str(tmp_path / "e.parquet"), str(tmp_path / "c.csv")]
+    line = ["evaluate", *places, "--target", "y", "z", "--folds", "3", "--out", str(tmp_path / "out")]
+    assert cli.main(line) == 0
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert set(results["target"]) == {"y", "z"}
+    assert (tmp_path / "out" / "evaluate.run.json").is_file()
+    assert str(tmp_path / "out") in capsys.readouterr().out
+    assert cli.main([*line[:-2], "--task", "z=regression"]) == 0
+    assert cli.main([*line[:-2], "--task", "q=regression"]) == 2
+
+
+def test_doctor_finds_what_is_wrong_with_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import SimpleITK as sitk
+
+    good = sitk.GetImageFromArray(np.full((20, 16, 16), -800, dtype=np.int16))
+    sitk.WriteImage(good, str(tmp_path / "good.nii.gz"))
+    sitk.WriteImage(good[:, :, :3], str(tmp_path / "flat.nii.gz"))
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    rows = [("a", "good.nii.gz"), ("b", "flat.nii.gz"), ("c", "broken.nii.gz"), ("d", "gone.nii.gz")]
+    pd.DataFrame(rows, columns=["subject_id", "image"]).to_csv(tmp_path / "cohort.csv", index=False)
+    assert cli.main(["doctor", str(tmp_path / "cohort.csv")]) == 1
+    told = capsys.readouterr().out
+    for words in ("b: only 3 slices", "c: cannot be read", "gone.nii.gz does not exist", "a scan is read as it was"):
+        assert words in told
+    assert "a: " not in told
+    assert cli.main(["doctor"]) in (0, 1)
