@@ -94,6 +94,7 @@ def preprocess(
         _check_request(table, settings, weights)
         opened = Study.create(study, _atlas(atlas), settings)
         with opened.writing():
+            account.save()  # so that a run that is killed has left its settings
             _fill(opened, table, account, workers, scheduler, weights, progress)
     return account
 
@@ -210,7 +211,9 @@ def _check_request(cohort: Cohort, settings: PreprocessSettings, weights: Path |
 
 def _note_changes(study: Study, rows: Sequence[CohortRow], account: RunAccount) -> None:
     """Say whose image is another than the one that the study's patches were cut from."""
-    changed = [row.subject_id for row in rows if has_changed(row.image, study.subject(row.subject_id).about["source"])]
+    changed = [
+        row.subject_id for row in rows if has_changed(row.image, study.subject(row.subject_id).about.get("source", {}))
+    ]
     if changed:
         account.note(
             f"The image of {', '.join(changed)} changed since it was preprocessed; the study holds the earlier one. "
