@@ -107,18 +107,17 @@ def test_norm_elu_is_batchnorm_and_elu_to_float32_rounding(channels: int, side: 
 
 
 def test_gradients_equal_those_of_a_plain_build() -> None:
-    encoder = randomised(PatchEncoder(ModelConfig())).train()
+    # In double precision, where thirteen normalisations by a small batch do not blow up the rounding; the float32
+    # path differs from this one by `norm_elu` alone, which has its own test.
+    encoder = randomised(PatchEncoder(ModelConfig())).double().train()
     plain = plain_table_1(encoder).double().train()
-    x = patches(4)
+    x = patches(4).double()
     encoder(x).square().sum().backward()
-    plain(x.double()).square().sum().backward()
+    plain(x).square().sum().backward()
     for (name, ours), theirs in zip(encoder.named_parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
-        if name.endswith("conv.bias"):
-            continue  # BatchNorm takes a constant away again: the true gradient is 0, and both hold rounding
-        scale = float(theirs.grad.abs().max())
-        torch.testing.assert_close(ours.grad.double() / scale, theirs.grad / scale, atol=2e-4, rtol=0)
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9, msg=name)
 
 
 def test_folded_batchnorm_still_gives_gradients_in_evaluation_mode() -> None:
