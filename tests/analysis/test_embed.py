@@ -1,0 +1,154 @@
+"""Embedding a study and single scans: the same vector, honest about what is missing, refusing what does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from small_places import Small
+
+import anatograph
+from anatograph import cli
+from anatograph.analysis.embed import embed
+from anatograph.analysis.region_store import Regions
+from anatograph.anatomy.atlas import build_atlas
+from anatograph.errors import UserError
+from anatograph.learning.embedding_model import Model
+from anatograph.learning.model_config import ModelConfig
+from anatograph.learning.model_folder import load_model, save_model
+from anatograph.study.store import Study
+
+
+def test_what_lies_on_disk(small: Small, tmp_path: Path) -> None:
+    done = embed(small.study, tmp_path / "emb", model=small.model, patch_features=True)
+    table = pd.read_parquet(tmp_path / "emb.parquet")
+    assert list(table.columns) == ["subject_id", *(f"feature_{k:03d}" for k in range(32))]
+    assert table["subject_id"].tolist() == Study.open(small.study).subject_ids == done.subject_ids
+    assert table.drop(columns="subject_id").dtypes.unique().tolist() == [np.dtype("float32")]
+    array = zarr.open_array(str(tmp_path / "emb.regions.zarr"), mode="r")
+    assert array.shape == (12, len(small.atlas), 32)
+    assert array.attrs["subject_ids"] == done.subject_ids
+    np.testing.assert_allclose(array.attrs["landmarks"], small.atlas.landmarks)
+    nodes = array[:]
+    present = Study.open(small.study).present()
+    assert (np.isnan(nodes).all(axis=2) == ~present).all()
+    # The subject's vector is the mean over its regions (eq. 7 without f_g).
+    np.testing.assert_allclose(np.nanmean(nodes, axis=1), done.features, atol=1e-5)
+    # The regions are what the model says of each subject, before and after the graph network.
+    subject = Study.open(small.study).subject("p03")
+    expected = load_model(small.model).embed(subject.patches, subject.edges, subject.present)
+    np.testing.assert_array_equal(nodes[3], expected.nodes)
+    before = zarr.open_array(str(tmp_path / "emb.patches.zarr"), mode="r")
+    np.testing.assert_array_equal(before[3], expected.patch_features)
+    account = json.loads((tmp_path / "emb.run.json").read_text())
+    assert account["status"] == "done"
+    assert account["results"]["subjects"] == 12
+    again = embed(small.study, tmp_path / "again.parquet", model=small.model)
+    assert (again.features == done.features).all()
+    assert not (tmp_path / "again.patches.zarr").exists()
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_one_scan_alone_has_the_vector_it_has_in_the_study(small: Small, tmp_path: Path, number: int) -> None:
+    study = embed(small.study, model=small.model)
+    alone = embed(
+        small.folder / f"{number}.nii.gz",
+        tmp_path / "one",
+        model=small.model,
+        lung_mask=small.folder / f"{number}_lungs.nii.gz",
+    )
+    assert alone.subject_ids == [str(number)]
+    np.testing.assert_array_equal(alone.vector, study.features[study.subject_ids.index(f"p{number:02d}")])
+    np.testing.assert_array_equal(Regions(tmp_path / "one.regions.zarr").of(str(number)), study.regions[number])
+
+
+def test_three_lines_from_a_ct_to_a_vector(small: Small) -> None:
+    result = anatograph.embed(small.folder / "0.nii.gz", model=small.model, lung_mask=small.folder / "0_lungs.nii.gz")
+    assert result.vector.shape == (32,)
+    assert result.regions.shape == (1, len(small.atlas), 32)
+    with pytest.raises(UserError, match="12 subjects"):
+        _ = anatograph.embed(small.study, model=small.model).vector
+
+
+def test_one_bad_subject_leaves_the_rest_usable(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(small.study, tmp_path / "study")
+    (tmp_path / "study" / "subjects" / "p05" / "patches.npy").write_bytes(b"gone")
+    line = ["embed", str(tmp_path / "study"), str(tmp_path / "emb"), "--model", str(small.model)]
+    assert cli.main(line) == 1
+    assert "p05" in capsys.readouterr().err
+    table = pd.read_parquet(tmp_path / "emb.parquet")
+    assert "p05" not in set(table["subject_id"])
+    regions = Regions(tmp_path / "emb.regions.zarr")
+    assert regions.subject_ids == table["subject_id"].tolist()
+    assert regions.shape[0] == 11
+    whole = embed(small.study, model=small.model)
+    np.testing.assert_array_equal(regions.of("p06"), whole.regions[6])
+    account = json.loads((tmp_path / "emb.run.json").read_text())
+    assert [failure["subject_id"] for failure in account["failures"]] == ["p05"]
+
+
+def test_people_whom_the_study_lacks_are_named(small: Small, tmp_path: Path) -> None:
+    shutil.copytree(small.study, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "subjects" / "p01")
+    (tmp_path / "study" / "failures.csv").write_text("subject_id,stage,reason\np01,read,it is a photograph\n")
+    done = embed(tmp_path / "study", tmp_path / "emb", model=small.model)
+    assert len(done.subject_ids) == 11
+    assert "p01 is not in the study, failed at read: it is a photograph" in done.notes
+
+
+def test_what_does_not_fit_is_refused(small: Small, tmp_path: Path) -> None:
+    other = build_atlas(small.atlas.lungs, patch_size=16, step=40)
+    model = Model(ModelConfig(patch_size=16, feature_size=32), other.location_codes)
+    save_model(model, tmp_path / "other-atlas", other)
+    with pytest.raises(UserError, match="another atlas"):
+        embed(small.study, model=tmp_path / "other-atlas")
+    network = load_model(small.model)
+    settings = Study.open(small.study).settings.as_dict()
+    save_model(network, tmp_path / "linear", small.atlas, preprocessing={**settings, "interpolation": "linear"})
+    with pytest.raises(UserError, match="interpolation is bspline there and linear"):
+        embed(small.study, model=tmp_path / "linear")
+    save_model(network, tmp_path / "rho", small.atlas, preprocessing={**settings, "rho": 50.0})
+    with pytest.raises(UserError, match="rho"):
+        embed(small.study, tmp_path / "none", model=tmp_path / "rho")
+    with pytest.raises(UserError, match="is for a single CT"):
+        embed(small.study, model=small.model, subject_id="x")
+    with pytest.raises(UserError, match="does not exist"):
+        embed(tmp_path / "nothing", model=small.model)
+    with pytest.raises(UserError, match="subject-id"):
+        embed(small.folder / "0.nii.gz", model=small.model, subject_id="../x")
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_a_graph_tells_in_the_embedding(small: Small) -> None:
+    """The untrained network already mixes neighbours: without edges the vectors differ."""
+    subject = Study.open(small.study).subject("p00")
+    network = load_model(small.model)
+    with_edges = network.embed(subject.patches, subject.edges, subject.present)
+    without = network.embed(subject.patches, np.zeros((0, 2), np.int32), subject.present)
+    assert not np.allclose(with_edges.subject, without.subject)
+    np.testing.assert_array_equal(with_edges.patch_features, without.patch_features)
+
+
+def test_an_unfinished_store_leaves_nothing(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "embed", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embed(small.study, tmp_path / "emb", model=small.model)
+    assert [path.name for path in tmp_path.iterdir()] == ["emb.run.json"]
+    assert json.loads((tmp_path / "emb.run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said(small: Small) -> None:
+    with pytest.raises(UserError, match="no GPU"):
+        embed(small.study, model=small.model, device="cuda")
