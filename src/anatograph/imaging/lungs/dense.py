@@ -8,6 +8,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, close, components, dilate
+from anatograph.imaging.volume import Mask
 
 CLOSING_MM = 6.0
 """Vessels, small nodules and the branching of the hilum narrower than twice this are taken in."""
@@ -32,24 +33,29 @@ def filled_lung(grid: CoarseGrid, lung: Bool) -> Bool:
     return np.asarray(filled | ~reached[labels])
 
 
-def costal_pockets(grid: CoarseGrid, lung: Bool, middle_x: float, middle_y: float) -> Bool:
+def costal_pockets(grid: CoarseGrid, lung: Bool, side: int, middle_x: float, middle_y: float) -> Bool:
     """Dense disease at the chest wall beside one lung, z, y, x.
 
-    The costal surface of a lung bulges outwards, so in an axial slice what the convex hull of the lung adds on the
-    side of the ribs is dense lung. Towards heart, spine and diaphragm the lung is hollow by nature: a pocket that opens
-    that way (not away from the middle ``middle_x``, ``middle_y`` of the chest, in blocks) is left alone.
+    The costal surface of a lung bulges outwards, so what the convex hull of a slice of lung adds on the side of the
+    ribs is dense lung: in axial slices all around, in sagittal ones behind, in coronal ones at the patient's outer
+    side. Towards heart, spine and diaphragm the lung is hollow by nature: a pocket that opens that way (not away from
+    the middle ``middle_x``, ``middle_y`` of the chest, in blocks) is left alone.
     """
     result = np.zeros_like(lung)
-    scale = np.asarray(grid.spacing[1:])
-    centre = np.array([middle_y, middle_x]) * scale
-    for z in np.flatnonzero(lung.any(axis=(1, 2))):
-        where = bounding_box(lung[z : z + 1])
-        if where is None:
-            continue
-        box = where[1:]
-        image = lung[z][box]
-        origin = np.array([box[0].start, box[1].start])
-        result[z][box] = _pockets(image, grid.hu[z][box], origin, scale, centre)
+    spacing = np.asarray(grid.spacing)
+    middle = np.array([0.0, middle_y, middle_x]) * spacing
+    outer = -1.0 if side == Mask.RIGHT else 1.0
+    outwards = {0: None, 1: np.array([0.0, outer]), 2: np.array([0.0, 1.0])}
+    for axis, outward in outwards.items():
+        kept = [a for a in range(3) if a != axis]
+        slices, hu, added = (np.moveaxis(a, axis, 0) for a in (lung, grid.hu, result))
+        for k in np.flatnonzero(slices.any(axis=(1, 2))):
+            box = bounding_box(slices[k : k + 1])
+            if box is not None:
+                place = box[1:]
+                origin = np.array([place[0].start, place[1].start])
+                image, density = slices[k][place], hu[k][place]
+                added[k][place] |= _pockets(image, density, origin, spacing[kept], middle[kept], outward)
     return _above_lung(grid, lung, result)
 
 
@@ -71,8 +77,12 @@ def _pockets(
     origin: NDArray[np.int64],
     scale: NDArray[np.float64],
     centre: NDArray[np.float64],
+    outward: NDArray[np.float64] | None,
 ) -> Bool:
-    """Costal pockets of one slice; ``origin`` is its first block, ``scale`` mm a block, ``centre`` in mm."""
+    """Costal pockets of one slice; ``origin`` is its first block, ``scale`` mm a block, ``centre`` in mm.
+
+    They open along ``outward``, or away from the centre where that is None.
+    """
     empty = np.zeros_like(image)
     rim = image & ~ndimage.binary_erosion(image)
     try:
@@ -83,7 +93,7 @@ def _pockets(
     depth = -(grid_mm @ faces[:, :2].T + faces[:, 2])
     nearest = depth.argmin(axis=-1)
     inner = np.take_along_axis(depth, nearest[..., None], axis=-1)[..., 0]
-    away = grid_mm - centre
+    away = grid_mm - centre if outward is None else np.broadcast_to(outward, grid_mm.shape)
     cosine = (faces[nearest][..., :2] * away).sum(axis=-1) / np.maximum(np.linalg.norm(away, axis=-1), 1e-6)
     radius = max(1, round(POCKET_MM / float(scale.mean())))
     gaps = ndimage.binary_opening(np.pad((inner > -1e-6) & ~image, radius), iterations=radius)

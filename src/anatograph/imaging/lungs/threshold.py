@@ -64,7 +64,7 @@ def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArr
         part = sided == side
         if part.any():
             part = filled_lung(grid, part)
-            part = filled_lung(grid, part | costal_pockets(grid, part, middle_x, middle_y))
+            part = filled_lung(grid, part | costal_pockets(grid, part, side, middle_x, middle_y))
             result[part & (result == 0) & ~excluded & inside] = side
     other = ~excluded & (sided > 0)
     result[other] = sided[other]
