@@ -20,6 +20,10 @@ from anatograph.imaging.volume import Mask
 METHODS = ("affine", "ants-affine", "ants-syn")
 HOPELESS = 0.3
 """Dice below which no map is handed out at all."""
+GROSS = 0.6
+"""Dice below which starts are tried to the last, even if two agree."""
+AGREEMENT = 3.0
+"""Two maps are the same when no landmark differs by more than this many mm along an axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +110,24 @@ def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -
 
 
 def _affine(atlas_shape: Shape, subject: Shape, atlas: Atlas, notes: list[str]) -> _Checked:
-    """Our affine map: from one start after another until one passes the checks, or the best of all."""
+    """Our affine map: from one start after another until one passes the checks or two agree, or the best of all."""
     tried: list[_Checked] = []
     for name, start in _starts(atlas_shape, subject):
         checked = _check(atlas_shape, subject, atlas, fit_affine(atlas_shape, subject, start).map)
-        tried.append(checked)
         if not checked.reasons:
-            break
+            return checked
         notes.append(f"affine map from {name} not accepted: {'; '.join(checked.reasons)}")
+        places = checked.map.to_subject(atlas.landmarks)
+        same = [one for one in tried if np.abs(one.map.to_subject(atlas.landmarks) - places).max() < AGREEMENT]
+        tried.append(checked)
+        if same and not _gross(checked.figures):
+            notes.append("two starts agree, so no other is tried")
+            break
     return min(tried, key=lambda one: one.rank)
+
+
+def _gross(figures: Quality) -> bool:
+    return float(figures["dice"]) < GROSS
 
 
 def _check(atlas_shape: Shape, subject: Shape, atlas: Atlas, map_: AffineMap) -> _Checked:
