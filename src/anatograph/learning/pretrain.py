@@ -277,7 +277,8 @@ class Pretraining:
     def _export_untrained(self) -> None:
         """The networks as they were drawn, with statistics of BatchNorm as a trained model gets them."""
         frozen, views = self._frozen(0), max(2, self.settings.bank_views)
-        bank = self._bank(frozen, self._pool(0), views, (self.settings.seed, GRAPH_VIEWS, 0))
+        some = self._pool(0)[: self.graph_sampler.size]  # a batch of people is enough for G's statistics
+        bank = self._bank(frozen, some, views, (self.settings.seed, GRAPH_VIEWS, 0))
         self._end_epoch(frozen, bank, Place(-1, "graph", 0, 1), 0)
 
     def _end_epoch(self, frozen: Model, bank: Bank, place: Place, update: int) -> None:
