@@ -37,11 +37,10 @@ def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     box = where[0]
     inner = array[box]
     voxel_ml = mask.frame.voxel_volume / 1000.0
-    counts = np.bincount(inner.ravel(), minlength=4)
+    counts, holes, hu_sum = _slices(inner, volume.array[box])
     right, left = float(counts[Mask.RIGHT]) * voxel_ml, float(counts[Mask.LEFT]) * voxel_ml
     total = float(counts[1:].sum()) * voxel_ml
     pixel_mm2 = mask.frame.spacing[0] * mask.frame.spacing[1]
-    holes, hu_sum = _slices(inner, volume.array[box])
     quality: dict[str, float | bool | str] = {
         "volume_ml": total,
         "right_ml": right,
@@ -79,24 +78,29 @@ def doubts(quality: dict[str, float | bool | str]) -> list[str]:
     return found
 
 
-def _slices(lungs: NDArray[np.uint8], hu: NDArray[np.int16]) -> tuple[float, float]:
-    """Voxels in the holes of axial slices, and the sum of HU in the lungs."""
-    holes, total = 0.0, 0.0
+def _slices(lungs: NDArray[np.uint8], hu: NDArray[np.int16]) -> tuple[NDArray[np.int64], int, float]:
+    """Voxels of each label (4,), voxels in the holes of axial slices, and the sum of HU in the lungs."""
+    counts, holes, total = np.zeros(4, dtype=np.int64), 0, 0.0
     for labels, image in zip(lungs, hu, strict=True):
-        mask = labels > 0
-        total += float(image[mask].sum(dtype=np.int64))
+        found = np.bincount(labels.ravel(), minlength=4)
+        counts += found
+        total += float(image[labels > 0].sum(dtype=np.int64))
+        boxes = ndimage.find_objects(labels)
         for side in (Mask.RIGHT, Mask.LEFT, Mask.UNSIDED):
-            part = labels == side
-            if part.any():
-                holes += float((ndimage.binary_fill_holes(part) & ~mask).sum())
-    return holes, total
+            if found[side]:
+                part = labels[boxes[side - 1]]
+                # A hole is what the outside does not reach, going over edges of pixels.
+                around, _ = ndimage.label(np.pad(part != side, 1, constant_values=True))
+                holes += int(((around[1:-1, 1:-1] > around[0, 0]) & (part == 0)).sum())
+    return counts, holes, total
 
 
 def _pieces(lungs: NDArray[np.uint8], voxel_ml: float) -> int:
     """Parts above 1 ml, counted for each side."""
     count = 0
-    for side in (Mask.RIGHT, Mask.LEFT, Mask.UNSIDED):
-        labels, _ = ndimage.label(lungs == side)
-        sizes = np.bincount(labels.ravel())[1:]
-        count += int((sizes * voxel_ml > 1.0).sum())
+    for side, box in enumerate(ndimage.find_objects(lungs), start=1):
+        if box is not None:
+            labels, found = ndimage.label(lungs[box] == side)
+            sizes = np.sum([np.bincount(plane.ravel(), minlength=found + 1) for plane in labels], axis=0)[1:]
+            count += int((sizes * voxel_ml > 1.0).sum())
     return count
