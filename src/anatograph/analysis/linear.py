@@ -78,8 +78,8 @@ def fit_probe(
 def _standardise(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation (F,); a feature that does not vary gets 1, so that it stays out."""
     mean, std = features.mean(axis=0), features.std(axis=0)
-    # What rounding leaves of a constant is not variation.
-    std = np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    # Features are float32: what rounding leaves of a constant is not variation, and must not be blown up to it.
+    std = np.where(std > 1e-5 * np.abs(mean), std, 1.0)
     return mean, std
 
 
