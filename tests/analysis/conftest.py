@@ -11,6 +11,7 @@ from small_places import Small
 
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.embedding_model import Model
 from anatograph.learning.model_config import ModelConfig
 from anatograph.learning.model_folder import save_model
@@ -71,6 +72,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     assert not account.failures
     torch.manual_seed(0)
     model = Model(ModelConfig(patch_size=16, feature_size=32), atlas.location_codes)
-    settings = Study.open(folder / "study").settings.as_dict()
+    study = Study.open(folder / "study")
+    # Without this, a fresh network's features hardly differ from person to person.
+    mixed = torch.from_numpy(np.concatenate([study.subject(name).patches[::4] for name in study.subject_ids]))
+    recalibrate_batchnorm(model.encoder, [mixed], model.encode)
+    settings = study.settings.as_dict()
     save_model(model, folder / "model", atlas, preprocessing=settings)
     return Small(folder, folder / "cohort.csv", folder / "study", folder / "model", atlas)

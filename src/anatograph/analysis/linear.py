@@ -79,7 +79,7 @@ def _standardise(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     """Mean and standard deviation (F,); a feature that does not vary gets 1, so that it stays out."""
     mean, std = features.mean(axis=0), features.std(axis=0)
     # Features are float32: what rounding leaves of a constant is not variation, and must not be blown up to it.
-    std = np.where(std > 1e-5 * np.abs(mean), std, 1.0)
+    std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
     return mean, std
 
 
