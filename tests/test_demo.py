@@ -1,0 +1,40 @@
+"""The demo, with less training, from nothing to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from anatograph.analysis.demo import demo
+from anatograph.errors import UserError
+
+SHORT = ("epochs=1", "patch_steps=1", "graph_rounds=1", "bank_views=2", "patch_batch=16", "workers=0")
+
+
+@pytest.mark.slow
+def test_the_whole_way(tmp_path: Path) -> None:
+    told: list[str] = []
+    page = demo(tmp_path / "demo", subjects=10, workers=1, say=told.append, training=SHORT, step=90)
+    assert page == tmp_path / "demo" / "report.html"
+    assert [line[:5] for line in told] == [f"[{k}/7]" for k in range(1, 8)]
+    results = pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv")
+    assert set(results["target"]) <= {"emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD"}
+    assert len(pd.read_parquet(tmp_path / "demo" / "embeddings.parquet")) == 10
+    assert len(list((tmp_path / "demo" / "explanations").glob("*.nii.gz"))) == 1
+    before = results.copy()
+    again = demo(tmp_path / "demo", subjects=10, workers=1, say=told.append, training=SHORT, step=90)
+    assert again == page
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv"), before)
+    with pytest.raises(UserError, match="other choices"):
+        demo(tmp_path / "demo", subjects=11, say=told.append, training=SHORT, step=90)
+
+
+def test_strangers_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds no demo"):
+        demo(tmp_path)
+    with pytest.raises(UserError, match="at least 10 subjects"):
+        demo(tmp_path / "new", subjects=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -1,0 +1,69 @@
+"""What the documentation shows works: Python blocks run, and every command line parses."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from anatograph import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, *kinds: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind in kinds]
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """Every `anatograph …` of the page's shell blocks, without prompts, comments and what follows in the line."""
+    found = []
+    for block in blocks(page, "bash", "sh", "console", "shell"):
+        for line in block.replace("\\\n", " ").splitlines():
+            plain = line.strip().removeprefix("$ ")
+            for part in re.split(r"\s(?:&&|\|\||\||;|>)\s", plain):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"\w+=\S*", words[0]):  # settings of the environment
+                    words = words[1:]
+                if words and words[0].split("/")[-1] == "anatograph":
+                    found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda p: p.name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__docs__"}
+    for number, body in enumerate(blocks(page, "python"), start=1):
+        exec(compile(body, f"{page.name}, block {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)], ids=lambda p: p.name)
+def test_command_lines_parse(page: Path) -> None:
+    for words in command_lines(page):
+        try:
+            cli.parser().parse_args(words)
+        except SystemExit as end:
+            assert end.code == 0, f"{page.name}: anatograph {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://|mailto:|#", t)]
+    missing = [t for t in targets if not (page.parent / t.split("#")[0]).exists()]
+    assert not missing
+
+
+def test_every_command_is_documented() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    (action,) = [a for a in cli.parser()._actions if a.dest == "command"]
+    for name, command in action.choices.items():  # type: ignore[union-attr]
+        assert f"`anatograph {name}" in text or f"anatograph {name}" in text, name
+        for option in command._option_string_actions:
+            if option.startswith("--") and option not in ("--help", "--debug"):
+                assert f"`{option}" in text, f"anatograph {name} {option}"
