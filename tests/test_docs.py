@@ -26,11 +26,9 @@ def command_lines(page: Path) -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines():
             plain = line.strip().removeprefix("$ ")
             for part in re.split(r"\s(?:&&|\|\||\||;|>)\s", plain):
-                words = shlex.split(part, comments=True)
-                while words and re.fullmatch(r"\w+=\S*", words[0]):  # settings of the environment
-                    words = words[1:]
-                if words and words[0].split("/")[-1] == "anatograph":
-                    found.append(words[1:])
+                # What is set in the environment, and the folder of the program, may stand before its name.
+                if named := re.match(r"(?:\w+=\S*\s+)*(?:\S*/)?anatograph\s+(.*)", part):
+                    found.append(shlex.split(named[1], comments=True))
     return found
 
 
@@ -48,7 +46,8 @@ def test_command_lines_parse(page: Path) -> None:
         try:
             cli.parser().parse_args(words)
         except SystemExit as end:
-            assert end.code == 0, f"{page.name}: anatograph {shlex.join(words)}"
+            if end.code:
+                pytest.fail(f"{page.name}: anatograph {shlex.join(words)}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
