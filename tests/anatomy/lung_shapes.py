@@ -22,16 +22,26 @@ def inside(points: np.ndarray) -> np.ndarray:
     return (right | left) & ~heart & ~dome
 
 
-def draw(map_: AffineMap = IDENTITY, spacing: tuple[float, float, float] = (2.0, 2.0, 2.0), label: int = 3) -> Mask:
-    """The lungs after ``map_``, as a mask with air around."""
-    box = np.array([[x, y, z] for x in (-140, 140) for y in (-100, 100) for z in (-145, 145)], dtype=float)
+def bend(points: np.ndarray, height: float) -> np.ndarray:
+    """Points (N, 3) with one lung's outer part raised by up to ``height`` mm, as no affine map can."""
+    raised = points.copy()
+    raised[:, 2] += height * np.exp(-(((points[:, 0] - 80) / 45) ** 2))
+    return raised
+
+
+def draw(
+    map_: AffineMap = IDENTITY, spacing: tuple[float, float, float] = (2.0, 2.0, 2.0), height: float = 0.0
+) -> Mask:
+    """The lungs after `bend` and then ``map_``, as a mask with air around."""
+    box = np.array([[x, y, z] for x in (-140, 140) for y in (-100, 100) for z in (-145, 145 + height)], dtype=float)
     corners = map_.to_subject(box)
     low, high = corners.min(axis=0) - 7.3, corners.max(axis=0) + 7.3
     size = np.ceil((high - low) / spacing).astype(int)
     frame = Frame((int(size[2]), int(size[1]), int(size[0])), spacing, (low[0], low[1], low[2]))
     z, y, x = np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij")
     points = frame.to_lps(np.stack([x, y, z], axis=-1)).reshape(-1, 3)
-    return Mask((inside(map_.to_atlas(points)) * label).astype(np.uint8).reshape(frame.shape), frame)
+    lungs = inside(bend(map_.to_atlas(points), -height))
+    return Mask((lungs * Mask.UNSIDED).astype(np.uint8).reshape(frame.shape), frame)
 
 
 def some_map(seed: int, entries: float = 0.06, shift: float = 25.0) -> AffineMap:
