@@ -112,4 +112,4 @@ def _most_diseased(cohort: Path, subject_ids: list[str]) -> str:
 
     table = read_cohort(cohort).table
     table = table[table["subject_id"].isin(subject_ids)]
-    return str(table.loc[table[TARGETS[0]].idxmax(), "subject_id"])
+    return str(table["subject_id"].iloc[int(table[TARGETS[0]].to_numpy().argmax())])

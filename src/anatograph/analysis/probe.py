@@ -219,9 +219,9 @@ def cross_validate(
             f"members; give --folds {max(2, len(splits))}."
         )
     for k, (train, test) in enumerate(splits):
-        if len(np.unique(values[train])) < 2:
+        if classes and len(np.unique(values[train])) < 2:
             raise UserError(
-                f"'{target.name}' has a single value among the people to fit on in fold {k + 1}; give fewer folds or "
+                f"'{target.name}' has a single class among the people to fit on in fold {k + 1}; give fewer folds or "
                 f"a target that varies within the groups."
             )
         probe = fit_probe(features[train], values[train], classes, None if groups is None else groups[train], seed)
