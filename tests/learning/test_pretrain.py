@@ -69,8 +69,8 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert model.landmarks == len(study.atlas)
     embedding = model.embed(study.patches[0], study.edges, study.present[0])
     assert np.isfinite(embedding.subject).all()
-    names = json.loads((run / "model" / "config.json").read_text())
-    assert names["atlas_hash"] == study.atlas.hash
+    assert model.atlas is not None
+    assert model.atlas.hash == study.atlas.hash
     again = pretrain(study, run, None, resume=True, progress=False)  # type: ignore[arg-type]
     assert "finished" in again.notes[0]
 

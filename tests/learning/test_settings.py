@@ -62,7 +62,7 @@ def test_a_file_then_texts_override_a_preset(tmp_path: Path) -> None:
         ("symmetric=maybe", "true or false"),
         ("optimiser=sgb", "did you mean 'sgd'"),
         ("epochs", "key=value"),
-        ("epochs=0", "at least 1"),
+        ("patch_batch=0", "at least 1"),
         ("momentum=1", "below 1"),
         ("noise_probability=2", "between 0 and 1"),
         ("padding=zeros", "border, reflection"),

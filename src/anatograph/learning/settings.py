@@ -136,7 +136,15 @@ class PretrainSettings:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        zero_or_more = ("seed", "epochs", "patch_rounds", "graph_rounds", "patch_steps", "queue_keys_per_subject", "bank_views")
+        zero_or_more = (
+            "seed",
+            "epochs",
+            "patch_rounds",
+            "graph_rounds",
+            "patch_steps",
+            "queue_keys_per_subject",
+            "bank_views",
+        )
         more = ("workers", "threads", "weight_decay", "gradient_clip", "checkpoint_minutes")
         for name in (*zero_or_more, *more):
             if getattr(self, name) < 0:
