@@ -23,9 +23,9 @@ def inside(points: np.ndarray) -> np.ndarray:
 
 
 def bend(points: np.ndarray, height: float) -> np.ndarray:
-    """Points (N, 3) with one lung's outer part raised by up to ``height`` mm, as no affine map can."""
+    """Points (N, 3) with the middle between front and back raised by up to ``height`` mm, as no affine map can."""
     raised = points.copy()
-    raised[:, 2] += height * np.exp(-(((points[:, 0] - 80) / 45) ** 2))
+    raised[:, 2] += height * np.exp(-(((points[:, 1] - 5) / 30) ** 2))
     return raised
 
 
