@@ -48,7 +48,7 @@ def costal_pockets(grid: CoarseGrid, lung: Bool, side: int, middle_x: float, mid
     outwards = {0: None, 1: np.array([0.0, outer]), 2: np.array([0.0, 1.0])}
     for axis, outward in outwards.items():
         kept = [a for a in range(3) if a != axis]
-        slices, hu, added = (np.moveaxis(a, axis, 0) for a in (lung, grid.hu, result))
+        slices, added, hu = np.moveaxis(lung, axis, 0), np.moveaxis(result, axis, 0), np.moveaxis(grid.hu, axis, 0)
         for k in np.flatnonzero(slices.any(axis=(1, 2))):
             box = bounding_box(slices[k : k + 1])
             if box is not None:
