@@ -91,7 +91,7 @@ def plain_features(study: Study) -> tuple[Array, Array]:
         patches = np.clip(np.asarray(subject.patches, dtype=np.float32), -1024, 240)
         regions.append(patches.mean(axis=(1, 2, 3))[:, None])
         lung = patches[patches < -200]
-        volume = subject.quality.get("volume_ml_total", subject.quality.get("lung_volume_ml", np.nan))
+        volume = subject.quality.get("lungs_volume_ml")
         subjects.append(
             [
                 (lung < -950).mean(),
@@ -99,7 +99,7 @@ def plain_features(study: Study) -> tuple[Array, Array]:
                 lung.mean(),
                 np.percentile(lung, 15),
                 lung.std(),
-                float(volume) if volume is not None and np.isfinite(float(volume)) else 0.0,
+                float(volume or 0.0),
             ]
         )
     return np.array(regions, dtype=np.float64), np.array(subjects, dtype=np.float64)
