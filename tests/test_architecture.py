@@ -20,7 +20,7 @@ def _modules() -> list[Path]:
 
 
 def _imports(path: Path, top_level_only: bool) -> list[str]:
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else list(ast.walk(tree))
     names: list[str] = []
     for node in nodes:

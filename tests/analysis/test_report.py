@@ -79,7 +79,7 @@ def test_the_page_holds_everything_and_needs_nothing(parts: Path, small: Small, 
 
 def test_parts_may_be_left_out_and_strangers_are_refused(parts: Path, small: Small, tmp_path: Path) -> None:
     assert cli.main(["report", str(parts / "study"), "--out", str(tmp_path / "page.html")]) == 0
-    assert "Pretraining" not in (tmp_path / "page.html").read_text()
+    assert "Pretraining" not in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (tmp_path / "page.run.json").is_file()
     with pytest.raises(UserError, match=r"ends in \.html"):
         report(parts / "study", tmp_path / "page.pdf")

@@ -109,11 +109,11 @@ def test_files_round_trip_and_tell_of_changes(tmp_path: Path):
     np.testing.assert_array_equal(again.lungs.array, atlas.lungs.array)
     assert again.lungs.frame.same_grid(atlas.lungs.frame, 1e-12)
     np.testing.assert_allclose(read_markups(folder / "landmarks.mrk.json"), atlas.landmarks)
-    markups = json.loads((folder / "landmarks.mrk.json").read_text())
+    markups = json.loads((folder / "landmarks.mrk.json").read_text(encoding="utf-8"))
     assert markups["markups"][0]["coordinateSystem"] == "LPS"
     image = sitk.ReadImage(str(folder / "lungs.nii.gz"))
     np.testing.assert_allclose(image.GetOrigin(), atlas.lungs.frame.origin, atol=1e-4)
-    content = json.loads((folder / "atlas.json").read_text())
+    content = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
     content["landmarks"][0][0] += 1
     (folder / "atlas.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="changed"):

@@ -174,7 +174,8 @@ class Pretraining:
             return 0
         update, state = found
         self.state.load(state)
-        self.account.note(f"Resumed after update {update} of {self.plan.total}.")
+        if update < self.plan.total:
+            self.account.note(f"Resumed after update {update} of {self.plan.total}.")
         return update
 
     # The patch level

@@ -112,5 +112,9 @@ def _lay_out(optimiser: torch.optim.Optimizer) -> None:
 
 
 def frozen_copy(model: Model) -> Model:
-    """A copy that is no longer trained."""
-    return copy.deepcopy(model).requires_grad_(False).eval()
+    """A copy that is no longer trained, and that no other process has to wait for."""
+    from anatograph.learning.sync_norm import alone
+
+    frozen = copy.deepcopy(model).requires_grad_(False).eval()
+    alone(frozen)
+    return frozen

@@ -126,3 +126,12 @@ def synchronise(module: nn.Module) -> None:
             norm.__class__ = SyncBatchNorm1d
         elif type(norm) is nn.BatchNorm3d:
             norm.__class__ = SyncBatchNorm3d
+
+
+def alone(module: nn.Module) -> None:
+    """Undo `synchronise`: every BatchNorm of ``module`` works within its own process again."""
+    for norm in module.modules():
+        if type(norm) is SyncBatchNorm1d:
+            norm.__class__ = nn.BatchNorm1d
+        elif type(norm) is SyncBatchNorm3d:
+            norm.__class__ = nn.BatchNorm3d

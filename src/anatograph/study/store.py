@@ -273,7 +273,7 @@ def _lock(file: Path, study: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with file.open("a") as handle:
+    with file.open("a", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -101,7 +101,7 @@ def _claim(folder: Path, account: dict[str, Any]) -> None:
         raise UserError(f"{folder} is a file: name a folder for the phantom cohort.")
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
             found = {}
         differing = [key for key in account if not isinstance(found, dict) or found.get(key) != account[key]]
@@ -158,7 +158,7 @@ def _write_subject(subject: PhantomSubject, folder: Path, job: _Job, name: str) 
         write_nifti(mask, frame, folder / f"{disease}.nii.gz")
         row[f"{disease}_mask"] = str(relative / f"{disease}.nii.gz")
     truth = {"row": row, "person": asdict(subject.person)}
-    (folder / "truth.json").write_text(json.dumps(truth, indent=1))
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
 def write_nifti(array: NDArray[np.generic], frame: Frame, path: Path) -> None:
@@ -177,7 +177,7 @@ def write_nifti(array: NDArray[np.generic], frame: Frame, path: Path) -> None:
 def _write_table(folder: Path, jobs: list[_Job]) -> Path:
     import pandas as pd
 
-    rows = [json.loads((_home(job) / "truth.json").read_text())["row"] for job in jobs]
+    rows = [json.loads((_home(job) / "truth.json").read_text(encoding="utf-8"))["row"] for job in jobs]
     path = folder / "cohort.csv"
     _replace_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     return path
@@ -185,5 +185,5 @@ def _write_table(folder: Path, jobs: list[_Job]) -> Path:
 
 def _replace_text(path: Path, text: str) -> None:
     building = path.with_name(f".{path.name}.part")
-    building.write_text(text)
+    building.write_text(text, encoding="utf-8")
     building.replace(path)
