@@ -46,7 +46,7 @@ def test_what_lies_on_disk(small: Small, tmp_path: Path) -> None:
     np.testing.assert_array_equal(nodes[3], expected.nodes)
     before = zarr.open_array(str(tmp_path / "emb.patches.zarr"), mode="r")
     np.testing.assert_array_equal(before[3], expected.patch_features)
-    account = json.loads((tmp_path / "emb.run.json").read_text())
+    account = json.loads((tmp_path / "emb.run.json").read_text(encoding="utf-8"))
     assert account["status"] == "done"
     assert account["results"]["subjects"] == 12
     again = embed(small.study, tmp_path / "again.parquet", model=small.model)
@@ -91,7 +91,7 @@ def test_one_bad_subject_leaves_the_rest_usable(
     assert regions.shape[0] == 11
     whole = embed(small.study, model=small.model)
     np.testing.assert_array_equal(regions.of("p06"), whole.regions[6])
-    account = json.loads((tmp_path / "emb.run.json").read_text())
+    account = json.loads((tmp_path / "emb.run.json").read_text(encoding="utf-8"))
     assert [failure["subject_id"] for failure in account["failures"]] == ["p05"]
 
 
@@ -145,7 +145,7 @@ def test_an_unfinished_store_leaves_nothing(small: Small, tmp_path: Path, monkey
     with pytest.raises(KeyboardInterrupt):
         embed(small.study, tmp_path / "emb", model=small.model)
     assert [path.name for path in tmp_path.iterdir()] == ["emb.run.json"]
-    assert json.loads((tmp_path / "emb.run.json").read_text())["status"] == "interrupted"
+    assert json.loads((tmp_path / "emb.run.json").read_text(encoding="utf-8"))["status"] == "interrupted"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -238,7 +238,7 @@ def test_missing_labels_and_people_are_named(tmp_path: Path) -> None:
     assert "stranger" in told
     assert "s0029" in told
     assert "6 of 29 people have no value of y" in told
-    assert "6 of 29" in (tmp_path / "out" / "evaluate.run.json").read_text()
+    assert "6 of 29" in (tmp_path / "out" / "evaluate.run.json").read_text(encoding="utf-8")
 
 
 def test_kinds_of_columns(tmp_path: Path) -> None:

@@ -50,14 +50,14 @@ def test_round_trip_is_exact(folder: Path, tmp_path: Path) -> None:
 
 def test_folder_holds_what_the_model_expects_and_no_pickle(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "atlas", "README.md"}
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["input"]["spacing_mm"] == [1, 1, 1]
     assert config["input"]["hu_window"] == [-1024, 240]
     assert config["input"]["orientation"] == "LPS"
     assert config["input"]["patch_size"] == [16, 16, 16]
     assert config["atlas"]["hash"] == box_atlas().hash
     assert not [name for name in load_file(folder / "model.safetensors") if "queue" in name]
-    card = (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert "-1024 to 240 HU" in card
     assert box_atlas().hash in card
 
@@ -89,7 +89,7 @@ def test_something_else_is_never_overwritten(folder: Path, tmp_path: Path) -> No
 
 
 def edit(folder: Path, *keys: str, value: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     at = config
     for key in keys[:-1]:
         at = at[key]
@@ -98,7 +98,7 @@ def edit(folder: Path, *keys: str, value: object) -> None:
 
 
 def test_parts_that_do_not_belong_together_are_refused(folder: Path) -> None:
-    kept = (folder / "config.json").read_text()
+    kept = (folder / "config.json").read_text(encoding="utf-8")
     for keys, value, message in (
         (("format_version",), 99, "newer anatograph"),
         (("architecture", "feature_size"), 64, "do not fit the architecture"),

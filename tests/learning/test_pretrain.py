@@ -62,7 +62,7 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert all(math.isfinite(float(row["loss"])) for row in rows)
     assert rows[0]["effective_rank"]
     assert list((run / "tensorboard").glob("events*"))
-    told = json.loads((run / "pretrain.run.json").read_text())
+    told = json.loads((run / "pretrain.run.json").read_text(encoding="utf-8"))
     assert told["status"] == "done"
     assert told["settings"]["patch_steps"] == 4
     model = load_model(run / "model")
@@ -172,7 +172,7 @@ def test_updates_that_are_not_finite_change_no_weight_and_many_stop_the_run(tmp_
     wild = replace(small("patch_steps=60", "warmup=0"), learning_rate=1e30, gradient_clip=0.0)
     with pytest.raises(UserError, match=r"diverges: 11 of the last \d+ updates"):
         pretrain(study, tmp_path / "wild", wild, progress=False)  # type: ignore[arg-type]
-    assert json.loads((tmp_path / "wild" / "pretrain.run.json").read_text())["status"] == "failed"
+    assert json.loads((tmp_path / "wild" / "pretrain.run.json").read_text(encoding="utf-8"))["status"] == "failed"
 
 
 def test_pairs_are_of_two_different_views_and_all_pairs_occur() -> None:

@@ -129,7 +129,7 @@ def test_another_number_of_landmarks_is_said(published: Model, files: tuple[Path
     torch.save(content, files[0])
     with pytest.warns(UserWarning, match="trained on 581 landmarks, but the atlas given has"):
         import_reference(*files, tmp_path / "model", box_atlas())
-    assert "trained on 581 landmarks" in (tmp_path / "model" / "README.md").read_text()
+    assert "trained on 581 landmarks" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
 class Bomb:

@@ -46,7 +46,7 @@ def test_a_file_then_texts_override_a_preset(tmp_path: Path) -> None:
     as_json = tmp_path / "settings.json"
     save_settings(s, as_json)
     assert build_settings(None, as_json) == s
-    assert PretrainSettings.from_dict(json.loads(as_json.read_text())) == s
+    assert PretrainSettings.from_dict(json.loads(as_json.read_text(encoding="utf-8"))) == s
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ WHOLE = {
 
 def part_of(cohort: Path, folder: Path, subjects: list[str]) -> Path:
     """A table with some subjects of a cohort, in another folder."""
-    lines = cohort.read_text().splitlines()
+    lines = cohort.read_text(encoding="utf-8").splitlines()
     chosen = [line.split(",") for line in lines[1:] if line.split(",")[0] in subjects]
     rows = [f"{name},{cohort.parent / image},{cohort.parent / mask},{age}" for name, image, mask, age in chosen]
     path = folder / "part.csv"
@@ -70,7 +70,7 @@ def test_a_cohort_becomes_a_study(done: Path) -> None:
     assert study.subject_ids == ["p00", "p01"]
     assert_whole(study)
     assert study.failures() == []
-    account = json.loads((done / "preprocess.run.json").read_text())
+    account = json.loads((done / "preprocess.run.json").read_text(encoding="utf-8"))
     assert account["status"] == "done"
     assert account["results"]["done"] == 2
     assert {"read", "lungs", "register", "patches", "graph", "write"} <= set(account["timings"])
@@ -126,7 +126,7 @@ def test_a_second_run_does_only_what_is_missing_or_failed(
     assert_whole(study)
     assert all(file.stat().st_mtime_ns == before[file] for file in before)
     broken.write_bytes((cohort.parent / "3.nii.gz").read_bytes())
-    table.write_text(table.read_text().replace(",,1", f",{cohort.parent / '3_lungs.nii.gz'},1"))
+    table.write_text(table.read_text(encoding="utf-8").replace(",,1", f",{cohort.parent / '3_lungs.nii.gz'},1"))
     account = preprocess(table, done, atlas, progress=False)
     assert account.results["done"] == 1
     assert [failure.subject_id for failure in Study.open(done).failures()] == ["lost"]
@@ -146,7 +146,7 @@ def test_an_image_that_changed_is_mentioned(
     table = part_of(cohort, tmp_path, ["p04"])
     image = tmp_path / "own.nii.gz"
     image.write_bytes((cohort.parent / "4.nii.gz").read_bytes())
-    table.write_text(table.read_text().replace(str(cohort.parent / "4.nii.gz"), str(image)))
+    table.write_text(table.read_text(encoding="utf-8").replace(str(cohort.parent / "4.nii.gz"), str(image)))
     preprocess(table, tmp_path / "study", atlas, progress=False)
     os.utime(image)  # touched, but the same
     assert preprocess(table, tmp_path / "study", atlas, progress=False).notes == []

@@ -29,7 +29,7 @@ def test_account_tells_settings_versions_timings_failures_and_outputs(tmp_path: 
         run.fail("a", "read", "no such\n  file")
         run.output(tmp_path / "s")
         run.result(done=3)
-    account = json.loads((tmp_path / "s" / "preprocess.run.json").read_text())
+    account = json.loads((tmp_path / "s" / "preprocess.run.json").read_text(encoding="utf-8"))
     assert account["status"] == "done"
     assert account["settings"] == {"s": {"step": 26, "where": "here"}, "x": 0.5, "nan": "nan"}
     assert account["timings"]["write"] == 2.0
@@ -57,7 +57,7 @@ def test_account_lies_beside_a_file_or_inside_a_folder(tmp_path: Path, out: str,
 def test_account_of_a_run_that_broke_is_kept_and_the_error_goes_on(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), RunAccount("embed", {}, tmp_path):
         _ = 1 / 0
-    account = json.loads((tmp_path / "embed.run.json").read_text())
+    account = json.loads((tmp_path / "embed.run.json").read_text(encoding="utf-8"))
     assert account["status"] == "failed"
     assert "ZeroDivisionError" in account["error"]
 

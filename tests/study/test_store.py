@@ -81,7 +81,7 @@ def test_patches_of_one_landmark_and_of_one_subject(study: Study, prepared: Prep
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count the bytes that are read")
 def test_reading_patches_touches_nothing_else(study: Study) -> None:
     def bytes_read() -> int:
-        return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+        return int(Path("/proc/self/io").read_text(encoding="utf-8").split("rchar: ")[1].split()[0])
 
     study.read_patches(["a"], [0])
     before = bytes_read()
@@ -150,7 +150,7 @@ def test_a_run_killed_while_making_the_study_can_be_repeated(tmp_path: Path, atl
 
 def test_newer_and_damaged_formats(study: Study) -> None:
     file = study.path / "subjects" / "b" / "subject.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "format_version": 99}))
     with pytest.raises(UserError, match="format 99"):
         _ = study.subject("b").quality
     patches = study.path / "subjects" / "c" / "patches.npy"
@@ -158,7 +158,7 @@ def test_newer_and_damaged_formats(study: Study) -> None:
     with pytest.raises(UserError, match="damaged"):
         study.read_patches(["c"], 0)
     file = study.path / "study.json"
-    about = json.loads(file.read_text())
+    about = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**about, "format_version": 2}))
     with pytest.raises(UserError, match=r"format 2.*newer"):
         Study.open(study.path)
@@ -222,7 +222,7 @@ def test_failures_come_back(study: Study) -> None:
     failures = [Failure("007", "read", 'a "quoted", reason'), Failure("NA", "lungs", "none\nfound")]
     study.write_failures(failures)
     assert study.failures() == failures
-    assert (study.path / "failures.csv").read_text().startswith("subject_id,stage,reason\n")
+    assert (study.path / "failures.csv").read_text(encoding="utf-8").startswith("subject_id,stage,reason\n")
 
 
 def test_settings_are_checked() -> None:
