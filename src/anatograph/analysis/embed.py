@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -147,7 +148,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
         raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it anew.")
 
 
-class _Job:
+class _Job(ABC):
     """Subjects to embed, each loaded when its turn comes."""
 
     settings: PreprocessSettings
@@ -155,9 +156,9 @@ class _Job:
     subject_ids: list[str]
     notes: list[str]
 
+    @abstractmethod
     def load(self, subject_id: str) -> tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.bool_]]:
         """Patches (N, P, P, P), edges (E, 2), present (N,)."""
-        raise NotImplementedError
 
 
 class _StudyJob(_Job):
