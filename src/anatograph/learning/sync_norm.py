@@ -132,6 +132,6 @@ def alone(module: nn.Module) -> None:
     """Undo `synchronise`: every BatchNorm of ``module`` works within its own process again."""
     for norm in module.modules():
         if type(norm) is SyncBatchNorm1d:
-            norm.__class__ = nn.BatchNorm1d
+            norm.__class__ = nn.BatchNorm1d  # type: ignore[assignment]
         elif type(norm) is SyncBatchNorm3d:
-            norm.__class__ = nn.BatchNorm3d
+            norm.__class__ = nn.BatchNorm3d  # type: ignore[assignment]
