@@ -122,7 +122,7 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
         check_run(run, settings, False, STUDY)
     assert check_run(run, None, True, STUDY) == settings
     assert check_run(run, replace(settings, workers=7, threads=2), True, STUDY).workers == 7
-    with pytest.raises(UserError, match=r"learning_rate was 0\.06, now 0\.5"):
+    with pytest.raises(UserError, match=r"learning_rate was 0\.001, now 0\.5"):
         check_run(run, replace(settings, learning_rate=0.5), True, STUDY)
     with pytest.raises(UserError, match=r"augment\.shift was 6\.0, now 1\.0"):
         check_run(run, replace(settings, augment=replace(settings.augment, shift=1.0)), True, STUDY)

@@ -48,13 +48,13 @@ class PretrainSettings:
     graph_batch: int = 16
     """Subjects of an update of the graph level, over all processes."""
 
-    optimiser: Optimiser = "sgd"
-    """sgd (the published code), adam (the paper's words) or adamw."""
-    learning_rate: float = 0.06
+    optimiser: Optimiser = "adamw"
+    """sgd (the published code), adam (the paper's words) or adamw, which learns most in a few hundred updates."""
+    learning_rate: float = 0.001
     """Of the patch level, at the top of its schedule."""
-    graph_learning_rate: float = 0.03
+    graph_learning_rate: float = 0.001
     """Of the graph level, at the top of its schedule."""
-    warmup: float = 0.03
+    warmup: float = 0.05
     """Share of each level's updates over which its learning rate rises from 0 before the cosine."""
     momentum: float = 0.9
     """SGD's momentum, or Adam's first coefficient."""
