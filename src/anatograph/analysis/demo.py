@@ -17,7 +17,7 @@ SPACING = 2.5
 STEP = 40
 """Distance of the demo atlas's landmarks in mm: a quarter of the usual number of patches."""
 TARGETS = ("emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD")
-TRAINING = ("epochs=2", "patch_steps=30", "graph_rounds=40", "bank_views=2", "workers=0")
+TRAINING = ("epochs=2", "patch_steps=75", "graph_rounds=40", "bank_views=2", "workers=0")
 
 
 def demo(
