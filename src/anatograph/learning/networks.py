@@ -64,6 +64,21 @@ def _mean_std(x: Tensor) -> Tensor:
     return torch.cat([mean, torch.sqrt(variance + 1e-5)], dim=1)
 
 
+def unsound_in_bf16(x: Tensor) -> bool:
+    """Whether a convolution of the map x (B, C, D, H, W) must not run in bfloat16: autocast on a CPU, two voxels wide.
+
+    There oneDNN 3.12 (torch 2.13) adds memory that nobody wrote to the weights' gradient: wrong by any amount, or not
+    finite, while the loss is right. Wider maps are sound; `tests/learning/test_bf16.py` looks at both.
+    """
+    return x.device.type == "cpu" and x.shape[-1] <= 2 and torch.is_autocast_enabled("cpu")
+
+
+def _in_float32(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` without autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.as_tensor(module(x.float()))
+
+
 class PatchEncoder(nn.Module):
     """C of Table 1: thirteen convolutions, from a patch to F numbers."""
 
@@ -100,7 +115,7 @@ class PatchEncoder(nn.Module):
         """
         found: list[Tensor] = []
         for stage in self.stages:
-            x = stage(x)
+            x = _in_float32(stage, x) if unsound_in_bf16(x) else stage(x)
             if self.mix is not None and stage is not self.stages[-1]:
                 found.append(_mean_std(x))
         if self.pooling == "mean_std":

@@ -39,19 +39,19 @@ def start(settings: PretrainSettings) -> Fabric:
 
 
 def autocast_precision(settings: PretrainSettings, accelerator: str) -> Any:
-    """Fabric's name of the precision: bf16 by itself only on a GPU that computes in it.
-
-    On processors it has to be asked for: non-finite gradients under finite losses were seen there.
-    """
+    """Fabric's name of the precision: bf16 by itself only on hardware that computes in it."""
     if settings.precision == "bf16":
         return "bf16-mixed"
-    if (
-        settings.precision == "auto"
-        and accelerator == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
-        return "bf16-mixed"
+    if settings.precision == "auto":
+        cuda = accelerator == "cuda"
+        if torch.cuda.is_bf16_supported(including_emulation=False) if cuda else bf16_on_processor():
+            return "bf16-mixed"
     return "32-true"
+
+
+def bf16_on_processor() -> bool:
+    """Whether this processor multiplies in bfloat16 (AVX-512 BF16 or AMX), rather than imitating it."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def world_size() -> int:

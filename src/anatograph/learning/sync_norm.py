@@ -16,7 +16,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anatograph.learning import processes
-from anatograph.learning.norm_elu import _blocks, _column_sums, _rows
 
 
 class _SyncNorm(torch.autograd.Function):
@@ -59,42 +58,29 @@ class _SyncNorm(torch.autograd.Function):
         return torch.addcmul(c, x, b).addcmul_(grad, a), weight_gradient.float(), bias_gradient.float(), None
 
 
-def _flat(x: Tensor) -> tuple[Tensor, ...] | None:
-    """A channels-last map (or a table) as blocks of its rows (R, C); None for other layouts."""
-    if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
-        return _blocks(_rows(x))
-    return _blocks(x) if x.ndim == 2 else None
-
-
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and mean square of each channel of x (B, C, ...), (C,) float64, added up in blocks for accuracy."""
-    blocks, count = _flat(x), x.numel() / x.shape[1]
-    if blocks is None:
-        over = [d for d in range(x.ndim) if d != 1]
-        variance, mean = torch.var_mean(x.double(), dim=over, correction=0)
-        return mean, variance + mean * mean
-    total = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
-    for block in blocks:
-        total[0] += _column_sums(block)
-        total[1] += _column_sums(block * block)
-    return total[0] / count, total[1] / count
+    """Mean and mean square of each channel of x (B, C, ...), (C,) float64."""
+    over = [d for d in range(x.ndim) if d != 1]
+    variance, mean = torch.var_mean(x.double(), dim=over, correction=0)
+    return mean, variance + mean * mean
 
 
 def products(grad: Tensor, x: Tensor) -> list[Tensor]:
     """Sums over all but the channels of ``grad`` and of ``grad * x``, (C,) float64 each."""
-    own, other = _flat(grad.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else grad), _flat(x)
-    if own is None or other is None:
-        over = [d for d in range(x.ndim) if d != 1]
-        return [grad.double().sum(over), (grad.double() * x.double()).sum(over)]
-    total = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
-    for g, value in zip(own, other, strict=True):
-        total[0] += _column_sums(g)
-        total[1] += _column_sums(g * value)
-    return [total[0], total[1]]
+    over = [d for d in range(x.ndim) if d != 1]
+    return [grad.double().sum(over), (grad.double() * x.double()).sum(over)]
+
+
+def sum_over_processes(values: Tensor) -> None:
+    """Add ``values`` up over all processes, in place; everybody gets the sum."""
+    if processes.world_size() > 1:
+        dist.all_reduce(values)
 
 
 class _Synchronised(_BatchNorm):
-    """What the two classes below share."""
+    """What the two classes below share. Large maps on a processor go another way, `anatograph.learning.norm_elu`."""
+
+    sum_over_processes = staticmethod(sum_over_processes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) normalised: over all processes in training mode, by the running statistics otherwise."""
