@@ -18,7 +18,15 @@ from monai.transforms import (
 )
 
 from anatograph.errors import UserError
-from anatograph.learning.augment import Augmenter, AugmentSettings, affine, power, smooth_bases
+from anatograph.learning.augment import (
+    Augmenter,
+    AugmentSettings,
+    Padding,
+    affine,
+    power,
+    resample_together,
+    smooth_bases,
+)
 from anatograph.learning.windowing import window
 
 PUBLISHED = AugmentSettings()
@@ -220,6 +228,16 @@ def test_a_subjects_patches_share_one_transform_at_graph_level() -> None:
     torch.testing.assert_close(view[0], view[1])
     torch.testing.assert_close(view[2], 2 * view[0], rtol=1e-5, atol=1e-6)
     assert not torch.equal(view[0], augmenter.subject_view(patches, (0, 2))[0])
+
+
+@pytest.mark.parametrize("padding", ["border", "reflection"])
+@pytest.mark.parametrize("side", [32, 9, 2])
+def test_patches_resampled_together_equal_torchs_grid_sample(padding: Padding, side: int) -> None:
+    random = torch.Generator().manual_seed(3)
+    patches = torch.rand(5, side, side, side, generator=random)
+    grid = 3.0 * torch.rand(1, side, side, side, 3, generator=random) - 1.5  # a third of it outside
+    theirs = torch.nn.functional.grid_sample(patches[None], grid, padding_mode=padding, align_corners=False)[0]
+    torch.testing.assert_close(resample_together(patches, grid[0], padding), theirs, rtol=0, atol=3e-5)
 
 
 def test_impossible_settings_are_refused() -> None:
