@@ -46,10 +46,12 @@ def test_distance_at_the_threshold_is_no_edge() -> None:
     assert pairs(edges(points, points, rule="distance", rho=26.0)) == {(0, 2)}
 
 
-def test_default_rho_joins_the_18_nearest_places_of_the_grid() -> None:
+def test_default_rho_joins_a_place_with_the_six_beside_it() -> None:
     points = lattice((3, 3, 3))
     graph = nx.Graph(edges(points, points).tolist())
-    assert graph.degree[13] == 18  # the middle one
+    assert graph.degree[13] == 6  # the middle one
+    wider = nx.Graph(edges(points, points, rule="distance").tolist())
+    assert wider.degree[13] == 18
     finer = edges(points / 2, points / 2, step=13.0)
     assert pairs(finer) == pairs(edges(points, points))
 

@@ -15,8 +15,9 @@ from anatograph.errors import UserError
 
 GraphRule = Literal["atlas", "distance", "overlap"]
 
-DEFAULT_RHO_STEPS = 1.5
-"""Default ρ in steps of the landmark grid: past a face diagonal (1.41), short of a space diagonal (1.73)."""
+DEFAULT_RHO_STEPS: dict[GraphRule, float] = {"atlas": 1.2, "distance": 1.5}
+"""Default ρ in steps of the landmark grid. In the atlas distances are exact, and 1.2 joins the six places beside one: a
+node then still tells its own place. In a subject they stretch; 1.5 keeps a lung that is 15 % larger in one piece."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class GraphSettings:
     """``atlas``: distance between centres in atlas space, the same edges for everyone. ``distance``: eq. 3, distance
     between centres in the subject. ``overlap``: the published code, shared volume of the subject-space patches."""
     rho: float | None = None
-    """Threshold in mm for ``atlas`` and ``distance``; None is 1.5 steps of the landmark grid."""
+    """Threshold in mm for ``atlas`` and ``distance``; None is 1.2 steps of the landmark grid for the first, 1.5 for
+    the other."""
     min_overlap: float = 0.13
     """Threshold for ``overlap``: an edge where more than this fraction of a patch is shared."""
 
@@ -56,7 +58,8 @@ def edges(
         landmarks_subject: (N, 3) patch centres in the subject, LPS mm.
         landmarks_atlas: (N, 3) the same landmarks in the atlas, LPS mm.
         rule: see `GraphSettings.rule`.
-        rho: threshold in mm; an edge where the distance is *below* it. None: 1.5 × ``step``.
+        rho: threshold in mm; an edge where the distance is *below* it. None: 1.2 × ``step`` for ``atlas``,
+            1.5 × ``step`` for ``distance``.
         step: spacing of the atlas grid in mm, only used for the default ρ.
         patch_size: edge of a patch in mm, only used by ``overlap``.
         min_overlap: threshold of ``overlap``.
@@ -76,7 +79,7 @@ def edges(
         kept = _shared_fraction(subject, pairs, patch_size) > settings.min_overlap
     else:
         points = atlas if settings.rule == "atlas" else subject
-        limit = DEFAULT_RHO_STEPS * step if settings.rho is None else settings.rho
+        limit = DEFAULT_RHO_STEPS[settings.rule] * step if settings.rho is None else settings.rho
         pairs = _near(points, limit, 2)
         kept = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1) < limit
     pairs = pairs[kept]

@@ -27,7 +27,7 @@ class PreprocessSettings:
     graph_rule: GraphRule = "atlas"
     """Which landmarks are joined, see `anatograph.anatomy.graph.GraphSettings`."""
     rho: float | None = None
-    """Threshold of the graph in mm; None is 1.5 steps of the atlas's grid."""
+    """Threshold of the graph in mm; None is 1.2 steps of the atlas's grid (1.5 for ``distance``)."""
     min_overlap: float = 0.13
     """Threshold of the rule ``overlap``."""
     seed: int = 0
