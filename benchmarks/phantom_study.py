@@ -6,6 +6,10 @@ Probes are ridge regressions fitted on the people of the first cohort, their str
 those people, and scored on the people of the second. Region level: a landmark's feature against the diseased fraction
 of its patch, all landmarks together. Subject level: the subject's feature against that of the lungs.
 
+Levels: ``encoder`` (C), ``projection`` (f_l), ``nodes`` (after G), ``subject``. With ``--step 4`` only every fourth
+landmark is looked at, and neither G nor subjects: quick, for comparing many short runs of the patch level. The true
+extents of a cohort are kept in ``region_truth.npz`` beside its table.
+
 Rivals: the same network untrained (its BatchNorm statistics estimated on the same patches), the mean HU of each patch,
 and plain densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
 """
@@ -32,29 +36,41 @@ from tqdm import tqdm
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.model import Model, load_model
+from anatograph.learning.networks import pool_nodes
+from anatograph.learning.processes import bf16_on_processor
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
-DISEASES = {"emphysema": ("emphysema_mask",), "ground_glass": ("ground_glass_mask",)}
+DISEASES = ("emphysema", "paraseptal", "ground_glass", "consolidation")
 STRENGTHS = np.logspace(-2, 6, 9)
 
 
 def region_truth(cohort: Path, study: Study) -> dict[str, Array]:
     """Diseased fraction of every patch, (subjects, landmarks) for each disease."""
+    kept = cohort.parent / "region_truth.npz"
+    if kept.is_file():
+        with np.load(kept) as known:
+            if known["ids"].tolist() == list(study.subject_ids) and set(DISEASES) < set(known):
+                return {disease: known[disease] for disease in DISEASES}
     table = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
-    truth: dict[str, Array] = {}
-    for disease, columns in DISEASES.items():
-        rows = []
-        for subject_id in tqdm(study.subject_ids, desc=f"truth of {disease}", leave=False):
-            landmarks = study.subject(subject_id).landmarks
-            total = np.zeros(len(landmarks))
-            for column in columns:
-                path = table.loc[subject_id, column]
-                if isinstance(path, str):
-                    total += box_fraction(cohort.parent / path, landmarks, study.atlas.patch_size)
-            rows.append(total)
-        truth[disease] = np.array(rows)
+    rows: dict[str, list[Array]] = {disease: [] for disease in DISEASES}
+    for subject_id in tqdm(study.subject_ids, desc="truth", leave=False):
+        landmarks = study.subject(subject_id).landmarks
+        for disease in DISEASES:
+            path = table.loc[subject_id, f"{disease}_mask"]
+            extent = float(table.loc[subject_id, f"{disease}_extent"])
+            read = isinstance(path, str) and extent > 0
+            found = box_fraction(cohort.parent / path, landmarks, study.atlas.patch_size) if read else None
+            rows[disease].append(np.zeros(len(landmarks)) if found is None else found)
+    truth = {disease: np.array(one) for disease, one in rows.items()}
+    np.savez(kept, ids=np.array(study.subject_ids), **truth)  # type: ignore[arg-type]
     return truth
+
+
+def extents_of(cohort: Path, study: Study) -> pd.DataFrame:
+    """The rows of a cohort's table for a study's subjects, in the study's order."""
+    table = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
+    return table.loc[list(study.subject_ids)]
 
 
 def box_fraction(mask: Path, landmarks: Array, size_mm: float) -> Array:
@@ -74,35 +90,57 @@ def box_fraction(mask: Path, landmarks: Array, size_mm: float) -> Array:
     return np.asarray(total / voxels)
 
 
-def network_features(model: Model, study: Study) -> tuple[Array, Array, Array]:
-    """Subject (S, F), node (S, N, F) and patch (S, N, F) features of a study."""
-    found = []
+@torch.inference_mode()
+def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
+    """Features of a study by level: subject (S, F); nodes, projection and encoder (S, N, F).
+
+    With ``step`` above 1 only every so manieth landmark, and no nodes or subjects.
+    """
+    found: dict[str, list[Array]] = {}
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16_on_processor() and step > 1)
+    model.eval()
     for subject_id in tqdm(study.subject_ids, desc="features", leave=False):
         subject = study.subject(subject_id)
-        found.append(model.embed(subject.patches, subject.edges, subject.present, batch_size=128))
-    return tuple(np.stack([f[k] for f in found]).astype(np.float64) for k in range(3))  # type: ignore[return-value]
+        rows = np.arange(0, model.landmarks, step)
+        encoded = []
+        for some in np.split(rows, range(96, len(rows), 96)):
+            patches = torch.from_numpy(np.ascontiguousarray(subject.patches[some]))
+            with autocast:
+                encoded.append(model.encode(patches).float())
+        c = torch.cat(encoded)
+        h = model.project(c, model.location_codes[rows])
+        levels = {"encoder": c, "projection": h}
+        if step == 1:
+            graphs = make_graphs([subject.edges], model.landmarks, subject.present[None])
+            nodes = model.node_features((h if model.config.graph_input == "projection" else c)[None], graphs)
+            levels |= {"nodes": nodes[0], "subject": pool_nodes(nodes, graphs.present)[0]}
+            levels["mean of encoder"] = c[torch.from_numpy(subject.present)].mean(0)
+        absent = torch.from_numpy(~subject.present[rows])
+        for name, value in levels.items():
+            kept = value.masked_fill(absent[:, None], float("nan")) if value.ndim == 2 else value
+            found.setdefault(name, []).append(kept.numpy().astype(np.float64))
+    return {name: np.stack(values) for name, values in found.items()}
 
 
-def plain_features(study: Study) -> tuple[Array, Array]:
-    """Mean HU of each patch (S, N, 1), and densitometry of the patches together (S, 6)."""
-    regions, subjects = [], []
+plain_names = ("mean HU", "plain statistics")
+
+
+def plain_features(study: Study) -> tuple[list[Array], Array]:
+    """Each patch's mean HU (S, N, 1) and six plain statistics (S, N, 6); each subject's densitometry (S, 6)."""
+    means, statistics, subjects = [], [], []
     for subject_id in tqdm(study.subject_ids, desc="densitometry", leave=False):
         subject = study.subject(subject_id)
         patches = np.clip(np.asarray(subject.patches, dtype=np.float32), -1024, 240)
-        regions.append(patches.mean(axis=(1, 2, 3))[:, None])
+        flat = patches.reshape(len(patches), -1)
+        means.append(flat.mean(axis=1)[:, None])
+        low, middle, high = np.percentile(flat[:, ::7], (15, 50, 85), axis=1)
+        statistics.append(np.stack([flat.mean(1), flat.std(1), low, middle, high, (flat < -950).mean(1)], axis=1))
         lung = patches[patches < -200]
         volume = subject.quality.get("lungs_volume_ml")
-        subjects.append(
-            [
-                (lung < -950).mean(),
-                ((lung > -700) & (lung < -200)).mean(),
-                lung.mean(),
-                np.percentile(lung, 15),
-                lung.std(),
-                float(volume or 0.0),
-            ]
-        )
-    return np.array(regions, dtype=np.float64), np.array(subjects, dtype=np.float64)
+        shares = [(lung < -950).mean(), ((lung > -700) & (lung < -200)).mean()]
+        subjects.append([*shares, lung.mean(), np.percentile(lung, 15), lung.std(), float(volume or 0.0)])
+    regions = [np.array(means, dtype=np.float64), np.array(statistics, dtype=np.float64)]
+    return regions, np.array(subjects, dtype=np.float64)
 
 
 def fit_and_score(
@@ -154,25 +192,24 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("models", type=Path, nargs="*", help="model folders; a run's model/ or others")
     parser.add_argument("--untrained-seeds", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1, help="look at every so manieth landmark")
+    parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="score the given models only")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     train, test = Study.open(args.train_study), Study.open(args.test_study)
     truth, truth_test = region_truth(args.train_cohort, train), region_truth(args.test_cohort, test)
-    tables = [
-        pd.read_csv(c, dtype={"subject_id": str}).set_index("subject_id") for c in (args.train_cohort, args.test_cohort)
-    ]
-    extents = [t.loc[s.subject_ids] for t, s in zip(tables, (train, test), strict=True)]
+    extents = [extents_of(c, s) for c, s in ((args.train_cohort, train), (args.test_cohort, test))]
 
     rows: list[dict[str, Any]] = []
 
     def score(method: str, level: str, x: Array, x_test: Array) -> None:
         for disease in DISEASES:
-            if level == "subject":
+            if level in ("subject", "mean of encoder"):
                 y, y_test = (e[f"{disease}_extent"].to_numpy(float) for e in extents)
                 found = fit_and_score(x, y, np.arange(len(x)), x_test, y_test, np.arange(len(x_test)))
             else:
-                y, y_test = truth[disease].ravel(), truth_test[disease].ravel()
+                y, y_test = (t[disease][:, :: args.step].ravel() for t in (truth, truth_test))
                 groups = np.repeat(np.arange(x.shape[0]), x.shape[1])
                 groups_test = np.repeat(np.arange(x_test.shape[0]), x_test.shape[1])
                 flat, flat_test = x.reshape(-1, x.shape[2]), x_test.reshape(-1, x_test.shape[2])
@@ -182,18 +219,20 @@ def main() -> None:
             rows.append({"method": method, "level": level, "target": disease, **scores})
             print(rows[-1], flush=True)
 
-    plain, plain_test = plain_features(train), plain_features(test)
-    score("mean HU", "region", plain[0], plain_test[0])
-    score("densitometry", "subject", plain[1], plain_test[1])
+    if args.rivals:
+        plain, plain_test = plain_features(train), plain_features(test)
+        for name, one, other in zip(plain_names, plain[0], plain_test[0], strict=True):
+            score(name, "region", one[:, :: args.step], other[:, :: args.step])
+        score("densitometry", "subject", plain[1], plain_test[1])
     models = [(str(path), load_model(path)) for path in args.models]
-    if models:
+    if models and args.rivals:
         models += [(f"untrained {seed}", untrained(models[0][1], train, seed)) for seed in range(args.untrained_seeds)]
     for name, model in models:
-        subject, nodes, patches = network_features(model, train)
-        subject_test, nodes_test, patches_test = network_features(model, test)
-        score(name, "region (nodes)", nodes, nodes_test)
-        score(name, "region (patches)", patches, patches_test)
-        score(name, "subject", subject, subject_test)
+        of_train, of_test = network_features(model, train, args.step), network_features(model, test, args.step)
+        for level in of_train:
+            score(name, level, of_train[level], of_test[level])
+        if args.json:
+            args.json.write_text(json.dumps(rows, indent=2))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2))
 

@@ -138,6 +138,42 @@ def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
         assert torch.allclose(keys[0][:4], keys[1][:4], atol=1e-5) is same
 
 
+def test_shuffled_keys_share_no_more_company_with_their_queries_than_chance() -> None:
+    """A part's statistics mark all its rows; a query's key must not be found by that mark."""
+    from anatograph.learning.keys import key_forward, query_forward
+
+    rows, shared = 16, []
+    bits = 2.0 ** torch.arange(rows, dtype=torch.float64)[:, None]
+
+    def company(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(0, keepdim=True).expand(len(x), 1)  # which rows were normalised together, as a number
+
+    def members(number: float) -> set[int]:
+        return {row for row in range(rows) if int(number) >> row & 1}
+
+    for update in range(200):
+        queries = query_forward(company, [bits], "shuffle")[:, 0]
+        keys = key_forward(company, [bits], "shuffle", (0, update))[:, 0]
+        for row in range(rows):
+            own, other = members(float(queries[row])), members(float(keys[row]))
+            assert row in own
+            assert row in other
+            assert len(own) == len(other) == rows // 2
+            shared.append(len((own & other) - {row}) / (len(own) - 1))
+    chance = (rows // 2 - 1) / (rows - 1)
+    assert abs(float(np.mean(shared)) - chance) < 0.02
+
+
+def test_the_number_of_loader_workers_changes_no_bit_of_a_run(tmp_path: Path) -> None:
+    study = SmallStudy(6)
+    for workers in (0, 2):
+        pretrain(study, tmp_path / str(workers), small(f"workers={workers}"), progress=False)  # type: ignore[arg-type]
+    one, two = (read_metrics(tmp_path / str(w) / "metrics.csv") for w in (0, 2))
+    assert [row["loss"] for row in one] == [row["loss"] for row in two]
+    files = [(tmp_path / str(w) / "model" / "model.safetensors").read_bytes() for w in (0, 2)]
+    assert files[0] == files[1]
+
+
 def test_one_cosine_for_each_level_over_the_whole_run() -> None:
     """The published code's graph level runs through five cosines; here each rate rises once and falls once."""
     plan = Plan(epochs=30, patch_updates=7, graph_updates=20)
