@@ -71,14 +71,14 @@ def pretrain(
     chosen = check_run(run, settings, resume, about)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for large pages, from its first array on
     keep_memory()
-    fabric = processes.start(chosen)
-    processes.barrier()  # everybody has looked at the folder before anything is written there
-    account = RunAccount("pretrain", chosen.to_dict(), run)
-    first = processes.rank() == 0
-    if first:
-        begin_run(run, chosen, about)
-    with account if first else nullcontext():
-        Pretraining(fabric, study, run, chosen, account, progress).go()
+    with processes.together(chosen) as fabric:
+        processes.barrier()  # everybody has looked at the folder before anything is written there
+        account = RunAccount("pretrain", chosen.to_dict(), run)
+        first = processes.rank() == 0
+        if first:
+            begin_run(run, chosen, about)
+        with account if first else nullcontext():
+            Pretraining(fabric, study, run, chosen, account, progress).go()
     return account
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +19,24 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def start(settings: PretrainSettings) -> Fabric:
-    """Lightning Fabric for this process: one alone, or one of those that ``torchrun`` started."""
+@contextmanager
+def together(settings: PretrainSettings) -> Iterator[Fabric]:
+    """Lightning Fabric for this process, alone or with those that ``torchrun`` started, which then part in order.
+
+    A process that ends with its group still standing may abort: gloo's threads are then torn down under it.
+    """
+    known = dist.is_available() and dist.is_initialized()
+    fabric = _start(settings)
+    try:
+        yield fabric
+        barrier()  # nobody takes the connection down while another still speaks
+    finally:
+        if not known and dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _start(settings: PretrainSettings) -> Fabric:
+    """Fabric on the asked device and precision; with several processes it connects them."""
     from lightning_fabric import Fabric
 
     accelerator = settings.device

@@ -36,7 +36,7 @@ class PretrainSettings:
     """T_l: patch rounds an epoch, each a batch of subjects at every landmark; 0: enough to pass over all subjects."""
     graph_rounds: int = 0
     """T_g: graph updates an epoch; 0: enough to pass ``graph_passes`` times over all subjects."""
-    graph_passes: int = 10
+    graph_passes: int = 20
     """How often the graph level passes over the subjects in an epoch where ``graph_rounds`` is 0."""
     patch_steps: int = 0
     """Patch updates an epoch, for a run of known length whatever the cohort; 0: as ``patch_rounds`` says."""
@@ -87,7 +87,7 @@ class PretrainSettings:
     bank_views: int = 4
     """Views of each subject whose features are kept for the graph level's rounds of an epoch; pairs are drawn from
     them. 0: two fresh views of every subject in every round, as published."""
-    bank_draws: int = 10
+    bank_draws: int = 20
     """How often a subject in the bank is drawn in an epoch on average; fewer subjects are banked where this allows."""
 
     recalibrate_batches: int = 16
@@ -100,7 +100,8 @@ class PretrainSettings:
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: Precision = "auto"
-    """bf16 autocast or fp32; auto takes bf16 on a GPU that has it and fp32 on processors."""
+    """bf16 autocast or fp32; auto takes bf16 on hardware that multiplies in it: GPUs, processors with AVX-512 BF16
+    or AMX. Everything else takes fp32."""
 
     checkpoint_minutes: float = 10.0
     """Time between checkpoints; one is also written at the end of each epoch. 0: after every update."""
@@ -189,6 +190,7 @@ def _published(graph: str) -> PretrainSettings:
         key_momentum=0.999,
         graph_key_momentum=0.999,
         key_norm="shuffle",
+        graph_passes=10,
         queue_keys_per_subject=0,
         in_batch=False,
         bank_views=0,
