@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python benchmarks/growth.py --json growth.json
 
 Each row is measured in a process of its own, on synthetic patches in memory, with the default settings: seconds of
-sampling and of a whole patch update (the median of ``--updates``), what is resident after them, and a checkpoint's size
-and seconds. The networks, the batch and therefore the arithmetic are the same in all rows.
+sampling and of a whole patch update (wall and processor time, the median of ``--updates``), what is resident after
+them, and a checkpoint's size and seconds. Networks and batch, and therefore the arithmetic, are the same in all rows.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
     sampler = PatchSampler(present, settings.patch_batch, settings.landmarks_per_batch, 0)
     source, augmenter = Patches(landmarks), Augmenter(settings.augment)
     autocast = torch.autocast("cpu", torch.bfloat16) if bf16_on_processor() else None
-    sampling, whole = [], []
+    sampling, whole, used = [], [], []
     for update in range(updates + 2):
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         people, places = sampler.rows(update)
         sampling.append(time.perf_counter() - began)
         patches = torch.from_numpy(source.read_patches([str(i) for i in people], places))
@@ -57,6 +57,7 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
         batch = PatchBatch(patches, who, where, who, where, 0, sampler.size)
         patch_update(state, settings, augmenter, batch, update, 0.001, autocast)
         whole.append(time.perf_counter() - began)
+        used.append(time.process_time() - busy)
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -68,6 +69,7 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
         "landmarks": landmarks,
         "sampling_s": statistics.median(sampling[2:]),
         "update_s": statistics.median(whole[2:]),
+        "update_processor_s": statistics.median(used[2:]),
         "resident_mb": pages * resource.getpagesize() / 1e6,
         "queue_mb": state.patch_queue.keys.numel() * 2 / 1e6,
         "checkpoint_mb": size / 1e6,
