@@ -30,7 +30,9 @@ class CorruptionRates:
     """Share of out-painting in that."""
 
 
-def corrupted(volume: Volume, random: np.random.Generator, rates: CorruptionRates | None = None) -> tuple[Volume, Volume]:
+def corrupted(
+    volume: Volume, random: np.random.Generator, rates: CorruptionRates | None = None
+) -> tuple[Volume, Volume]:
     """A corrupted volume and the one to restore it to."""
     rates = rates or CorruptionRates()
     for _ in range(3):

@@ -110,9 +110,7 @@ class ModelsGenesis(CohortMethod):
         load_weights(network, tensors, self.weights)
         return network
 
-    def _trained(
-        self, scans: Scans, patches: _Patches, settings: GenesisSettings, device: torch.device
-    ) -> GenesisUNet:
+    def _trained(self, scans: Scans, patches: _Patches, settings: GenesisSettings, device: torch.device) -> GenesisUNet:
         from tqdm import tqdm
 
         with torch.random.fork_rng(devices=[]):

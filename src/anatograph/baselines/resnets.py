@@ -16,7 +16,9 @@ _LAYERS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3
 WIDTHS = (64, 128, 256, 512)
 
 
-def resnet(depth: Depth, widths: Sequence[int] = WIDTHS, outputs: int = 0, shortcut: Literal["A", "B"] = "B") -> nn.Module:
+def resnet(
+    depth: Depth, widths: Sequence[int] = WIDTHS, outputs: int = 0, shortcut: Literal["A", "B"] = "B"
+) -> nn.Module:
     """MONAI's 3D ResNet: (B, 1, D, H, W) to (B, ``outputs``), or to its pooled features where ``outputs`` is 0.
 
     The first convolution and the pooling after it halve the volume, as in He et al. 2016 and MedicalNet.
