@@ -59,7 +59,7 @@ def nonlinear_intensity(volume: Volume, random: np.random.Generator) -> Volume:
     y = np.sort(y)
     if random.random() < 0.5:
         y = y[::-1]
-    return np.interp(volume, np.sort(x), y).astype(np.float32)
+    return np.asarray(np.interp(volume, np.sort(x), y), dtype=np.float32)
 
 
 def locally_shuffled(volume: Volume, random: np.random.Generator) -> Volume:

@@ -1,4 +1,4 @@
-"""Bag of words: how often each of K kinds of region occurs in a person's lungs (Schabdach et al. 2017, the baseline)."""
+"""Bag of words: how often each of K kinds of region occurs in a person's lungs (Schabdach et al. 2017)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BagOfWords(FoldMethod):
 
     def embed_fold(self, scans: Scans, train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
         """(S, K) shares of the words; rows that are neither ``train`` nor ``test`` are NaN."""
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         survey = Survey(scans, self.progress)
         with threadpool_limits(1):  # the same sums whatever the machine is doing

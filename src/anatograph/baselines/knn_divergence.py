@@ -30,7 +30,7 @@ def divergences(
     clouds: Sequence[NDArray[np.floating]],
     k: int = 5,
     device: str = "cpu",
-    done: Callable[[int], None] | None = None,
+    done: Callable[[int], object] | None = None,
 ) -> NDArray[np.float64]:
     """(S, S) divergence of cloud i (n_i, d) from cloud j, 0 on the diagonal; see `divergence`.
 
@@ -52,7 +52,7 @@ def divergences(
         for start in range(0, len(clouds), _BLOCK):
             block = tensors[start : start + _BLOCK]
             distance = torch.cdist(x, torch.cat(block), compute_mode="use_mm_for_euclid_dist")
-            for j, part in enumerate(distance.split([len(y) for y in block], dim=1), start=start):
+            for j, part in enumerate(torch.split(distance, [len(y) for y in block], dim=1), start=start):
                 if i != j:
                     nu = torch.kthvalue(part, k, dim=1).values.clamp(min=_LEAST)
                     ratio = float(torch.log(nu / rho).mean())

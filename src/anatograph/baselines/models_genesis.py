@@ -65,7 +65,7 @@ class ModelsGenesis(CohortMethod):
         Raises:
             UserError: weights that cannot be read or do not fit.
         """
-        return np.nanmean(self._made(scans)["regions"].astype(np.float64), axis=1)
+        return np.asarray(np.nanmean(self.regions(scans), axis=1))
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, D) features of the patches, NaN where absent or not looked at."""

@@ -93,8 +93,8 @@ class _Ours(CohortMethod):
         missing = [person for person in scans.subject_ids if person not in known]
         if missing:
             raise UserError(
-                f"{len(missing)} people could not be embedded ({', '.join(missing[:5])}); {table.stem}.run.json says why. "
-                "Preprocess them again, or leave them out of the cohort table."
+                f"{len(missing)} people could not be embedded ({', '.join(missing[:5])}); {table.stem}.run.json says "
+                "why. Preprocess them again, or leave them out of the cohort table."
             )
         return table
 
@@ -109,7 +109,7 @@ class _Ours(CohortMethod):
                 model=folder,
                 patch_features=True,
                 device=scans.device,
-                progress=lambda *_: bar.update(),
+                progress=lambda *_: bar.update() and None,
             )
 
 

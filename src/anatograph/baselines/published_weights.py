@@ -1,4 +1,4 @@
-"""Weights that other groups published, read without running anything in the file and with every tensor accounted for."""
+"""Weights that others published, read without running anything in the file, every tensor accounted for."""
 
 from __future__ import annotations
 

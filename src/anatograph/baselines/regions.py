@@ -63,7 +63,7 @@ def supervoxels(scan: NDArray[np.float32]) -> NDArray[np.int64]:
     slic.SetSpatialProximityWeight(100.0)
     slic.SetMaximumNumberOfIterations(4)
     slic.SetEnforceConnectivity(False)
-    return sitk.GetArrayFromImage(slic.Execute(sitk.GetImageFromArray(scan))).astype(np.int64)
+    return np.asarray(sitk.GetArrayFromImage(slic.Execute(sitk.GetImageFromArray(scan))), dtype=np.int64)
 
 
 def _describe(scan: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -84,7 +84,7 @@ def _describe(scan: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
     kept = count >= LEAST_VOXELS
     if not kept.any():
         kept = count == count.max()
-    return np.concatenate(parts, axis=1)[kept].astype(np.float32)
+    return np.asarray(np.concatenate(parts, axis=1)[kept], dtype=np.float32)
 
 
 def harmonic_lengths(gradient: NDArray[np.float32], label: NDArray[np.int64], regions: int) -> NDArray[np.float64]:

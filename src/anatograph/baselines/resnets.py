@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,9 @@ def dilated_as_published(network: nn.Module) -> nn.Module:
                     convolution.stride = (1, 1, 1)
                     if convolution.kernel_size == (3, 3, 3):
                         convolution.dilation = convolution.padding = (dilation,) * 3
-            if not isinstance(block.downsample, nn.Module) and block.downsample is not None:
-                block.downsample = _ZeroPadded(block.downsample.keywords["planes"])
+            shortcut: Any = block.downsample  # a module, a partial function, or None
+            if isinstance(shortcut, partial):
+                block.downsample = _ZeroPadded(shortcut.keywords["planes"])
     return network
 
 

@@ -1,4 +1,4 @@
-"""Subject2Vec: a person as a set of patches, pooled by attention, each patch also to be drawn again (Singla et al. 2018).
+"""Subject2Vec: a person as a set of patches, pooled by attention, and a decoder beside (Singla et al. 2018).
 
 Three parts that hold each other in check: an encoder of patches whose pooled features predict the target, attention
 that says which patches matter, and a decoder that keeps the features of every patch able to reproduce it.

@@ -122,8 +122,8 @@ class FoldNetwork(SupervisedMethod):
             optimiser.step()
             if step % 10 == 0:
                 bar.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
-        outputs = self._outputs(scans, network, train, test, batch, device)
-        return [heads.predictions(outputs, k) for k in range(len(targets))]
+        found = self._outputs(scans, network, train, test, batch, device)
+        return [heads.predictions(found, k) for k in range(len(targets))]
 
     @torch.inference_mode()
     def _outputs(

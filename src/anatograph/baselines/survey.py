@@ -120,7 +120,7 @@ class Survey:
         if not lungs.lungs.any():
             raise UserError(f"the study's lung mask does not lie on {source}; preprocess this person again")
         box = lung_box(lungs)
-        found = {
+        found: dict[str, NDArray[Any]] = {
             "figures": density_figures(volume.array[lungs.lungs], volume.frame.voxel_volume),
             "cube": lung_cube(volume.array, box, self.size),
             "views": lung_views(volume.array, lungs, box, self.view_size),
