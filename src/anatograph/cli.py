@@ -119,7 +119,8 @@ def _add_phantom(commands: Commands) -> None:
     def run(args: argparse.Namespace) -> int:
         from anatograph.analysis.api import phantom
 
-        table = phantom(args.out, args.subjects, args.seed, args.format, args.workers, args.sites, args.spacing)
+        table = phantom(args.out, args.subjects, args.seed, args.format, args.workers, args.sites, args.spacing,
+                        diseases=args.diseases)  # fmt: skip
         print(f"Cohort: {table}")
         return DONE
 
@@ -130,6 +131,7 @@ def _add_phantom(commands: Commands) -> None:
     made.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="default: nifti")
     made.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
     made.add_argument("--sites", metavar="A,B", help="scanners to take people from (default: all)")
+    made.add_argument("--diseases", metavar="D,E", help="what the diseased have: copd, covid (default: both kinds)")
     made.add_argument("--spacing", type=float, metavar="MM", help="isotropic voxels of this size, 2.5 for small scans")
 
 
