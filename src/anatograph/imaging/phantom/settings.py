@@ -83,7 +83,7 @@ def scanners_of(sites: str | None) -> tuple[Scanner, ...]:
 
 
 def diseases_of(text: str | None) -> tuple[str, ...] | None:
-    """The diseases named in a comma-separated list such as "covid"; None, which is all, for all. UserError if unknown."""
+    """The diseases named in a comma-separated list such as "covid"; None where that is all. UserError if unknown."""
     if not text:
         return None
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
