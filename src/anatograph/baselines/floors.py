@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.analysis.targets import Target
-from anatograph.baselines.method import FoldMethod, Learns, Scans, SupervisedMethod
+from anatograph.baselines.method import FoldMethod, Scans, SupervisedMethod
 from anatograph.errors import UserError
 
 FLOORS = ("majority", "covariates")
@@ -24,7 +24,7 @@ class Majority(SupervisedMethod):
 
     slug = "majority"
     title = "Majority class, mean"
-    learns: Learns = "labels, in each fold"
+    learns = "labels, in each fold"
 
     def predict(
         self, scans: Scans, target: Target, train: NDArray[np.int64], test: NDArray[np.int64]
@@ -41,11 +41,12 @@ class Covariates(FoldMethod):
     """A linear probe on what is known of a person without a scan."""
 
     slug = "covariates"
-    learns: Learns = "without labels, in each fold"
+    title = "Covariates alone"
+    learns = "without labels, in each fold"
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = tuple(columns)
-        self.title = f"Only {', '.join(columns)}" if columns else "Only age, sex, site"
+        self.note = ", ".join(columns)
 
     def embed_fold(self, scans: Scans, train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `FoldMethod.embed_fold`: one column a number or a level, what is missing filled from the fold.
@@ -92,4 +93,4 @@ def _columns(values: pd.Series, train: NDArray[np.int64]) -> NDArray[np.float64]
         return np.stack([filled, missing.astype(np.float64)], axis=1)
     text = values.astype("str").where(values.notna(), "").to_numpy(dtype=str)
     levels = np.unique(text[train])
-    return (text[:, None] == levels[None, :]).astype(np.float64)
+    return np.asarray(text[:, None] == levels[None, :], dtype=np.float64)

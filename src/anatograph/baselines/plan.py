@@ -132,11 +132,11 @@ def _people(study: Study, cohort: Cohort) -> tuple[pd.DataFrame, list[str]]:
 def _labels(target: Target, people: int) -> NDArray[np.int64]:
     """(S,) class, or quarter of the values, of everybody; -1 where not known."""
     labels = np.full(people, -1, dtype=np.int64)
-    values = target.values
-    if not target.classes:
-        edges = np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1])
-        values = np.searchsorted(edges, values, side="right")
-    labels[target.rows] = values.astype(np.int64)
+    if target.classes:
+        labels[target.rows] = target.values.astype(np.int64)
+    else:
+        edges = np.quantile(target.values, np.linspace(0, 1, _BINS + 1)[1:-1])
+        labels[target.rows] = np.searchsorted(edges, target.values, side="right")
     return labels
 
 
