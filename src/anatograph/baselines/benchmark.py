@@ -158,10 +158,8 @@ class _Job:
             return
         began = time.monotonic()
         try:
-            if note := self._note(method):
-                method.note = "; ".join(part for part in (note, method.note) if part)
             if store.about is None:
-                run_row(method, self.plan, self.scans, store, made_with, self.say)
+                run_row(method, self.plan, self.scans, store, made_with, self.say, self._note(method))
             self._regions(method, store)
         except UserError as error:
             self._failed(method, store, str(error), "")

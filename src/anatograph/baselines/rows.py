@@ -113,8 +113,18 @@ class RowStore:
         part.replace(self.folder / f"{name}.npz")
 
 
-def run_row(method: Method, plan: Plan, scans: Scans, store: RowStore, made_with: Mapping[str, Any], say: Say) -> None:
+def run_row(
+    method: Method,
+    plan: Plan,
+    scans: Scans,
+    store: RowStore,
+    made_with: Mapping[str, Any],
+    say: Say,
+    note: str = "",
+) -> None:
     """Predict everybody in every fold of the plan, doing only what ``store`` lacks.
+
+    ``note`` is put before what the method itself has to say to a reader of the table.
 
     Raises:
         UserError: the method cannot be had, or what it gave is unusable.
@@ -137,7 +147,8 @@ def run_row(method: Method, plan: Plan, scans: Scans, store: RowStore, made_with
             store.keep("seconds", {"seconds": np.array(spent)})
             say(f"  {method.slug}: fold {number} of {total} done, {spent:.0f} s")
     seconds = round(earlier + time.monotonic() - began, 1)
-    store.finish({**account(method), "seconds": seconds, "made_with": dict(made_with)})
+    told = "; ".join(part for part in (note, method.note) if part)
+    store.finish({**account(method), "note": told, "seconds": seconds, "made_with": dict(made_with)})
 
 
 def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> Array:
@@ -150,7 +161,11 @@ def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> Array:
     if not file.is_file():
         features = np.asarray(method.embed(scans), dtype=np.float64)
         _check_features(features, method, len(scans.table), np.arange(len(scans.table)))
+        # A method may know what to tell of itself only once it has loaded its weights.
+        write_text(store.folder / "note.json", json.dumps({"note": method.note}) + "\n")
         write_embeddings(file, scans.subject_ids, features.astype(np.float32))
+    elif (kept := _read_json(store.folder / "note.json")) is not None:
+        method.note = str(kept["note"])
     return read_embeddings(file).only(scans.subject_ids)
 
 
