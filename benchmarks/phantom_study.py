@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
@@ -33,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from anatograph.analysis.region_truth import region_truth as patch_truth
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.model import Model, load_model
@@ -52,17 +52,9 @@ def region_truth(cohort: Path, study: Study) -> dict[str, Array]:
         with np.load(kept) as known:
             if known["ids"].tolist() == list(study.subject_ids) and set(DISEASES) < set(known):
                 return {disease: known[disease] for disease in DISEASES}
-    table = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
-    rows: dict[str, list[Array]] = {disease: [] for disease in DISEASES}
-    for subject_id in tqdm(study.subject_ids, desc="truth", leave=False):
-        landmarks = study.subject(subject_id).landmarks
-        for disease in DISEASES:
-            path = table.loc[subject_id, f"{disease}_mask"]
-            extent = float(table.loc[subject_id, f"{disease}_extent"])
-            read = isinstance(path, str) and extent > 0
-            found = box_fraction(cohort.parent / path, landmarks, study.atlas.patch_size) if read else None
-            rows[disease].append(np.zeros(len(landmarks)) if found is None else found)
-    truth = {disease: np.array(one) for disease, one in rows.items()}
+    table = extents_of(cohort, study).reset_index()
+    with tqdm(total=len(table), desc="truth", leave=False) as bar:
+        truth = patch_truth(study, table, cohort.parent, DISEASES, lambda *_: bar.update())
     np.savez(kept, ids=np.array(study.subject_ids), **truth)  # type: ignore[arg-type]
     return truth
 
@@ -71,23 +63,6 @@ def extents_of(cohort: Path, study: Study) -> pd.DataFrame:
     """The rows of a cohort's table for a study's subjects, in the study's order."""
     table = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
     return table.loc[list(study.subject_ids)]
-
-
-def box_fraction(mask: Path, landmarks: Array, size_mm: float) -> Array:
-    """Share of the cube of ``size_mm`` around each landmark (N, 3) LPS mm that a mask fills, by an integral image."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(mask)), "LPS")
-    array = sitk.GetArrayFromImage(image) > 0
-    sums = np.pad(array.cumsum(0, dtype=np.int64).cumsum(1).cumsum(2), ((1, 0),) * 3)
-    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
-    shape = np.array(array.shape[::-1])
-    low = np.clip(np.rint((landmarks - size_mm / 2 - origin) / spacing + 0.5).astype(int), 0, shape)
-    high = np.clip(np.rint((landmarks + size_mm / 2 - origin) / spacing + 0.5).astype(int), 0, shape)
-    total = np.zeros(len(landmarks))
-    for corner in np.ndindex(2, 2, 2):
-        x, y, z = (np.where(bit, high[:, k], low[:, k]) for k, bit in enumerate(corner))
-        total += (-1) ** (3 - sum(corner)) * sums[z, y, x]
-    voxels = (size_mm / spacing).prod()
-    return np.asarray(total / voxels)
 
 
 @torch.inference_mode()

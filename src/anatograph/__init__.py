@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from anatograph.analysis.probe import evaluate
     from anatograph.analysis.report import report
     from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
+    from anatograph.baselines.benchmark import benchmark
     from anatograph.errors import UserError
     from anatograph.imaging.reading import read_mask, read_volume
     from anatograph.imaging.volume import Mask, Volume
     from anatograph.learning.model_folder import load_model
     from anatograph.study.preprocess import preprocess
+    from anatograph.study.recipes.build import build_cohort
     from anatograph.study.store import Study
 
 __all__ = [
@@ -40,6 +42,8 @@ __all__ = [
     "Volume",
     "__version__",
     "atlas",
+    "benchmark",
+    "build_cohort",
     "default_atlas",
     "demo",
     "doctor",
@@ -64,6 +68,8 @@ _HOME = {
     "UserError": "errors",
     "Volume": "imaging.volume",
     "atlas": "analysis.api",
+    "benchmark": "baselines.benchmark",
+    "build_cohort": "study.recipes.build",
     "default_atlas": "anatomy.atlas",
     "demo": "analysis.demo",
     "doctor": "analysis.doctor",

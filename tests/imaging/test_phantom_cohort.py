@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import SimpleITK as sitk
 
 from anatograph.errors import UserError
 from anatograph.imaging.phantom import PhantomSettings, make_subject, write_cohort
+from anatograph.imaging.phantom.person import Person, sample_person
+from anatograph.imaging.phantom.settings import diseases_of
 
 TINY = 4.0
 
@@ -75,6 +78,34 @@ def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: 
         write_cohort(tmp_path / "none", 0)
     with pytest.raises(UserError, match="nifti or dicom"):
         write_cohort(tmp_path / "none", 1, format="nrrd")  # type: ignore[arg-type]
+
+
+def test_diseases_can_be_chosen_and_nothing_else_about_a_person_changes(tmp_path: Path) -> None:
+    def drawn(diseases: tuple[str, ...] | None) -> list[Person]:
+        settings = PhantomSettings(diseases=diseases)
+        return [sample_person(np.random.default_rng(index), settings) for index in range(60)]
+
+    everybody, covid, copd = drawn(None), drawn(("covid",)), drawn(("copd",))
+    assert {p.disease.diagnosis for p in covid} == {"healthy", "COVID-19"}
+    assert {p.disease.diagnosis for p in copd} == {"healthy", "COPD"}
+    assert all(p.disease.emphysema == 0 == p.disease.paraseptal for p in covid)
+    assert [p.disease.diagnosis == "healthy" for p in covid] == [p.disease.diagnosis == "healthy" for p in everybody]
+    assert [(p.scanner, p.sex, p.breath) for p in covid] == [(p.scanner, p.sex, p.breath) for p in everybody]
+    both = [(p, q) for p, q in zip(everybody, covid, strict=True) if p.disease.diagnosis == "COVID-19"]
+    assert both
+    assert all(p == q for p, q in both)
+    assert diseases_of("covid,copd") is None
+    with pytest.raises(UserError, match="copd, covid"):
+        write_cohort(tmp_path / "none", 1, diseases="flu")
+
+
+def test_a_cohort_from_before_diseases_could_be_chosen_goes_on(cohort: Path, tmp_path: Path) -> None:
+    account = json.loads((cohort.parent / "phantom.json").read_text(encoding="utf-8"))
+    assert set(account["settings"]) == {"scanners", "spacing_mm", "diseased_share", "field_margin_mm"}
+    chosen = write_cohort(tmp_path / "c", 1, seed=11, spacing_mm=TINY, diseases="copd", progress=False)
+    assert json.loads((chosen.parent / "phantom.json").read_text(encoding="utf-8"))["settings"]["diseases"] == ["copd"]
+    with pytest.raises(UserError, match="another settings"):
+        write_cohort(chosen.parent, 1, seed=11, spacing_mm=TINY, progress=False)
 
 
 def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ class SmallStudy:
         i = self.subject_ids.index(name)
         return SmallSubject(self.atlas.landmarks, self.edges, self.present[i], self.patches[i])
 
+    def digest(self) -> str:
+        return "small"
+
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
         rows = [self.subject_ids.index(name) for name in subject_ids]
         return self.patches[rows, np.asarray(landmarks)]

@@ -21,22 +21,24 @@ def phantom(
     sites: str | None = None,
     spacing: float | None = None,
     progress: bool = True,
+    diseases: str | None = None,
 ) -> Path:
     """Write a synthetic chest-CT cohort into ``out`` and return its table ``cohort.csv``.
 
     ``sites`` names scanners, such as "A,C"; ``spacing`` in mm draws every scan with isotropic voxels of that size
-    (2.5 makes small, fast scans).
+    (2.5 makes small, fast scans); ``diseases`` says what the diseased have, "copd", "covid" or both.
     """
     from anatograph.imaging.phantom import write_cohort
 
     out = Path(out)
-    settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing}
+    drawn = {"subjects": subjects, "seed": seed, "format": format}
+    settings = {**drawn, "sites": sites, "spacing": spacing, "diseases": diseases}
     account = RunAccount("phantom", settings, out)
     # The account is written only into a folder that turned out to be a phantom cohort's.
     with account.stage("draw"):
         table = write_cohort(
             out, subjects, seed, cast("Literal['nifti', 'dicom']", format), workers, spacing_mm=spacing, sites=sites,
-            progress=progress,
+            diseases=diseases, progress=progress,
         )  # fmt: skip
     with account:
         account.output(table)

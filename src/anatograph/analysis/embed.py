@@ -92,7 +92,7 @@ def embed(
 
     source = Path(source)
     network = load_model(model) if isinstance(model, str | Path) else model
-    network.to(_device(device))
+    network.to(chosen_device(device))
     if batch_size < 1:
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")
     is_study = (source / "study.json").is_file()
@@ -316,7 +316,8 @@ def _check_id(subject_id: str) -> str:
     return subject_id
 
 
-def _device(wanted: str) -> str:
+def chosen_device(wanted: str) -> str:
+    """``cpu`` or ``cuda`` for what a user asked for; ``auto`` takes a GPU where there is one. UserError otherwise."""
     import torch
 
     if wanted == "auto":

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anatograph.analysis.crossval import check_request, cross_validate, seed_of_repeat, usable
 from anatograph.analysis.embedding_file import read_embeddings
-from anatograph.analysis.folds import make_folds
-from anatograph.analysis.linear import fit_probe
-from anatograph.analysis.scores import Predictions, Score, score
+from anatograph.analysis.figures import LOWER_IS_BETTER
+from anatograph.analysis.scores import BOOTSTRAPS, Predictions, Score, score
 from anatograph.analysis.targets import Target, Task, read_target
 from anatograph.errors import UserError
 from anatograph.runlog import RunAccount
@@ -58,6 +58,8 @@ def evaluate(
     log: Sequence[str] = (),
     permutations: int = 0,
     progress: Callable[[str], None] | None = None,
+    repeats: int = 1,
+    bootstrap: int = 0,
 ) -> Evaluation:
     """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
 
@@ -65,28 +67,23 @@ def evaluate(
     names a column of the cohort (the person, where there are several scans of one): its members stay together in
     the outer and in the inner folds.  The folds depend on the subjects, their labels and ``seed`` alone, so methods
     can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` repeats everything
-    so many times with shuffled targets, to say what chance reaches.  With ``out`` it writes ``results.csv``,
+    so many times with shuffled targets, to say what chance reaches.  ``repeats`` divides the people anew so many
+    times, and mean and deviation are over all those folds; ``bootstrap`` adds a 95 % interval from so many samples
+    of the people.  With ``out`` it writes ``results.csv``,
     ``predictions.parquet`` and, if asked for, ``permutations.csv``.
 
     Raises:
         UserError: files that do not fit each other, targets that cannot be predicted, too few people for the folds.
     """
-    names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    names = check_request(targets, folds, repeats, bootstrap, log, task)
     tasks: dict[str, Task | None] = {
         name: task if isinstance(task, str) or task is None else task.get(name) for name in names
     }
-    if not names:
-        raise UserError("Name at least one target to predict.")
-    if folds < 2:
-        raise UserError(f"Cross-validation needs at least 2 folds, not {folds}.")
     if permutations < 0:
         raise UserError(f"The number of permutations cannot be negative ({permutations}).")
-    named = set(log) | (set(task) if isinstance(task, Mapping) else set())
-    stray = [name for name in sorted(named) if name not in names]
-    if stray:
-        raise UserError(f"{', '.join(stray)} is given a task or a log scale but is not among the targets.")
+    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap)
     if out is None:
-        return _evaluate(embeddings, cohort, tasks, folds, group, seed, log, permutations, progress)
+        return _evaluate(embeddings, cohort, job, progress)
     settings = {
         "embeddings": str(embeddings),
         "cohort": str(cohort),
@@ -97,9 +94,11 @@ def evaluate(
         "seed": seed,
         "log": list(log),
         "permutations": permutations,
+        "repeats": repeats,
+        "bootstrap": bootstrap,
     }
     with RunAccount("evaluate", settings, out) as account:
-        found = _evaluate(embeddings, cohort, tasks, folds, group, seed, log, permutations, progress)
+        found = _evaluate(embeddings, cohort, job, progress)
         _write(found, Path(out), account)
     return found
 
@@ -148,109 +147,36 @@ def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
     return np.unique(np.asarray(table[column].astype("str"), dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Target:
-    """The target without classes that cannot be both fitted and tested, if enough people are left for the folds.
+@dataclass(frozen=True)
+class _Job:
+    """What `evaluate` was asked for."""
 
-    A class held by one person (or one group) cannot be predicted for them from others, so it is left out and said.
+    tasks: Mapping[str, Task | None]
+    folds: int
+    group: str | None
+    seed: int
+    log: tuple[str, ...]
+    permutations: int
+    repeats: int
+    bootstrap: int
 
-    Raises:
-        UserError: too few people, groups or classes.
-    """
-    who = np.arange(len(target.rows)) if groups is None else groups[target.rows]
-    unit = "people" if groups is None else "groups"
-    if target.task == "classification":
-        holders = [len(np.unique(who[target.values == k])) for k in range(len(target.classes))]
-        alone = [k for k, count in enumerate(holders) if count < 2]
-        if alone:
-            names = ", ".join(target.classes[k] for k in alone)
-            chosen = ~np.isin(target.values, alone)
-            if len(target.classes) - len(alone) < 2:
-                counts = ", ".join(f"{n}: {c}" for n, c in zip(target.classes, holders, strict=True))
-                raise UserError(
-                    f"'{target.name}' has too few {unit} in its classes to be cross-validated ({counts}); "
-                    f"at least two classes need two {unit} each."
-                )
-            target = target.keep(chosen, f"{target.name}: classes with fewer than 2 {unit} are left out: {names}")
-            who = who[chosen]
-        few = [
-            f"{name} ({count})"
-            for name, count in zip(target.classes, np.bincount(target.values.astype(int)), strict=True)
-            if count < folds
-        ]
-        if few:
-            note = f"{target.name}: fewer members than folds, so not every fold tests {', '.join(few)}"
-            target = target.keep(np.ones(len(who), dtype=bool), note)
-    units = len(np.unique(who))
-    if units < folds:
-        raise UserError(
-            f"'{target.name}' is known for {units} {unit} and cannot be divided into {folds} folds; "
-            f"give --folds {max(2, units)} or fewer, or more {unit}."
-        )
-    if target.task == "regression" and len(who) < 2 * folds:
-        raise UserError(
-            f"'{target.name}' is known for {len(who)} people; R² in {folds} folds needs at least {2 * folds}, "
-            + (f"so give --folds {len(who) // 2}." if len(who) >= 4 else "so add people.")
-        )
-    return target
-
-
-def cross_validate(
-    features: NDArray[np.float64],
-    target: Target,
-    groups: NDArray[np.int64] | None,
-    folds: int,
-    seed: int,
-) -> Predictions:
-    """Predict each person from a probe fitted on the other folds.
-
-    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target.rows``.
-
-    Raises:
-        UserError: where the groups leave a training fold with a single class.
-    """
-    values, classes = target.values, len(target.classes)
-    count = len(values)
-    fold, predicted, majority = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
-    chance = np.zeros((count, classes)) if classes else None
-    splits = make_folds(values, classes > 0, groups, folds, seed)
-    if len(splits) < folds:
-        raise UserError(
-            f"'{target.name}' can be divided into {len(splits)} folds only, its most frequent class having no more "
-            f"members; give --folds {max(2, len(splits))}."
-        )
-    for k, (train, test) in enumerate(splits):
-        if classes and len(np.unique(values[train])) < 2:
-            raise UserError(
-                f"'{target.name}' has a single class among the people to fit on in fold {k + 1}; give fewer folds or "
-                f"a target that varies within the groups."
-            )
-        probe = fit_probe(features[train], values[train], classes, None if groups is None else groups[train], seed)
-        fold[test], predicted[test] = k, probe.predict(features[test])
-        if chance is None:
-            majority[test] = values[train].mean()
-        else:
-            chance[test] = probe.probabilities(features[test])
-            majority[test] = np.bincount(values[train].astype(np.int64)).argmax()
-    return Predictions(fold, predicted, chance, majority)
+    def rounds(
+        self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None
+    ) -> list[Predictions]:
+        """As many rounds of cross-validation as were asked for."""
+        seeds = [seed_of_repeat(self.seed, repeat) for repeat in range(self.repeats)]
+        return [cross_validate(features, target, groups, self.folds, seed) for seed in seeds]
 
 
 def _evaluate(
-    embeddings: str | Path,
-    cohort: str | Path,
-    tasks: Mapping[str, Task | None],
-    folds: int,
-    group: str | None,
-    seed: int,
-    log: Sequence[str],
-    permutations: int,
-    progress: Callable[[str], None] | None,
+    embeddings: str | Path, cohort: str | Path, job: _Job, progress: Callable[[str], None] | None
 ) -> Evaluation:
     data = align(embeddings, cohort)
-    groups = group_numbers(data.table, group) if group else None
+    groups = group_numbers(data.table, job.group) if job.group else None
     chosen, faults = [], []
-    for name, task in tasks.items():
+    for name, task in job.tasks.items():
         try:
-            chosen.append(usable(read_target(data.table, name, task, name in log), groups, folds))
+            chosen.append(usable(read_target(data.table, name, task, name in job.log), groups, job.folds))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -259,13 +185,17 @@ def _evaluate(
     notes = list(data.notes)
     for target in chosen:
         x, g = data.features[target.rows], None if groups is None else groups[target.rows]
-        done = cross_validate(x, target, g, folds, seed)
-        scores = score(target, done, g, seed)
-        results += [_result(target, s) for s in scores]
-        predictions.append(_prediction_table(data.table, target, done))
+        rounds = job.rounds(x, target, g)
+        scores = score(target, rounds, g, job.seed, job.bootstrap or BOOTSTRAPS, job.bootstrap > 0)
+        results += [score_row(target, s, job.bootstrap > 0) for s in scores]
+        for number, done in enumerate(rounds):
+            table = prediction_table(data.table, target, done)
+            if job.repeats > 1:
+                table.insert(2, "repeat", number)
+            predictions.append(table)
         notes += target.notes
-        if permutations:
-            chances += _chance(x, target, g, folds, seed, permutations, scores)
+        if job.permutations:
+            chances += _chance(x, target, g, job, scores)
         if progress:
             progress(target.name)
     return Evaluation(
@@ -276,8 +206,9 @@ def _evaluate(
     )
 
 
-def _result(target: Target, s: Score) -> dict[str, str | float | int]:
-    return {
+def score_row(target: Target, s: Score, interval: bool) -> dict[str, str | float | int]:
+    """target, metric, mean, std, folds, n, and with an interval pooled, low, high."""
+    row: dict[str, str | float | int] = {
         "target": target.name,
         "metric": s.metric,
         "mean": s.mean,
@@ -285,9 +216,10 @@ def _result(target: Target, s: Score) -> dict[str, str | float | int]:
         "folds": s.folds,
         "n": len(target.rows),
     }
+    return {**row, "pooled": s.pooled, "low": s.low, "high": s.high} if interval else row
 
 
-def _prediction_table(table: pd.DataFrame, target: Target, done: Predictions) -> pd.DataFrame:
+def prediction_table(table: pd.DataFrame, target: Target, done: Predictions) -> pd.DataFrame:
     """target, subject_id, fold and what was true and predicted, numbers and classes in columns of their own."""
     rows: dict[str, object] = {
         "target": target.name,
@@ -306,26 +238,19 @@ def _prediction_table(table: pd.DataFrame, target: Target, done: Predictions) ->
 
 
 def _chance(
-    features: NDArray[np.float64],
-    target: Target,
-    groups: NDArray[np.int64] | None,
-    folds: int,
-    seed: int,
-    permutations: int,
-    observed: list[Score],
+    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, job: _Job, observed: list[Score]
 ) -> list[dict[str, str | float | int]]:
     """The same with shuffled labels; labels that are one per group are shuffled between groups."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(job.seed)
     drawn: dict[str, list[float]] = {s.metric: [] for s in observed}
-    for _ in range(permutations):
+    for _ in range(job.permutations):
         shuffled = target.shuffled(random, groups)
-        done = cross_validate(features, shuffled, groups, folds, seed)
-        for s in score(shuffled, done, groups, seed, bootstraps=0):
+        for s in score(shuffled, job.rounds(features, shuffled, groups), groups, job.seed, bootstraps=0):
             drawn[s.metric].append(s.mean)
     rows: list[dict[str, str | float | int]] = []
     for s in observed:
         values = np.array([v for v in drawn[s.metric] if np.isfinite(v)])
-        as_good = (values <= s.mean if s.metric == "mae" else values >= s.mean).sum()
+        as_good = (values <= s.mean if s.metric in LOWER_IS_BETTER else values >= s.mean).sum()
         rows.append(
             {
                 "target": target.name,

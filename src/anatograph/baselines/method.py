@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -85,6 +86,20 @@ class SupervisedMethod(Method):
         For a regression (n,), on the scale of ``target.values``; for classes (n, C) probabilities in the order of
         ``target.classes``. ``train`` and ``test`` index the table and are a part of ``target.rows``.
         """
+
+    def predict_many(
+        self, scans: Scans, targets: Sequence[Target], train: NDArray[np.int64], test: NDArray[np.int64]
+    ) -> list[NDArray[np.float64]]:
+        """Predictions of several targets on one common fold; a method that can train one network for all overrides it.
+
+        ``train`` and ``test`` index the table and may hold people who lack some of the values. For each target what
+        `predict` gives, for those rows of ``test`` that have a value of it, in the order of ``test``. It must not be
+        called with folds that differ between targets: a network that has seen a person's other labels has seen him.
+        """
+        return [
+            self.predict(scans, target, train[np.isin(train, target.rows)], test[np.isin(test, target.rows)])
+            for target in targets
+        ]
 
 
 def account(method: Method) -> dict[str, Any]:

@@ -295,7 +295,7 @@ class Pretraining:
             recalibrate_batchnorm(network, everybody, lambda b: network.nodes(*b))  # type: ignore[arg-type]
         ready.eval()
         training: dict[str, Any] = {"epochs": place.epoch + 1, "updates": update, "subjects": len(self.cohort.ids)}
-        training["settings"] = self.settings.to_dict()
+        training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
         save_model(ready, self.run / MODEL, self.study.atlas, described(self.study.settings), training)
         if self.settings.probe_target and self.metrics is not None:
             from anatograph.learning.online_probe import probe_score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +143,13 @@ class Study:
         """(S, N) which subjects (all, in order, if not given) have which landmarks inside their scan."""
         ids = self.subject_ids if subject_ids is None else subject_ids
         return np.array([self.subject(name).present for name in ids], dtype=np.bool_).reshape(len(ids), -1)
+
+    def digest(self, subject_ids: Sequence[str] | None = None) -> str:
+        """16 letters that change with the atlas, the way of preprocessing and the scans of these subjects (all)."""
+        ids = self.subject_ids if subject_ids is None else subject_ids
+        scans = {name: self.subject(name).about.get("source", {}).get("digest", "") for name in ids}
+        about = {"atlas": self.about["atlas_hash"], "settings": self.settings.as_dict(), "scans": scans}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
         """The b-th subject's patch at the b-th landmark, reading nothing else.

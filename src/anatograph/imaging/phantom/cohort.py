@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.imaging.phantom.dicom import write_series
-from anatograph.imaging.phantom.settings import PhantomSettings, scanners_of
+from anatograph.imaging.phantom.settings import PhantomSettings, diseases_of, scanners_of
 from anatograph.imaging.phantom.subject import PhantomSubject, make_subject
 from anatograph.imaging.volume import Frame
 
@@ -44,6 +44,7 @@ def write_cohort(
     *,
     spacing_mm: float | None = None,
     sites: str | None = None,
+    diseases: str | None = None,
     settings: PhantomSettings | None = None,
     progress: bool = True,
 ) -> Path:
@@ -51,7 +52,8 @@ def write_cohort(
 
     Each person depends on ``seed`` and his or her number alone, not on the size of the cohort or the ``workers``. An
     interrupted cohort goes on where it stopped; people already there are kept. ``spacing_mm`` draws everyone on
-    isotropic voxels of that size; ``sites`` names scanners, as in "A,C"; both overrule ``settings``.
+    isotropic voxels of that size; ``sites`` names scanners, as in "A,C"; ``diseases`` what the diseased have, as in
+    "covid"; each overrules ``settings``.
 
     Raises UserError when ``out`` holds anything but this very cohort, or a number makes no sense.
     """
@@ -69,6 +71,8 @@ def write_cohort(
         settings = replace(settings, spacing_mm=spacing_mm)
     if sites is not None:
         settings = replace(settings, scanners=scanners_of(sites))
+    if diseases is not None:
+        settings = replace(settings, diseases=diseases_of(diseases))
     _claim(folder, {"version": _VERSION, "seed": seed, "format": format, "settings": _plain(settings)})
 
     jobs = [_Job(str(folder), i, seed, format, settings) for i in range(subjects)]
@@ -87,6 +91,8 @@ def subject_name(index: int) -> str:
 
 def _plain(settings: PhantomSettings) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    if result["diseases"] is None:  # accounts from before there was a choice stay valid
+        del result["diseases"]
     return result
 
 

@@ -59,7 +59,10 @@ class Person:
 
 
 def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disease:
-    """A disease for one person: a quarter healthy, then COPD, COVID-19 or both."""
+    """A disease for one person: a quarter healthy, then COPD, COVID-19 or both, or what the settings name.
+
+    The same numbers are drawn whatever they name, so body, posture and scanner stay the person's own.
+    """
     which = rng.random()
     emphysema, paraseptal, glass, dense = (float(v) for v in rng.random(4))
     has_paraseptal = rng.random() < 0.55
@@ -67,7 +70,8 @@ def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disea
     if which >= settings.diseased_share:
         return Disease()
     kind = which / settings.diseased_share
-    copd, covid = kind < 0.62, kind >= 0.55
+    wanted = settings.diseases
+    copd, covid = (kind < 0.62, kind >= 0.55) if wanted is None else ("copd" in wanted, "covid" in wanted)
     ground_glass = 0.02 + 0.43 * glass**1.6 if covid else 0.0
     return Disease(
         diagnosis="COPD+COVID-19" if copd and covid else "COPD" if copd else "COVID-19",

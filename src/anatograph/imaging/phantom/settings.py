@@ -40,6 +40,10 @@ SCANNERS: tuple[Scanner, ...] = (
 """The four sites of the default cohort."""
 
 
+DISEASES: tuple[str, ...] = ("copd", "covid")
+"""What can be drawn: emphysema (and paraseptal emphysema), and ground glass (and consolidation)."""
+
+
 @dataclass(frozen=True)
 class PhantomSettings:
     """What a synthetic cohort is drawn with. Equal settings and seeds give equal bits on one machine."""
@@ -50,6 +54,8 @@ class PhantomSettings:
     """Isotropic voxel size of every scan in place of the scanners' own; 2.5 makes small, fast scans for tests."""
     diseased_share: float = 0.75
     """Share of people with any disease."""
+    diseases: tuple[str, ...] | None = None
+    """What the diseased have, of ``DISEASES``; None is all, a few people having both."""
     field_margin_mm: float = 12.0
     """Air around the body in the field of view."""
 
@@ -60,6 +66,8 @@ class PhantomSettings:
             raise UserError(f"Phantom spacing of {self.spacing_mm} mm: choose a voxel size from 0.5 to 6 mm.")
         if not 0.0 <= self.diseased_share <= 1.0:
             raise UserError(f"Share of diseased people is {self.diseased_share}: it must lie from 0 to 1.")
+        if self.diseases is not None and (not self.diseases or set(self.diseases) - set(DISEASES)):
+            raise UserError(f"Phantom diseases {self.diseases}: choose from {', '.join(DISEASES)}.")
 
 
 def scanners_of(sites: str | None) -> tuple[Scanner, ...]:
@@ -72,3 +80,17 @@ def scanners_of(sites: str | None) -> tuple[Scanner, ...]:
     if unknown or not names:
         raise UserError(f"Unknown phantom site {', '.join(unknown) or repr(sites)}: choose from {', '.join(known)}.")
     return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def diseases_of(text: str | None) -> tuple[str, ...] | None:
+    """The diseases named in a comma-separated list such as "covid"; None where that is all. UserError if unknown."""
+    if not text:
+        return None
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in DISEASES]
+    if unknown or not names:
+        raise UserError(
+            f"Unknown phantom disease {', '.join(unknown) or repr(text)}: choose from {', '.join(DISEASES)}."
+        )
+    chosen = tuple(name for name in DISEASES if name in names)
+    return None if chosen == DISEASES else chosen

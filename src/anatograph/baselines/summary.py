@@ -1,0 +1,112 @@
+"""Figures of all rows that are done, their comparison, and the predictions they rest on, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anatograph.analysis.compare import corrected_t_test, holm
+from anatograph.analysis.probe import prediction_table, score_row
+from anatograph.analysis.scores import BOOTSTRAPS, Score, score
+from anatograph.baselines.plan import Plan
+from anatograph.baselines.region_rows import RegionRow
+from anatograph.baselines.rows import Row
+
+_REGION_BOOTSTRAPS = 200
+
+
+def row_scores(row: Row, plan: Plan, bootstrap: int) -> dict[str, list[Score]]:
+    """Every figure of a row for each target."""
+    return {
+        target.name: score(
+            target,
+            row.rounds[target.name],
+            plan.groups_of(target),
+            plan.seed,
+            bootstrap or BOOTSTRAPS,
+            bootstrap > 0,
+        )
+        for target in plan.targets
+    }
+
+
+def results_table(scores: dict[str, dict[str, list[Score]]], plan: Plan, bootstrap: int) -> pd.DataFrame:
+    """method, target, metric, mean, std, folds, n, and with a bootstrap pooled, low, high."""
+    rows = [
+        {"method": slug, **score_row(target, one, bootstrap > 0)}
+        for slug, by_target in scores.items()
+        for target in plan.targets
+        for one in by_target[target.name]
+    ]
+    return pd.DataFrame(rows)
+
+
+def fold_table(scores: dict[str, dict[str, list[Score]]], plan: Plan) -> pd.DataFrame:
+    """method, target, metric, repeat, fold, value: what the means and the comparisons are made of."""
+    folds = [(repeat, k) for repeat, parts in enumerate(plan.rounds) for k in range(len(parts))]
+    rows = [
+        {"method": slug, "target": name, "metric": one.metric, "repeat": repeat, "fold": fold, "value": value}
+        for slug, by_target in scores.items()
+        for name, several in by_target.items()
+        for one in several
+        for (repeat, fold), value in zip(folds if one.values else [], one.values, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def comparison_table(scores: dict[str, dict[str, list[Score]]], plan: Plan) -> pd.DataFrame:
+    """Every row against every other, on the same folds: see `anatograph.analysis.compare`.
+
+    ``p_holm`` is adjusted for the comparisons of one method with all others, within a target and a metric.
+    """
+    share = 1.0 / (len(plan.rounds[0]) - 1)
+    rows: list[dict[str, Any]] = []
+    for target in plan.targets:
+        by_metric = {
+            slug: {one.metric: one.values for one in by_target[target.name] if one.values}
+            for slug, by_target in scores.items()
+        }
+        for metric in next(iter(by_metric.values()), {}):
+            if metric == "accuracy_majority":
+                continue
+            for method in by_metric:
+                others = [slug for slug in by_metric if slug != method]
+                tests = [corrected_t_test(by_metric[method][metric], by_metric[o][metric], share) for o in others]
+                adjusted = holm([test.p for test in tests])
+                for other, test, p in zip(others, tests, adjusted, strict=True):
+                    rows.append({
+                        "method": method, "against": other, "target": target.name, "metric": metric,
+                        "difference": test.difference, "std": test.std, "t": test.t, "degrees": test.degrees,
+                        "p": test.p, "p_holm": float(p), "folds": test.folds,
+                    })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def predictions_table(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
+    """method, target, subject_id, repeat, fold, and what was true and predicted."""
+    tables = []
+    for row in rows:
+        for target in plan.targets:
+            for repeat, done in enumerate(row.rounds[target.name]):
+                table = prediction_table(plan.table, target, done)
+                table.insert(0, "method", row.slug)
+                table.insert(3, "repeat", repeat)
+                tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def region_table(rows: Sequence[RegionRow], plan: Plan, landmarks: int) -> pd.DataFrame:
+    """method, target (the disease), metric, mean, std, folds, n (patches), people."""
+    found = []
+    for row in rows:
+        for target, done in zip(row.targets, row.predictions, strict=True):
+            person = target.rows // landmarks
+            who = person if plan.groups is None else plan.groups[person]
+            for one in score(target, done, who, plan.seed, _REGION_BOOTSTRAPS):
+                found.append({
+                    "method": row.slug, **score_row(target, one, False), "people": len(np.unique(person)),
+                })  # fmt: skip
+    return pd.DataFrame(found)

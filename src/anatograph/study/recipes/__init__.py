@@ -1,0 +1,1 @@
+"""Cohort tables from public archives as they lie on disk after unpacking."""
