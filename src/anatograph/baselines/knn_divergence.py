@@ -18,12 +18,13 @@ def divergence(x: NDArray[np.floating], y: NDArray[np.floating], k: int = 5) -> 
 
     The estimator of Wang, Kulkarni and Verdú (2009), also Pérez-Cruz (2008): d/n Σ log(ν_k(i) / ρ_k(i)) +
     log(m / (n - 1)), where ρ_k and ν_k are the distances from x_i to its k-th neighbour in x (itself aside) and in y.
-    It is consistent, biased towards 0 for few points, and may come out below 0.
+    It is consistent; with few points it is biased, above all where q is the narrower of the two (then towards 0),
+    and it may come out below 0.
 
     Raises:
         ValueError: a cloud has no k-th neighbour.
     """
-    return float(divergences([np.asarray(x), np.asarray(y)], k)[0, 1])
+    return float(divergences([np.asarray(x), np.asarray(y)], k, rows=1)[0, 1])
 
 
 def divergences(
@@ -31,11 +32,12 @@ def divergences(
     k: int = 5,
     device: str = "cpu",
     done: Callable[[int], object] | None = None,
+    rows: int | None = None,
 ) -> NDArray[np.float64]:
     """(S, S) divergence of cloud i (n_i, d) from cloud j, 0 on the diagonal; see `divergence`.
 
     Each pair depends on nobody else, so a matrix of everybody leaks nothing from one person into another.
-    ``done`` is called after each row.
+    ``done`` is called after each row; ``rows`` ends after so many of them.
     """
     import torch
 
@@ -46,8 +48,8 @@ def divergences(
     tensors = [torch.from_numpy(np.ascontiguousarray(cloud, dtype=np.float64)).to(device) for cloud in clouds]
     dimensions = tensors[0].shape[1]
     found = np.zeros((len(clouds), len(clouds)))
-    for i, x in enumerate(tensors):
-        own = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    for i, x in enumerate(tensors[:rows]):
+        own = torch.cdist(x, x, compute_mode="use_mm_for_euclid_dist")
         rho = torch.kthvalue(own, k + 1, dim=1).values.clamp(min=_LEAST)  # the nearest is the point itself
         for start in range(0, len(clouds), _BLOCK):
             block = tensors[start : start + _BLOCK]

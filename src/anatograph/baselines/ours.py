@@ -66,7 +66,8 @@ class _Ours(CohortMethod):
         from anatograph.learning.settings import build_settings
 
         run = scans.work / self.run / "run"
-        fixed = (f"seed={scans.seed}", f"device={scans.device}")
+        side = scans.study.about["patch_size"]
+        fixed = (f"seed={scans.seed}", f"device={scans.device}", f"model.patch_size={side}")
         settings = build_settings(scans.preset, None, (*fixed, *self.overrides))
         self.note = f"pretrained on the study, preset {scans.preset}" if settings.epochs else "random weights"
         begun = (run / "settings.json").is_file()
@@ -103,13 +104,17 @@ class _Ours(CohortMethod):
 
         people = len(scans.study.subject_ids)
         with tqdm(total=people, desc=f"{self.title}: embed", unit="subject", disable=not self.progress) as bar:
+
+            def told(name: str, done: int, total: int) -> None:
+                bar.update()
+
             embed(
                 scans.study.path,
                 table,
                 model=folder,
                 patch_features=True,
                 device=scans.device,
-                progress=lambda *_: bar.update() and None,
+                progress=told,
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.baselines.cubes import VIEWS, lung_box, lung_cube, lung_views
+from anatograph.baselines.cubes import lung_box, lung_cube, lung_views
 from anatograph.baselines.figures import density_figures
 from anatograph.baselines.method import Scans
 from anatograph.baselines.regions import describe_regions
@@ -48,7 +48,7 @@ class Survey:
         self.subject_ids = scans.subject_ids
         self.size, self.view_size = SIZES["quick" if scans.preset == "quick" else "default"]
         self.folder = scans.work / f"scans-{scans.preset}"
-        marks = {name: _mark(scans.study, name) for name in self.subject_ids}
+        marks = {name: self._mark(scans.study, name) for name in self.subject_ids}
         missing = [name for name in self.subject_ids if not self._has(name, marks[name])]
         if missing:
             self._read(scans.study, missing, marks, progress)
@@ -78,6 +78,13 @@ class Survey:
         """Small arrays stay in memory, large ones are read each time."""
         file = self.folder / name / f"{part}.npy"
         return _kept(file) if self.size <= _SMALL else np.asarray(np.load(file, allow_pickle=False))
+
+    def _mark(self, study: Study, name: str) -> str:
+        """Changes when the scan or its lung mask does, or what is made of them."""
+        subject = study.subject(name)
+        mask = hashlib.blake2b((subject.folder / "lungs.nii.gz").read_bytes(), digest_size=16).hexdigest()
+        digest = subject.about["source"].get("digest", "")
+        return f"{VERSION} {self.size} {self.view_size} {digest} {mask}"
 
     def _has(self, name: str, mark: str) -> bool:
         file = self.folder / name / "mark.txt"
@@ -131,13 +138,6 @@ class Survey:
             for part in _PARTS:
                 np.save(folder / f"{part}.npy", found[part])
             (folder / "mark.txt").write_text(mark, encoding="utf-8")
-
-
-def _mark(study: Study, name: str) -> str:
-    """Changes when the scan or its lung mask does, or the way they are read."""
-    subject = study.subject(name)
-    mask = hashlib.blake2b((subject.folder / "lungs.nii.gz").read_bytes(), digest_size=16).hexdigest()
-    return f"{VERSION} {subject.about['source'].get('digest', '')} {mask} {len(VIEWS)}"
 
 
 @lru_cache(maxsize=4096)

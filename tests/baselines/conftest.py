@@ -1,0 +1,100 @@
+"""The small cohort's study, and quick settings that are quicker still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from small_cohort import PEOPLE, small_atlas, write_small_cohort
+
+from anatograph.analysis.linear import fit_probe
+from anatograph.baselines import cnn2d, cnn3d, moco, models_genesis, subject2vec, survey
+from anatograph.baselines.method import Scans
+from anatograph.baselines.supervised import Training
+from anatograph.study.preprocess import preprocess
+from anatograph.study.store import Study
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table; the study lies beside it."""
+    folder = tmp_path_factory.mktemp("baselines")
+    table = write_small_cohort(folder)
+    account = preprocess(table, folder / "study", small_atlas(), "given", progress=False)
+    assert not account.failures
+    return table
+
+
+@pytest.fixture(scope="session")
+def surveyed(cohort: Path) -> Path:
+    """A work folder in which the pass over the scans is done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(survey.SIZES, "quick", (32, 32))
+        survey.Survey(_scans(cohort, cohort.parent / "work"), progress=False)
+    return cohort.parent / "work"
+
+
+def _scans(cohort: Path, work: Path, seed: int = 0) -> Scans:
+    return Scans(Study.open(cohort.parent / "study"), pd.read_csv(cohort), work, seed, "quick", "cpu")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes at which everything is a matter of seconds."""
+    monkeypatch.setitem(survey.SIZES, "quick", (32, 32))
+    widths, short = (8, 8, 16, 16), Training(12, 6, 3e-3)
+    monkeypatch.setitem(
+        moco.SETTINGS, "quick", replace(moco.SETTINGS["quick"], size=32, widths=widths, epochs=10, batch=8)
+    )
+    monkeypatch.setitem(
+        models_genesis.SETTINGS, "quick", replace(models_genesis.SETTINGS["quick"], steps=12, landmarks=12)
+    )
+    monkeypatch.setitem(cnn3d.SETTINGS, "quick", replace(cnn3d.SETTINGS["quick"], widths=widths, training=short))
+    monkeypatch.setitem(cnn2d.SETTINGS, "quick", replace(cnn2d.SETTINGS["quick"], training=short))
+    monkeypatch.setitem(
+        subject2vec.SETTINGS,
+        "quick",
+        replace(
+            subject2vec.SETTINGS["quick"], features=16, patches=4, predicted_from=12, training=Training(12, 6, 3e-3)
+        ),
+    )
+
+
+@pytest.fixture
+def scans(cohort: Path, surveyed: Path, tiny: None) -> Scans:
+    return _scans(cohort, surveyed)
+
+
+@pytest.fixture
+def fresh(cohort: Path, tmp_path: Path, tiny: None) -> Callable[[int], Scans]:
+    """Another work folder, for what must not be found kept; the pass over the scans is not done there."""
+    return lambda seed: _scans(cohort, tmp_path / str(seed), seed)
+
+
+Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@pytest.fixture(scope="session")
+def folds() -> Folds:
+    """Three, everybody predicted once."""
+    order = np.random.default_rng(1).permutation(PEOPLE)
+    parts = [np.sort(part) for part in np.array_split(order, 3)]
+    return [(np.setdiff1d(order, part), part) for part in parts]
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Callable[[NDArray[np.float64], NDArray[np.float64], Folds], NDArray[np.float64]]:
+    """Predictions of held-out people by a linear probe."""
+
+    def predict(features: NDArray[np.float64], values: NDArray[np.float64], folds: Folds) -> NDArray[np.float64]:
+        found = np.zeros(len(values))
+        for train, test in folds:
+            found[test] = fit_probe(features[train], values[train], 0).predict(features[test])
+        return found
+
+    return predict

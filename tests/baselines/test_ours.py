@@ -1,0 +1,82 @@
+"""The model and its ablations as rows: which features they are, and which models they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anatograph.baselines.method import Scans
+from anatograph.baselines.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
+from anatograph.baselines.registry import MethodOptions, make_method
+from anatograph.errors import UserError
+from anatograph.learning.model import Model
+from anatograph.learning.model_config import ModelConfig
+from anatograph.learning.model_folder import load_model, save_model
+
+
+def a_model(scans: Scans, folder: Path, **choices: bool) -> Path:
+    torch.manual_seed(0)
+    config = ModelConfig(patch_size=16, feature_size=16, **choices)  # type: ignore[arg-type]
+    atlas = scans.study.atlas
+    model = Model(config, atlas.location_codes)
+    return save_model(model, folder, atlas, scans.study.settings.as_dict())
+
+
+def test_rows_are_the_models_own_features(scans: Scans, tmp_path: Path) -> None:
+    folder = a_model(scans, tmp_path / "model")
+    options = MethodOptions(models={"anatograph": folder}, progress=False)
+    whole, patches = (make_method(slug, options) for slug in ("anatograph", "without-graph"))
+    assert isinstance(whole, Anatograph)
+    assert isinstance(patches, WithoutGraph)
+    rows = {"nodes": whole.embed(scans), "h": patches.embed(scans)}
+    regions, before = whole.regions(scans), patches.regions(scans)
+    model = load_model(folder)
+    for row in (0, 13):
+        subject = scans.study.subject(scans.subject_ids[row])
+        expected = model.embed(subject.patches, subject.edges, subject.present)
+        np.testing.assert_array_equal(rows["nodes"][row], expected.subject)
+        np.testing.assert_array_equal(regions[row], expected.nodes)
+        np.testing.assert_array_equal(before[row], expected.patch_features)
+        mean = expected.patch_features[subject.present].mean(axis=0)
+        np.testing.assert_allclose(rows["h"][row], mean, rtol=1e-4, atol=1e-6)
+    assert len(list((scans.work / "embeddings").glob("*.parquet"))) >= 1
+    assert not np.allclose(rows["nodes"], rows["h"])
+    assert whole.note == "a model given"
+
+
+def test_both_rows_of_a_model_share_one_pass(scans: Scans, tmp_path: Path) -> None:
+    folder = a_model(scans, tmp_path / "model")
+    Anatograph(folder, progress=False).embed(scans)
+    files = {f: f.stat().st_mtime_ns for f in (scans.work / "embeddings").glob("*.parquet")}
+    WithoutGraph(folder, progress=False).embed(scans)
+    assert {f: f.stat().st_mtime_ns for f in (scans.work / "embeddings").glob("*.parquet")} == files
+
+
+def test_a_model_of_another_ablation_is_refused(scans: Scans, tmp_path: Path) -> None:
+    whole = a_model(scans, tmp_path / "whole")
+    blind = a_model(scans, tmp_path / "blind", conditional=False)
+    single = a_model(scans, tmp_path / "single", graph=False)
+    with pytest.raises(UserError, match=r"with location codes.*model.conditional=false"):
+        WithoutConditionalEncoding(whole, progress=False).embed(scans)
+    with pytest.raises(UserError, match="without location codes"):
+        Anatograph(blind, progress=False).embed(scans)
+    with pytest.raises(UserError, match="without a graph"):
+        Anatograph(single, progress=False).embed(scans)
+    with pytest.raises(UserError, match=r"no model folder"):
+        Anatograph(tmp_path, progress=False).embed(scans)
+    assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (24, 16)
+    assert WithoutGraph(single, progress=False).embed(scans).shape == (24, 16)
+
+
+def test_without_a_model_one_is_pretrained_on_the_study_and_kept(scans: Scans) -> None:
+    method = Untrained(progress=False)
+    first = method.embed(scans)
+    assert first.shape[0] == 24
+    assert method.note == "random weights"
+    run = scans.work / "untrained" / "run"
+    made = (run / "model" / "model.safetensors").stat().st_mtime_ns
+    np.testing.assert_array_equal(Untrained(progress=False).embed(scans), first)
+    assert (run / "model" / "model.safetensors").stat().st_mtime_ns == made
