@@ -6,19 +6,26 @@ import argparse
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from anatograph import __version__
+from anatograph.cli_common import (
+    BUG,
+    DONE,
+    INTERRUPTED,
+    STATUS,
+    WRONG_REQUEST,
+    Commands,
+    command,
+    counter,
+    positive,
+    say,
+    told,
+)
+from anatograph.cli_explain import add_change, add_deviation, add_explain, add_similar
 from anatograph.errors import UserError
-
-DONE, SOME_FAILED, WRONG_REQUEST, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-
-_STATUS = """exit status:
-  0  all done
-  1  some subjects failed, the rest is done and usable
-  2  the request itself is wrong; one line says what and how to mend it"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,22 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if args.debug:
             traceback.print_exc()
-        _say(f"anatograph {args.command}: {error}")
+        say(f"anatograph {args.command}: {error}")
         return WRONG_REQUEST
     except KeyboardInterrupt:
         if args.debug:
             traceback.print_exc()
-        _say(f"anatograph {args.command}: interrupted; what was finished is kept, the same command goes on from there.")
+        say(f"anatograph {args.command}: interrupted; what was finished is kept, the same command goes on from there.")
         return INTERRUPTED
     except OSError as error:
         if args.debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"anatograph {args.command}: {where}{error.strerror or error}; check that it is there and may be written.")
+        say(f"anatograph {args.command}: {where}{error.strerror or error}; check that it is there and may be written.")
         return WRONG_REQUEST
     except Exception:
         traceback.print_exc()
-        _say(f"anatograph {args.command}: this is a fault of anatograph {__version__}, not yours; please report it.")
+        say(f"anatograph {args.command}: this is a fault of anatograph {__version__}, not yours; please report it.")
         return BUG
 
 
@@ -56,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="anatograph",
         description="Chest CTs to embeddings that know anatomy, and what they tell.",
-        epilog=_STATUS,
+        epilog=STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"anatograph {__version__}")
@@ -64,41 +71,26 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for add in (
         _add_demo, _add_doctor, _add_phantom, _add_atlas, _add_preprocess, _add_pretrain, _add_embed, _add_evaluate,
-        _add_explain, _add_report, _add_import_reference,
+        add_explain, add_deviation, add_similar, add_change, _add_report, _add_import_reference,
     ):  # fmt: skip
         add(commands)
     return top
-
-
-Commands = Any  # argparse keeps the type of its subparsers to itself
-
-
-def _command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-    made = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    made.set_defaults(run=run)
-    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback with an error")
-    return made
 
 
 def _add_demo(commands: Commands) -> None:
     def run(args: argparse.Namespace) -> int:
         from anatograph.analysis.demo import demo
 
-        page = demo(args.out, subjects=args.subjects, seed=args.seed, workers=args.workers, say=_say)
+        page = demo(args.out, subjects=args.subjects, seed=args.seed, workers=args.workers, say=say)
         print(f"Report: {page}")
         return DONE
 
-    made = _command(commands, "demo", run, "the whole way on a small built-in phantom cohort, ending in a report")
+    made = command(commands, "demo", run, "the whole way on a small built-in phantom cohort, ending in a report")
     made.add_argument("out", metavar="OUT", type=Path, help="folder for everything it makes")
-    made.add_argument(
-        "--subjects", type=_positive, default=None, metavar="N", help="people in the cohort (default: 16)"
-    )
+    made.add_argument("--subjects", type=positive, default=None, metavar="N", help="people in the cohort (default: 16)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument(
-        "--workers", type=_positive, default=None, metavar="N", help="default: the processor's cores, at most 4"
+        "--workers", type=positive, default=None, metavar="N", help="default: the processor's cores, at most 4"
     )
 
 
@@ -111,7 +103,7 @@ def _add_doctor(commands: Commands) -> None:
             print(finding)
         return max((finding.status for finding in findings), default=DONE)
 
-    made = _command(commands, "doctor", run, "check the installation, and a cohort's scans before a long run")
+    made = command(commands, "doctor", run, "check the installation, and a cohort's scans before a long run")
     made.add_argument("cohort", metavar="COHORT", nargs="?", type=Path, help="a cohort table whose scans to check")
 
 
@@ -123,12 +115,12 @@ def _add_phantom(commands: Commands) -> None:
         print(f"Cohort: {table}")
         return DONE
 
-    made = _command(commands, "phantom", run, "write a synthetic chest-CT cohort with known disease")
+    made = command(commands, "phantom", run, "write a synthetic chest-CT cohort with known disease")
     made.add_argument("out", metavar="OUT", type=Path, help="folder for cohort.csv, images and disease masks")
-    made.add_argument("--subjects", type=_positive, required=True, metavar="N", help="how many people")
+    made.add_argument("--subjects", type=positive, required=True, metavar="N", help="how many people")
     made.add_argument("--seed", type=int, default=0, help="the same seed gives the same people (default: 0)")
     made.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="default: nifti")
-    made.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    made.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     made.add_argument("--sites", metavar="A,B", help="scanners to take people from (default: all)")
     made.add_argument("--spacing", type=float, metavar="MM", help="isotropic voxels of this size, 2.5 for small scans")
 
@@ -141,7 +133,7 @@ def _add_atlas(commands: Commands) -> None:
         print(f"Atlas: {args.out} ({len(built)} landmarks, hash {built.hash[:12]})")
         return DONE
 
-    made = _command(commands, "atlas", run, "build an atlas: landmarks and location codes")
+    made = command(commands, "atlas", run, "build an atlas: landmarks and location codes")
     made.add_argument("image_or_mask", metavar="IMAGE_OR_MASK", type=Path, help="a lung mask, or a chest CT")
     made.add_argument("out", metavar="OUT", type=Path, help="folder of the atlas")
     made.add_argument("--lungs", type=Path, metavar="MASK", help="the lungs of the CT, if not to be found")
@@ -159,9 +151,9 @@ def _add_preprocess(commands: Commands) -> None:
         account = preprocess(args.cohort, args.study, args.atlas, args.lungs, args.registration, args.workers,
                              args.scheduler, weights=args.lung_weights, seed=args.seed)  # fmt: skip
         print(f"Study: {args.study}")
-        return _told(account)
+        return told(account)
 
-    made = _command(commands, "preprocess", run, "fill a study; run again, it does only what is missing or failed")
+    made = command(commands, "preprocess", run, "fill a study; run again, it does only what is missing or failed")
     made.add_argument("cohort", metavar="COHORT", type=Path, help="table with subject_id, image and labels")
     made.add_argument("study", metavar="STUDY", type=Path, help="folder of the study")
     made.add_argument("--atlas", type=Path, metavar="ATLAS", help="folder of an atlas (default: the one that ships)")
@@ -170,7 +162,7 @@ def _add_preprocess(commands: Commands) -> None:
     made.add_argument("--registration", choices=("affine", "ants-affine", "ants-syn"), default="affine",
                       help="how the atlas is laid onto a subject (default: affine)")  # fmt: skip
     made.add_argument("--lung-weights", type=Path, metavar="FILE", help="weights of a lung network, to work offline")
-    made.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    made.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     made.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the work to")
     made.add_argument("--seed", type=int, default=0, help="for registrations that use chance (default: 0)")
 
@@ -182,9 +174,9 @@ def _add_pretrain(commands: Commands) -> None:
         overrides = [*args.set, *([] if args.seed is None else [f"seed={args.seed}"])]
         account = pretrain(args.study, args.run_folder, args.preset, args.config, overrides, args.resume)
         print(f"Model: {args.run_folder / 'model'}")
-        return _told(account)
+        return told(account)
 
-    made = _command(commands, "pretrain", run, "interleaved pretraining; data-parallel under torchrun")
+    made = command(commands, "pretrain", run, "interleaved pretraining; data-parallel under torchrun")
     made.add_argument("study", metavar="STUDY", type=Path)
     made.add_argument("run_folder", metavar="RUN", type=Path, help="folder for settings, checkpoints, metrics, model")
     made.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML or JSON")
@@ -203,19 +195,19 @@ def _add_embed(commands: Commands) -> None:
         done = embed(
             args.source, args.out, model=args.model, lungs=args.lungs, lung_mask=args.lung_mask,
             lung_weights=args.lung_weights, registration=args.registration, subject_id=args.subject_id,
-            patch_features=args.patch_features, batch_size=args.batch_size, device=args.device, progress=_counter,
+            patch_features=args.patch_features, batch_size=args.batch_size, device=args.device, progress=counter,
         )  # fmt: skip
         print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
-        return _told(done.account)
+        return told(done.account)
 
-    made = _command(commands, "embed", run, "embeddings of a study, or of one CT without a study")
+    made = command(commands, "embed", run, "embeddings of a study, or of one CT without a study")
     made.add_argument("source", metavar="STUDY_OR_IMAGE", type=Path, help="a study, a volume file or a DICOM folder")
     made.add_argument("out", metavar="OUT", type=Path, help="writes OUT.parquet and OUT.regions.zarr")
     made.add_argument("--model", type=Path, required=True, metavar="MODEL", help="model folder, such as RUN/model")
     made.add_argument(
         "--patch-features", action="store_true", help="also write OUT.patches.zarr, before the graph network"
     )
-    made.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="patches at a time (default: 64)")
+    made.add_argument("--batch-size", type=positive, default=64, metavar="N", help="patches at a time (default: 64)")
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     one = made.add_argument_group("for one CT (as the model's training scans by default)")
     one.add_argument("--lungs", choices=("auto", "given", "threshold", "lungmask", "totalsegmentator"))
@@ -231,17 +223,17 @@ def _add_evaluate(commands: Commands) -> None:
 
         found = evaluate(
             args.embeddings, args.cohort, args.target, args.folds, args.group, args.out, args.seed,
-            _tasks(args.task, args.target), args.log, args.permutations, _say,
+            _tasks(args.task, args.target), args.log, args.permutations, say,
         )  # fmt: skip
         for note in found.notes:
-            _say(f"note: {note}")
+            say(f"note: {note}")
         print(found.results.round(3).to_string(index=False))
         if found.permutations is not None:
             print(found.permutations.round(3).to_string(index=False))
         print(f"Evaluation: {args.out}" if args.out else "Nothing was written; give --out DIR to keep it.")
         return DONE
 
-    made = _command(commands, "evaluate", run, "cross-validated linear or logistic probe for each target")
+    made = command(commands, "evaluate", run, "cross-validated linear or logistic probe for each target")
     made.add_argument("embeddings", metavar="EMBEDDINGS", type=Path, help="table that `embed` wrote")
     made.add_argument("cohort", metavar="COHORT", type=Path, help="table with the labels")
     made.add_argument("--target", nargs="+", action="extend", required=True, metavar="NAME", help="columns to predict")
@@ -257,36 +249,6 @@ def _add_evaluate(commands: Commands) -> None:
     made.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
 
 
-def _add_explain(commands: Commands) -> None:
-    def run(args: argparse.Namespace) -> int:
-        from anatograph.analysis.explain import explain
-
-        done = explain(
-            args.study, args.embeddings, args.cohort, args.target, args.subject, args.out, group=args.group,
-            task=args.task, class_name=args.class_name, log=args.log, seed=args.seed, progress=_counter,
-        )  # fmt: skip
-        print(f"Explanations: {args.out} ({len(done.maps)} maps)")
-        return _told(done.account)
-
-    made = _command(commands, "explain", run, "heatmaps of what speaks for a target, on the scan's own grid")
-    made.add_argument("study", metavar="STUDY", type=Path)
-    made.add_argument("embeddings", metavar="EMBEDDINGS", type=Path, help="table that `embed` wrote for this study")
-    made.add_argument("cohort", metavar="COHORT", type=Path, help="table with the labels")
-    made.add_argument("--target", required=True, metavar="NAME", help="column to explain")
-    made.add_argument("--subject", nargs="+", action="extend", required=True, metavar="ID", help="whose scans")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for ID_TARGET.nii.gz and .png")
-    made.add_argument("--group", metavar="COLUMN", help="people of the subject's group are not fitted on either")
-    made.add_argument("--task", choices=("regression", "classification"), help="where the guess is wrong")
-    made.add_argument(
-        "--class",
-        dest="class_name",
-        metavar="CLASS",
-        help="which class (default: the last of two, or the predicted one)",
-    )
-    made.add_argument("--log", action="store_true", help="take the logarithm of the target")
-    made.add_argument("--seed", type=int, default=0, help="default: 0")
-
-
 def _add_report(commands: Commands) -> None:
     def run(args: argparse.Namespace) -> int:
         from anatograph.analysis.report import report
@@ -296,7 +258,7 @@ def _add_report(commands: Commands) -> None:
         print(f"Report: {page}")
         return DONE
 
-    made = _command(commands, "report", run, "one self-contained page of a study and what was found")
+    made = command(commands, "report", run, "one self-contained page of a study and what was found")
     made.add_argument("study", metavar="STUDY", type=Path)
     made.add_argument("--run", dest="run_folder", type=Path, metavar="RUN", help="folder of a pretraining")
     made.add_argument("--embeddings", type=Path, metavar="FILE", help="table that `embed` wrote")
@@ -313,7 +275,7 @@ def _add_import_reference(commands: Commands) -> None:
         print(f"Model: {import_reference(args.patch, args.graph, args.model, args.atlas)}")
         return DONE
 
-    made = _command(commands, "import-reference", run, "the published checkpoints as a model folder")
+    made = command(commands, "import-reference", run, "the published checkpoints as a model folder")
     made.add_argument("patch", metavar="PATCH.pth.tar", type=Path)
     made.add_argument("graph", metavar="GRAPH.pth.tar", type=Path)
     made.add_argument("model", metavar="MODEL", type=Path, help="folder to write")
@@ -332,38 +294,9 @@ def _tasks(texts: Sequence[str], targets: Sequence[str]) -> Any:
     return pairs or None
 
 
-def _told(account: Any) -> int:
-    """Print failures, and return the exit status that they mean."""
-    if account is None:
-        return DONE
-    for note in account.notes[:10]:
-        _say(f"note: {note}")
-    for failure in account.failures[:20]:
-        _say(f"failed: {failure.subject_id} at {failure.stage}: {failure.reason}")
-    if len(account.failures) > 20:
-        _say(f"and {len(account.failures) - 20} more")
-    print(f"Account: {account.path}")
-    return int(account.exit_status)
-
-
-def _counter(name: str, done: int, of: int) -> None:
-    _say(f"[{done}/{of}] {name}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        _say(f"warning: {message}")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+        say(f"warning: {message}")
 
 
 def _exit() -> NoReturn:
