@@ -18,12 +18,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from anatograph.analysis.api import atlas, import_reference, phantom, pretrain
+    from anatograph.analysis.change import change
     from anatograph.analysis.demo import demo
+    from anatograph.analysis.deviation import deviation
     from anatograph.analysis.doctor import doctor
     from anatograph.analysis.embed import embed
     from anatograph.analysis.explain import explain
     from anatograph.analysis.probe import evaluate
     from anatograph.analysis.report import report
+    from anatograph.analysis.similar import similar
     from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
     from anatograph.baselines.benchmark import benchmark
     from anatograph.errors import UserError
@@ -44,8 +47,10 @@ __all__ = [
     "atlas",
     "benchmark",
     "build_cohort",
+    "change",
     "default_atlas",
     "demo",
+    "deviation",
     "doctor",
     "embed",
     "evaluate",
@@ -59,6 +64,7 @@ __all__ = [
     "read_mask",
     "read_volume",
     "report",
+    "similar",
 ]
 
 _HOME = {
@@ -70,8 +76,10 @@ _HOME = {
     "atlas": "analysis.api",
     "benchmark": "baselines.benchmark",
     "build_cohort": "study.recipes.build",
+    "change": "analysis.change",
     "default_atlas": "anatomy.atlas",
     "demo": "analysis.demo",
+    "deviation": "analysis.deviation",
     "doctor": "analysis.doctor",
     "embed": "analysis.embed",
     "evaluate": "analysis.probe",
@@ -85,6 +93,7 @@ _HOME = {
     "read_mask": "imaging.reading",
     "read_volume": "imaging.reading",
     "report": "analysis.report",
+    "similar": "analysis.similar",
 }
 
 

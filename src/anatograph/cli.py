@@ -25,6 +25,7 @@ from anatograph.cli_common import (
     say,
     told,
 )
+from anatograph.cli_explain import add_change, add_deviation, add_explain, add_similar
 from anatograph.errors import UserError
 
 
@@ -71,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for add in (
         _add_demo, _add_doctor, _add_phantom, _add_atlas, _add_preprocess, _add_pretrain, _add_embed, add_evaluate,
-        add_benchmark, add_cohort, _add_explain, _add_report, _add_import_reference,
+        add_benchmark, add_cohort, add_explain, add_deviation, add_similar, add_change, _add_report,
+        _add_import_reference,
     ):  # fmt: skip
         add(commands)
     return top
@@ -217,36 +219,6 @@ def _add_embed(commands: Commands) -> None:
     one.add_argument("--lung-weights", type=Path, metavar="FILE", help="weights of a lung network")
     one.add_argument("--registration", choices=("affine", "ants-affine", "ants-syn"))
     one.add_argument("--subject-id", metavar="ID", help="name in the table (default: from the file's name)")
-
-
-def _add_explain(commands: Commands) -> None:
-    def run(args: argparse.Namespace) -> int:
-        from anatograph.analysis.explain import explain
-
-        done = explain(
-            args.study, args.embeddings, args.cohort, args.target, args.subject, args.out, group=args.group,
-            task=args.task, class_name=args.class_name, log=args.log, seed=args.seed, progress=counter,
-        )  # fmt: skip
-        print(f"Explanations: {args.out} ({len(done.maps)} maps)")
-        return told(done.account)
-
-    made = command(commands, "explain", run, "heatmaps of what speaks for a target, on the scan's own grid")
-    made.add_argument("study", metavar="STUDY", type=Path)
-    made.add_argument("embeddings", metavar="EMBEDDINGS", type=Path, help="table that `embed` wrote for this study")
-    made.add_argument("cohort", metavar="COHORT", type=Path, help="table with the labels")
-    made.add_argument("--target", required=True, metavar="NAME", help="column to explain")
-    made.add_argument("--subject", nargs="+", action="extend", required=True, metavar="ID", help="whose scans")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for ID_TARGET.nii.gz and .png")
-    made.add_argument("--group", metavar="COLUMN", help="people of the subject's group are not fitted on either")
-    made.add_argument("--task", choices=("regression", "classification"), help="where the guess is wrong")
-    made.add_argument(
-        "--class",
-        dest="class_name",
-        metavar="CLASS",
-        help="which class (default: the last of two, or the predicted one)",
-    )
-    made.add_argument("--log", action="store_true", help="take the logarithm of the target")
-    made.add_argument("--seed", type=int, default=0, help="default: 0")
 
 
 def _add_report(commands: Commands) -> None:

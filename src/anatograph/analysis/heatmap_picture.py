@@ -1,101 +1,179 @@
-"""A heatmap over the scan, as a picture that explains its own colours."""
+"""A map over the scan, as a picture that explains its own colours."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.volume import Mask, Volume
+from anatograph.analysis.map_words import MapWords
+from anatograph.imaging.volume import Frame, Mask, Volume
 
-_WINDOW = (-1350.0, 150.0)
-_COLOURS = "RdBu_r"  # told apart with any colour vision; red is more, blue less
-_MARGIN = 20.0
-# Name, axis looked along, horizontal and vertical axis (0 L, 1 P, 2 S), vertical downwards, what is at the left edge.
-_VIEWS = (
+LUNG_WINDOW = (-1350.0, 150.0)
+"""HU shown black and white: the radiologist's lung window, level -600, width 1500."""
+DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
+"""Both are told apart with any colour vision, and in grey: blue and red by side, the other by lightness."""
+_OPAQUE = 0.72
+_MARGIN = 12.0
+_INK, _MARKS = "#1a1a1a", "#ffd400"
+# Name, axis looked along, horizontal and vertical axis (0 L, 1 P, 2 S), vertical downwards, what is at the edges.
+VIEWS = (
     ("axial", 2, 0, 1, True, ("R", "L")),
     ("coronal", 1, 0, 2, False, ("R", "L")),
     ("sagittal", 0, 1, 2, False, ("A", "P")),
 )
 
 
-def draw_heatmap(
+def draw_map(
     path: Path,
     heat: NDArray[np.float32],
     lungs: Mask,
     scan: Volume | None,
-    title: str,
-    meaning: str,
+    words: MapWords,
+    at: NDArray[np.float64] | None,
+    place: str = "",
 ) -> None:
-    """Write a PNG: three slices through the region that speaks most for it, with a colour bar in words.
+    """Write a PNG: axial, coronal and sagittal slices through ``at`` (LPS mm), with a colour bar in words.
 
-    ``heat`` (z, y, x) in (0, 1), 0 for no value, on the frame of ``lungs``; the patient's right is on the left.
+    ``heat`` (z, y, x), 0 for no value, lies on the frame of ``lungs``. The patient's right is on the left. The colour
+    is the more transparent the less a value says, so that the lung stays to be seen where there is nothing. Thin ticks
+    at the edges show where the other two slices cut.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     frame = lungs.frame
-    known = heat > 0
-    reach = _reach(heat[known])
-    peak = _peak(heat, frame.spacing)
-    inside = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-    low = frame.to_lps([line[0] for line in inside]) - _MARGIN
-    high = frame.to_lps([line[-1] for line in inside]) + _MARGIN
-    figure = Figure(figsize=(13, 5.2), dpi=100, facecolor="white")
+    low, high = _box(lungs)
+    middle = (low + high) / 2 if at is None else np.clip(at, low, high)
+    index = np.rint(frame.to_index(middle)).astype(int)
+    index = np.clip(index, 0, np.array(frame.shape[::-1]) - 1)
+    low, high = low - _MARGIN, high + _MARGIN
+    size = high - low
+    # All three at one scale, so that their heights tell; the bar takes the rest.
+    inch = 4.3 / max(size[1], size[2])
+    widths = [size[across] * inch for _, _, across, _, _, _ in VIEWS]
+    left, gap, top, bottom, bar = 0.12, 0.1, 0.62, 0.42, 2.1
+    wide = left + sum(widths) + 2 * gap + bar
+    tall = bottom + 4.3 + top
+    figure = Figure(figsize=(wide, tall), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
-    wide = [high[across] - low[across] for _, _, across, _, _, _ in _VIEWS]
-    grid = figure.add_gridspec(1, 3, width_ratios=wide, left=0.01, right=0.87, top=0.88, bottom=0.06, wspace=0.03)
-    shown = None
-    for column, (name, through, across, up, down, sides) in enumerate(_VIEWS):
-        axes = figure.add_subplot(grid[0, column])
-        axes.set_facecolor("black" if scan is not None else "white")
-        index = int(peak[through])
-        h = frame.origin[across] + np.arange(frame.shape[2 - across]) * frame.spacing[across]
-        v = frame.origin[up] + np.arange(frame.shape[2 - up]) * frame.spacing[up]
-        dh, dv = frame.spacing[across] / 2, frame.spacing[up] / 2
-        extent = (h[0] - dh, h[-1] + dh, v[0] - dv, v[-1] + dv)
-        if scan is not None:
-            slab = np.take(scan.array, index, axis=2 - through)
-            axes.imshow(slab, cmap="gray", vmin=_WINDOW[0], vmax=_WINDOW[1], extent=extent, origin="lower")
-        values = np.take(heat, index, axis=2 - through)
-        masked = np.where(values > 0, values, np.nan)  # nothing is drawn where there is no value
-        shown = axes.imshow(
-            masked, cmap=_COLOURS, vmin=0.5 - reach, vmax=0.5 + reach, alpha=0.55, extent=extent, origin="lower",
-            interpolation="nearest",
-        )  # fmt: skip
-        outline = np.take(lungs.array, index, axis=2 - through) > 0
-        if outline.any() and not outline.all():
-            axes.contour(h, v, outline, levels=[0.5], colors="#ffd400", linewidths=0.7)
+    x = left
+    for (name, through, across, up, down, sides), width in zip(VIEWS, widths, strict=True):
+        height = size[up] * inch
+        axes = figure.add_axes((x / wide, (bottom + (4.3 - height) / 2) / tall, width / wide, height / tall))
+        x += width + gap
+        show_slice(axes, heat, lungs, scan, words, through, across, up, int(index[through]))
         axes.set_xlim(low[across], high[across])
         axes.set_ylim((high[up], low[up]) if down else (low[up], high[up]))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        place = frame.origin[through] + index * frame.spacing[through]
-        axes.set_xlabel(f"{name}, {'LPS'[through]} = {place:.0f} mm", fontsize=9)
-        for x, side, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
-            axes.text(x, 0.5, side, transform=axes.transAxes, color="#ffd400", fontsize=12, weight="bold", ha=align)
-    figure.text(0.01, 0.94, title, fontsize=12, weight="bold")
-    if shown is not None:
-        bar = figure.colorbar(shown, cax=figure.add_axes((0.885, 0.12, 0.014, 0.7)))
-        if bar.solids is not None:
-            bar.solids.set_alpha(1.0)
-        bar.set_label(f"red: speaks for {meaning}\nblue: speaks against it", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
-    figure.savefig(path, format="png")
+        _ticks_of_the_others(axes, middle, across, up)
+        for place_x, side, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
+            axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
+                      ha=align, va="center")  # fmt: skip
+        axes.set_xlabel(f"{name}, {'LPS'[through]} = {middle[through]:.0f} mm", fontsize=8, color=_INK, labelpad=3)
+        if name == "axial":
+            _scale_bar(axes, low[across], (high if down else low)[up], size[across])
+    figure.text(left / wide, 1 - 0.27 / tall, words.title, fontsize=11, weight="bold", color=_INK, va="center")
+    under = "lung window (level −600, width 1500 HU)" if scan is not None else "outline of the lungs"
+    where = f"slices through the strongest region: {place}" if place else "slices through the middle of the lungs"
+    figure.text(left / wide, 1 - 0.5 / tall, f"{where} · {under}", fontsize=8, color="#555555", va="center")
+    _colour_bar(figure, words, (x + 0.12) / wide, bottom / tall + 0.04, 0.16 / wide, 4.3 / tall - 0.08)
+    figure.savefig(path, format="png", metadata={"Software": "anatograph"})
 
 
-def _reach(values: NDArray[np.float32]) -> float:
-    """How far from 0.5 the colours run: to the 99th percentile, so that one odd region does not bleach the rest."""
-    if not len(values):
-        return 0.5
-    return float(np.clip(np.quantile(np.abs(values - 0.5), 0.99), 0.02, 0.5))
+def show_slice(
+    axes: Any,
+    heat: NDArray[np.float32] | None,
+    lungs: Mask,
+    scan: Volume | None,
+    words: MapWords | None,
+    through: int,
+    across: int,
+    up: int,
+    index: int,
+) -> None:
+    """One slice in mm: the scan in lung window, the map over it, the outline of the lungs."""
+    frame = lungs.frame
+    h, v, extent = _grid(frame, across, up)
+    axes.set_facecolor("black" if scan is not None else "#e8e8e8")
+    if scan is not None:
+        slab = np.take(scan.array, index, axis=2 - through)
+        axes.imshow(slab, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], extent=extent, origin="lower",
+                    interpolation="antialiased")  # fmt: skip
+    if heat is not None and words is not None:
+        values = np.take(heat, index, axis=2 - through)
+        axes.imshow(colours(values, words), extent=extent, origin="lower", interpolation="nearest")
+    outline = np.take(lungs.array, index, axis=2 - through) > 0
+    if outline.any() and not outline.all():
+        axes.contour(h, v, outline, levels=[0.5], colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
-def _peak(heat: NDArray[np.float32], spacing: tuple[float, float, float]) -> NDArray[np.int64]:
-    """(x, y, z) voxel within the highest region: the middle of what lies at the top of the map."""
-    if not (heat > 0).any():
-        return np.array(heat.shape[::-1], dtype=np.int64) // 2
-    top = np.argwhere(heat >= heat.max() - 1e-4)
-    middle = top[np.abs((top - np.median(top, axis=0)) * np.asarray(spacing[::-1])).sum(axis=1).argmin()]
-    return np.asarray(middle[::-1], dtype=np.int64)
+def colours(values: NDArray[np.float32], words: MapWords) -> NDArray[np.float32]:
+    """Values (...,) as RGBA (..., 4) in [0, 1]; nothing at 0, and faint about the neutral value."""
+    from matplotlib import colormaps
+
+    low, high = words.range
+    share = np.clip((values - low) / (high - low), 0, 1)
+    if words.diverging:
+        strength = np.abs(values - words.neutral) / max(high - words.neutral, words.neutral - low)
+        rgba = colormaps[DIVERGING](share)
+    else:
+        strength = share
+        rgba = colormaps[SEQUENTIAL](0.25 + 0.7 * share)  # black and white belong to the scan
+    rgba[..., 3] = np.where(values == 0, 0, _OPAQUE * np.clip(1.6 * strength, 0, 1))
+    return np.asarray(rgba, dtype=np.float32)
+
+
+def _grid(
+    frame: Frame, across: int, up: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float, float, float]]:
+    """Coordinates of the voxels along both axes of a slice, and the slice's edges."""
+    h = frame.origin[across] + np.arange(frame.shape[2 - across]) * frame.spacing[across]
+    v = frame.origin[up] + np.arange(frame.shape[2 - up]) * frame.spacing[up]
+    dh, dv = frame.spacing[across] / 2, frame.spacing[up] / 2
+    edges = (float(h[0] - dh), float(h[-1] + dh), float(v[0] - dv), float(v[-1] + dv))
+    return np.asarray(h, dtype=np.float64), np.asarray(v, dtype=np.float64), edges
+
+
+def _box(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest LPS mm of the lungs' voxels."""
+    lines = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    return lungs.frame.to_lps([line[0] for line in lines]), lungs.frame.to_lps([line[-1] for line in lines])
+
+
+def _ticks_of_the_others(axes: Any, middle: NDArray[np.float64], across: int, up: int) -> None:
+    """Short marks at the edges where the other two slices cut this one."""
+    style = {"color": _MARKS, "linewidth": 1.0, "solid_capstyle": "butt"}
+    for span in ((0.0, 0.035), (0.965, 1.0)):
+        axes.plot([middle[across]] * 2, span, transform=axes.get_xaxis_transform(), **style)
+        axes.plot(span, [middle[up]] * 2, transform=axes.get_yaxis_transform(), **style)
+
+
+def _scale_bar(axes: Any, left: float, bottom: float, width: float) -> None:
+    """50 mm in the lower left corner."""
+    x = left + 0.04 * width
+    up = bottom - 0.035 * width  # P grows downwards in an axial slice
+    axes.plot([x, x + 50], [up, up], color="white", linewidth=2, solid_capstyle="butt")
+    axes.text(x + 25, up - 0.015 * width, "5 cm", color="white", fontsize=7, ha="center", va="bottom")
+
+
+def _colour_bar(figure: Any, words: MapWords, x: float, y: float, width: float, height: float) -> None:
+    """The colours as they lie on the scan (over grey), with words at their ends."""
+    axes = figure.add_axes((x, y, width, height))
+    low, high = words.range
+    values = np.linspace(low, high, 256, dtype=np.float32)
+    rgba = colours(np.where(values == 0, 1e-6, values).astype(np.float32)[:, None], words)
+    alpha = rgba[..., 3:]
+    axes.imshow(rgba[..., :3] * alpha + 0.25 * (1 - alpha), aspect="auto", origin="lower", extent=(0, 1, low, high))
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    ticks = dict(sorted(words.ticks.items()))
+    axes.set_yticks(list(ticks), [ticks[t] for t in ticks], fontsize=7.5)
+    axes.tick_params(length=2.5, pad=3)
+    axes.set_ylim(low, high)

@@ -12,7 +12,9 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.analysis.embedding_file import beside, parquet_path
 from anatograph.errors import UserError
+from anatograph.study.store import Study
 
 
 class RegionWriter:
@@ -96,3 +98,16 @@ class Regions:
         if subject_id not in self.subject_ids:
             raise UserError(f"{self.path} has no subject '{subject_id}'.")
         return np.asarray(self._array[self.subject_ids.index(subject_id)], dtype=np.float32)
+
+
+def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions]:
+    """A study and the regions of the embeddings that were made of it.
+
+    Raises:
+        UserError: either cannot be read, or they are on different atlases.
+    """
+    opened = Study.open(study)
+    regions = Regions(beside(parquet_path(embeddings), "regions"))
+    if regions.attributes.get("atlas_hash") != opened.atlas.hash:
+        raise UserError(f"{embeddings} was made on another atlas than the study {study}; embed this study.")
+    return opened, regions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.imaging.nifti_header import NiftiWords, write_words
 from anatograph.imaging.orientation import image_of, is_turned, stored_view
 from anatograph.imaging.volume import Frame, Mask, Volume
 
@@ -18,11 +21,12 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Volume files that are read and written."""
 
 
-def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume) -> None:
+def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words: NiftiWords | None = None) -> None:
     """Write an array on ``volume.frame`` (z, y, x; any real type) on the grid of the scan's own file.
 
     Size, spacing, origin and direction become those of the file. Where ``volume`` was resampled since, the array is
-    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers.
+    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words`` go
+    into the header of a NIfTI file.
     """
     array = np.asarray(array_zyx)
     if array.shape != volume.frame.shape:
@@ -46,7 +50,7 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume) -> No
             stored.direction.ravel().tolist(),
             float(array.min()),
         )
-    _write(Path(path), image)
+    _write(Path(path), image, words)
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
@@ -64,18 +68,34 @@ def grid_of(volume: Volume) -> Frame:
     return volume.stored or volume.frame
 
 
-def _write(path: Path, image: sitk.Image) -> None:
+def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> None:
     """Write under another name first, so that a file that is there is whole."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise UserError(f"{path}: cannot tell the file type from the name; end it with one of {', '.join(SUFFIXES)}.")
+    if words is not None and suffix not in (".nii", ".nii.gz"):
+        raise ValueError(f"{path}: only NIfTI files have a header for words")
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix in (".nhdr", ".mhd"):  # these name a second file with the voxels, which a rename would orphan
         sitk.WriteImage(image, str(path), True)
         return
     part = path.with_name(f".{uuid.uuid4().hex[:12]}{suffix}")
+    plain = part.with_suffix("").with_suffix(".nii")
     try:
-        sitk.WriteImage(image, str(part), True)
+        if words is None:
+            sitk.WriteImage(image, str(part), True)
+        else:
+            sitk.WriteImage(image, str(plain), False)
+            write_words(plain, words)
+            if suffix == ".nii.gz":
+                # Neither a name nor a time of its own goes into the file.
+                with (
+                    plain.open("rb") as source,
+                    part.open("wb") as target,
+                    gzip.GzipFile("", "wb", 4, target, mtime=0) as packed,
+                ):
+                    shutil.copyfileobj(source, packed, 1 << 20)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        plain.unlink(missing_ok=True)
