@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,9 +49,10 @@ class Failure:
 class RunAccount:
     """Records what a command did and writes it as JSON, also when the command ends by an error.
 
-    Used as a context manager: on leaving, the account is saved with the status ``done``, ``failed`` or
-    ``interrupted``, and an exception goes on its way.  ``out`` is the folder or the file that the command
-    writes; the account lies in the folder as ``COMMAND.run.json``, or beside the file as ``NAME.run.json``.
+    Used as a context manager: on leaving, the account is saved with the status ``done``, ``stopped`` (before it had
+    tried everything), ``failed`` or ``interrupted``, and an exception goes on its way.  ``out`` is the folder or the
+    file that the command writes; the account lies in the folder as ``COMMAND.run.json``, or beside the file as
+    ``NAME.run.json``.
     """
 
     def __init__(self, command: str, settings: Mapping[str, Any], out: Path | str) -> None:
@@ -63,6 +64,8 @@ class RunAccount:
         self.outputs: list[str] = []
         self.notes: list[str] = []
         self.results: dict[str, Any] = {}
+        self.stopped = ""
+        """Why the run ended before it had tried everything; empty where it did not."""
         self._status = "running"
         self._error = ""
         self._started = datetime.now(UTC)
@@ -80,8 +83,8 @@ class RunAccount:
 
     @property
     def exit_status(self) -> int:
-        """0 when all is done, 1 when some subjects failed and the rest is usable."""
-        return 1 if self.failures else 0
+        """0 when all is done, 1 when some subjects failed or were not reached and the rest is usable."""
+        return 1 if self.failures or self.stopped else 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -99,6 +102,11 @@ class RunAccount:
     def fail(self, subject: str, stage: str, reason: str) -> None:
         """Record that a subject could not be worked through."""
         self.failures.append(Failure(subject, stage, " ".join(reason.split())))
+
+    def stop(self, sentence: str) -> None:
+        """Record why the run ends before it has tried everything; not the fault of single subjects."""
+        self.stopped = sentence
+        self.notes.append(sentence)
 
     def output(self, path: Path | str) -> None:
         """Record a file or folder that the command wrote."""
@@ -138,9 +146,12 @@ class RunAccount:
         """Write the account, whole or not at all, and return where it lies."""
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+        try:
+            temporary.write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     def __enter__(self) -> Self:
@@ -154,7 +165,7 @@ class RunAccount:
         self._finished = datetime.now(UTC)
         self._seconds = time.perf_counter() - self._clock
         if error is None:
-            self._status = "done"
+            self._status = "stopped" if self.stopped else "done"
         else:
             self._status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             self._error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -164,7 +175,7 @@ class RunAccount:
         try:
             self.save()
         except OSError:
-            if error is None:
+            if error is None and not self.stopped:
                 raise  # otherwise the first error is the one to show
 
 

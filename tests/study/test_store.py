@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,8 @@ from anatograph.anatomy.atlas import Atlas
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.runlog import Failure
+from anatograph.study.claims import claim
+from anatograph.study.failed import forget, record, write_table
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
@@ -189,21 +192,37 @@ def test_a_subject_that_breaks_while_written_is_absent(study: Study, prepared: P
     assert not list((study.path / ".unfinished").iterdir())
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(study: Study) -> None:
-    left = study.path / ".unfinished" / "d-0123"
-    left.mkdir()
-    (left / "patches.npy").write_bytes(b"half")
+def test_what_a_killed_run_left_is_cleared_and_a_living_one_is_left_alone(study: Study) -> None:
+    held = claim(study.path / ".claims", "e.claim")
+    assert held is not None
+    for name in ("d-0123", f"e-{held.token}", "e-0123"):
+        left = study.path / ".unfinished" / name
+        left.mkdir()
+        (left / "patches.npy").write_bytes(b"half")
     assert "d" not in study
-    with study.writing():
-        assert not left.exists()
+    study.clear_leftovers()
+    assert [path.name for path in (study.path / ".unfinished").iterdir()] == [f"e-{held.token}"]
+    held.release()
+    study.clear_leftovers()
+    assert not list((study.path / ".unfinished").iterdir())
     assert study.subject_ids == ["a", "b", "c"]
 
 
-def test_two_runs_do_not_fill_one_study(study: Study) -> None:
-    with study.writing(), pytest.raises(UserError, match="Another run"), Study.open(study.path).writing():
-        pass
-    with study.writing():
-        pass
+def test_a_folder_without_content_is_no_subject_to_a_writer(study: Study) -> None:
+    (study.path / "subjects" / "d").mkdir()
+    study.refresh()
+    assert study.whole(["a", "d", "z"]) == {"a"}
+
+
+def test_opening_a_study_looks_into_no_subject(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    sys.addaudithook(lambda event, args: seen.append(str(args[0])) if event in ("open", "os.scandir") and on else None)
+    on = True
+    opened = Study.open(study.path)
+    assert len(opened) == 3
+    assert "b" in opened
+    on = False
+    assert sorted(set(seen)) == [str(study.path / "study.json"), str(study.path / "subjects")]
 
 
 def test_a_subject_can_be_replaced_and_removed(study: Study, prepared: PreparedSubject) -> None:
@@ -219,10 +238,20 @@ def test_a_subject_can_be_replaced_and_removed(study: Study, prepared: PreparedS
 
 def test_failures_come_back(study: Study) -> None:
     assert study.failures() == []
-    failures = [Failure("007", "read", 'a "quoted", reason'), Failure("NA", "lungs", "none\nfound")]
-    study.write_failures(failures)
+    failures = [Failure("007", "read", 'a "quoted", reason'), Failure("NA", "lungs", "none; found")]
+    for failure in reversed(failures):
+        record(study.path, failure)
+    assert write_table(study.path, {"a"}) == failures
     assert study.failures() == failures
     assert (study.path / "failures.csv").read_text(encoding="utf-8").startswith("subject_id,stage,reason\n")
+    forget(study.path, "007")
+    assert write_table(study.path, {"007"}) == failures[1:]  # it is there now
+
+
+def test_a_table_of_failures_by_an_older_version_is_kept(study: Study) -> None:
+    (study.path / "failures.csv").write_text("subject_id,stage,reason\nold,read,gone\na,read,now there\n")
+    record(study.path, Failure("new", "lungs", "none"))
+    assert [failure.subject_id for failure in write_table(study.path, {"a"})] == ["new", "old"]
 
 
 def test_settings_are_checked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,14 +24,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path, workshop: Path) -> Iterator[Path]:
+def whole_folder(target: Path, workshop: Path, token: str | None = None) -> Iterator[Path]:
     """Give a new folder inside ``workshop`` to fill; on leaving without an error it becomes ``target``.
 
     Its files reach the disk before it takes its name, so a folder called ``target`` is complete even after a power
-    cut.  ``workshop`` must be on the same file system.  A folder already called ``target`` is replaced.
+    cut.  ``workshop`` must be on the same file system.  A folder already called ``target`` is replaced.  ``token``
+    says who works there (see `claims`), so that nobody else clears it away.
     """
     workshop.mkdir(parents=True, exist_ok=True)
-    part = workshop / f"{target.name}-{uuid.uuid4().hex[:12]}"
+    part = workshop / f"{target.name}-{token or uuid.uuid4().hex[:12]}"
     part.mkdir()
     try:
         yield part
@@ -55,15 +56,16 @@ def remove_folder(folder: Path, workshop: Path) -> None:
     shutil.rmtree(rubbish, ignore_errors=True)
 
 
-def clear_leftovers(workshop: Path) -> int:
-    """Remove what a killed run left in ``workshop``; returns how many folders there were.
+def clear_leftovers(workshop: Path, alive: Callable[[str, str], bool] = lambda name, token: False) -> int:
+    """Remove what killed processes left in ``workshop``; returns how many folders there were.
 
-    Each loses its name before its files go, so a process that outlived the run finds its folder gone when it wants to
-    name it, and cannot put half a folder in place.
+    ``alive`` is asked with the name of the target and the token of each whether somebody still works there.  Each
+    loses its name before its files go, so a process that was thought dead finds its folder gone when it wants to name
+    it, and cannot put half a folder in place.
     """
     if not workshop.is_dir():
         return 0
-    leftovers = list(workshop.iterdir())
+    leftovers = [entry for entry in workshop.iterdir() if not alive(*entry.name.rpartition("-")[::2])]
     for leftover in leftovers:
         rubbish = workshop / f"rubbish-{uuid.uuid4().hex[:12]}"
         try:
@@ -75,14 +77,21 @@ def clear_leftovers(workshop: Path) -> int:
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder written through to the disk; folders only where the system can."""
+    """Have a file or folder written through to the disk; folders only where the system can.
+
+    Raises:
+        OSError: where a file cannot; network file systems tell only now that the disk is full.
+    """
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
-        return
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
     except OSError:
-        pass
+        if not path.is_dir():
+            raise
     finally:
         os.close(handle)

@@ -19,6 +19,7 @@ from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
+from anatograph.study.recipe import recipe_of
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import Figure, PreparedSubject
 
@@ -74,6 +75,7 @@ def prepare_subject(
 
     settings = settings or PreprocessSettings()
     stages = stages or Stages()
+    oblique = not volume.frame.is_axis_aligned
     with stages("align"):
         volume = axis_aligned(volume, settings.interpolation)
     with stages("lungs"):
@@ -119,6 +121,7 @@ def prepare_subject(
         flags=_flags(quality),
         notes=(*volume.notes, *found.notes, *registration.notes),
         lung_method=found.method,
+        recipe=recipe_of(found.method, settings.registration, oblique),
         timings=stages.timings,
     )
 

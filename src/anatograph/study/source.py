@@ -16,14 +16,19 @@ def fingerprint(path: Path) -> dict[str, Any]:
         with file.open("rb") as handle:
             while block := handle.read(1 << 20):
                 digest.update(block)
-    return {"path": str(path.resolve()), **_outside(files), "digest": digest.hexdigest()}
+    return {"path": str(path.resolve()), **_state(files), "digest": digest.hexdigest()}
+
+
+def state(path: Path) -> dict[str, int]:
+    """What can be seen of a file or folder without reading it: number of files, bytes, time of the last change."""
+    return _state(_files(path))
 
 
 def has_changed(path: Path, known: dict[str, Any]) -> bool:
     """Whether a file or folder is another than when `fingerprint` was taken; contents are read only in doubt."""
     if not path.exists() or "digest" not in known:
         return False
-    outside = _outside(_files(path))
+    outside = state(path)
     if all(outside[name] == known.get(name) for name in outside):
         return False
     return bool(fingerprint(path)["digest"] != known["digest"])
@@ -33,7 +38,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _outside(files: list[Path]) -> dict[str, int]:
+def _state(files: list[Path]) -> dict[str, int]:
     states = [file.stat() for file in files]
     return {
         "files": len(files),

@@ -5,28 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph import __version__
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
 from anatograph.errors import UserError
 from anatograph.runlog import Failure
+from anatograph.study.blocks import layout, read_block
+from anatograph.study.claims import alone, holder, tidy
+from anatograph.study.failed import failures_in
 from anatograph.study.files import clear_leftovers, remove_folder, whole_folder, write_text
+from anatograph.study.recipe import VERSIONS
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 
 FORMAT_VERSION = 1
-_OWN = {"atlas", "subjects", ".unfinished", ".lock"}
+_OWN = {"atlas", "subjects", ".unfinished", ".claims", ".failed", ".lock"}
+_READERS = 16
+"""Threads that look at many subjects at once: on a network file system each look is a wait and no work."""
 
 
 class Study:
@@ -43,7 +47,7 @@ class Study:
         """Content of ``study.json``."""
         self.settings = PreprocessSettings.from_dict(about["settings"])
         """What the subjects were made with."""
-        self._ids: list[str] | None = None
+        self._ids: dict[str, None] | None = None
 
     @classmethod
     def create(cls, path: str | Path, atlas: Atlas, settings: PreprocessSettings) -> Study:
@@ -61,21 +65,24 @@ class Study:
             raise UserError(f"{path} is a file; give a folder for the study.")
         if path.is_dir() and {entry.name for entry in path.iterdir()} - _OWN:
             raise UserError(f"{path} holds other files and no study; give a new or empty folder.")
-        workshop = path / ".unfinished"
-        with whole_folder(path / "atlas", workshop) as folder:
-            save_atlas(atlas, folder)
-        (path / "subjects").mkdir(exist_ok=True)
-        about = {
-            "format_version": FORMAT_VERSION,
-            "anatograph": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "atlas_hash": atlas.hash,
-            "landmarks": len(atlas),
-            "patch_size": atlas.patch_size,
-            "step": atlas.step,
-            "settings": settings.as_dict(),
-        }
-        write_text(path / "study.json", json.dumps(about, indent=2) + "\n")
+        with alone(path / ".claims", "study.lock"):
+            if (path / "study.json").is_file():  # another run was quicker
+                return cls.create(path, atlas, settings)
+            with whole_folder(path / "atlas", path / ".unfinished") as folder:
+                save_atlas(atlas, folder)
+            (path / "subjects").mkdir(exist_ok=True)
+            about = {
+                "format_version": FORMAT_VERSION,
+                "anatograph": __version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "atlas_hash": atlas.hash,
+                "landmarks": len(atlas),
+                "patch_size": atlas.patch_size,
+                "step": atlas.step,
+                "settings": settings.as_dict(),
+                "recipe": {step: [number] for step, number in VERSIONS.items()},
+            }
+            write_text(path / "study.json", json.dumps(about, indent=2) + "\n")
         return cls.open(path)
 
     @classmethod
@@ -111,11 +118,13 @@ class Study:
 
     @property
     def subject_ids(self) -> list[str]:
-        """Subjects in the study, in alphabetical order."""
+        """Subjects in the study, in alphabetical order; one listing of a folder, whatever its size.
+
+        A folder gets its name when it is whole, so none is looked into.
+        """
         if self._ids is None:
             with os.scandir(self.path / "subjects") as entries:
-                names = [entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, "subject.json"))]  # noqa: PTH113, PTH118
-            self._ids = sorted(names)
+                self._ids = dict.fromkeys(sorted(entry.name for entry in entries if entry.is_dir()))
         return list(self._ids)
 
     def refresh(self) -> None:
@@ -123,10 +132,22 @@ class Study:
         self._ids = None
 
     def __contains__(self, subject_id: object) -> bool:
-        return isinstance(subject_id, str) and subject_id in self.subject_ids
+        if self._ids is None:
+            _ = self.subject_ids
+        return subject_id in (self._ids or {})
 
     def __len__(self) -> int:
         return len(self.subject_ids)
+
+    def is_whole(self, subject_id: str) -> bool:
+        """Whether the subject is there now; asks the disk, and takes a folder that lost its content for absent."""
+        return (self.path / "subjects" / subject_id / "subject.json").is_file()
+
+    def whole(self, subject_ids: Iterable[str]) -> set[str]:
+        """Those of the subjects that `is_whole`."""
+        asked = [name for name in subject_ids if name in self]
+        with ThreadPoolExecutor(_READERS) as threads:
+            return {name for name, there in zip(asked, threads.map(self.is_whole, asked), strict=True) if there}
 
     def subject(self, subject_id: str) -> StoredSubject:
         """One subject.
@@ -137,7 +158,12 @@ class Study:
         folder = self.path / "subjects" / subject_id
         if not (folder / "subject.json").is_file():
             raise UserError(f"There is no subject '{subject_id}' in the study {self.path}.")
-        return StoredSubject(folder)
+        return StoredSubject(folder, self.settings.registration)
+
+    @property
+    def bytes_of_patches(self) -> int:
+        """Size of a subject's patches on disk, nearly all that a subject takes."""
+        return layout(int(self.about["landmarks"]), int(self.about["patch_size"]))[1]
 
     def present(self, subject_ids: Sequence[str] | None = None) -> NDArray[np.bool_]:
         """(S, N) which subjects (all, in order, if not given) have which landmarks inside their scan."""
@@ -170,35 +196,59 @@ class Study:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < count:
             raise IndexError(f"landmarks run from 0 to {count - 1}, not to {int(rows.max())}")
         patches = np.empty((len(subject_ids), size, size, size), dtype="<i2")
-        start, end = _layout(count, size)
+        start, end = layout(count, size)
         length = size**3 * 2
         for patch, subject_id, row in zip(patches, subject_ids, rows, strict=True):
             file = self.path / "subjects" / subject_id / "patches.npy"
-            _read_block(file, start + int(row) * length, patch, end)
+            read_block(file, start + int(row) * length, patch, end)
         return patches.astype(np.int16, copy=False)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Be the only run that fills the study; removes what a killed run left unfinished.
+    @property
+    def recipe(self) -> dict[str, list[int]]:
+        """The versions of each step that its subjects may be made with, see `anatograph.study.recipe`."""
+        known = self.about.get("recipe", {})
+        return {step: [int(number) for number in known.get(step, [1])] for step in {**VERSIONS, **known}}
 
-        Raises:
-            UserError: when another run is filling it.
-        """
-        with _lock(self.path / ".lock", self.path):
-            clear_leftovers(self.path / ".unfinished")
-            self.refresh()
-            yield
+    @property
+    def mixed(self) -> str:
+        """A sentence where subjects were made by different versions of a step; empty where all are alike."""
+        steps = [f"{step} {' and '.join(map(str, sorted(n)))}" for step, n in self.recipe.items() if len(n) > 1]
+        if not steps:
+            return ""
+        return (
+            f"The subjects of {self.path} were made by different versions ({', '.join(steps)}); "
+            "`anatograph preprocess --redo outdated` makes them alike."
+        )
 
-    def write_subject(self, subject: PreparedSubject, picture: Callable[[Path], None] | None = None) -> Path:
+    def set_recipe(self, recipe: Mapping[str, Sequence[int]]) -> None:
+        """Say in ``study.json`` which versions its subjects may be made with."""
+        with alone(self.path / ".claims", "study.lock"):
+            file = self.path / "study.json"
+            self.about = {
+                **json.loads(file.read_text(encoding="utf-8")),
+                "recipe": {k: list(recipe[k]) for k in recipe},
+            }
+            write_text(file, json.dumps(self.about, indent=2) + "\n")
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed runs left unfinished, and nothing that a living one works on."""
+        claims = self.path / ".claims"
+        tidy(claims)
+        clear_leftovers(self.path / ".unfinished", lambda name, token: holder(claims, f"{name}.claim") == token)
+        self.refresh()
+
+    def write_subject(
+        self, subject: PreparedSubject, picture: Callable[[Path], None] | None = None, token: str | None = None
+    ) -> Path:
         """Put a subject into the study, whole or not at all, and return its folder; one of that name is replaced.
 
-        ``picture`` is called with the path of the QC picture to write.
+        ``picture`` is called with the path of the QC picture to write; ``token`` is that of the claim on the subject.
         """
         count, size = len(self.atlas), self.atlas.patch_size
         if subject.patches.shape != (count, size, size, size) or subject.patches.dtype != np.int16:
             raise ValueError(f"patches {subject.patches.shape} {subject.patches.dtype} do not fit the study's atlas")
         target = self.path / "subjects" / subject.subject_id
-        with whole_folder(target, self.path / ".unfinished") as folder:
+        with whole_folder(target, self.path / ".unfinished", token) as folder:
             if picture is not None:
                 picture(folder / "qc.png")
             write_subject_files(subject, folder, str(self.about["atlas_hash"]))
@@ -214,17 +264,7 @@ class Study:
 
     def failures(self) -> list[Failure]:
         """What ``failures.csv`` tells, in its order."""
-        file = self.path / "failures.csv"
-        if not file.is_file():
-            return []
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        return [Failure(str(row.subject_id), str(row.stage), str(row.reason)) for row in table.itertuples()]
-
-    def write_failures(self, failures: Sequence[Failure]) -> None:
-        """Replace ``failures.csv``: subject_id, stage, reason."""
-        rows = [(failure.subject_id, failure.stage, failure.reason) for failure in failures]
-        table = pd.DataFrame(rows, columns=["subject_id", "stage", "reason"])
-        write_text(self.path / "failures.csv", table.to_csv(index=False))
+        return failures_in(self.path)
 
     def _refuse_difference(self, atlas: Atlas, settings: PreprocessSettings) -> None:
         there, here = self.settings.as_dict(), settings.as_dict()
@@ -241,53 +281,3 @@ class Study:
                 f"The study {self.path} was made with other settings: {'; '.join(differing)}. "
                 "Give the same settings, or another folder for a new study."
             )
-
-
-def _layout(count: int, size: int) -> tuple[int, int]:
-    """Offset of the first patch in ``patches.npy`` and length of the file, as numpy writes it."""
-    header = BytesIO()
-    about = {"descr": "<i2", "fortran_order": False, "shape": (count, size, size, size)}
-    np.lib.format.write_array_header_1_0(header, about)  # type: ignore[no-untyped-call]
-    start = len(header.getvalue())
-    return start, start + count * size**3 * 2
-
-
-def _read_block(file: Path, offset: int, target: NDArray[np.int16], whole: int) -> None:
-    """Fill ``target`` (contiguous) from ``offset`` on; the file must have ``whole`` bytes."""
-    view = target.reshape(-1).view(np.uint8).data
-    again = f"remove the folder {file.parent} and preprocess this subject again"
-    try:
-        with file.open("rb", buffering=0) as handle:
-            if os.fstat(handle.fileno()).st_size != whole:
-                raise UserError(f"{file} is damaged or belongs to another atlas; {again}.")
-            if hasattr(os, "posix_fadvise"):  # no reading ahead
-                os.posix_fadvise(handle.fileno(), offset, len(view), os.POSIX_FADV_RANDOM)
-            handle.seek(offset)
-            done = 0
-            while done < len(view):
-                got = handle.readinto(view[done:])
-                if not got:
-                    raise UserError(f"{file} ends too early; {again}.")
-                done += got
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); {again}.") from error
-
-
-@contextmanager
-def _lock(file: Path, study: Path) -> Iterator[None]:
-    """Hold an advisory lock; where the file system knows none, go on without."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with file.open("a", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Another run is filling the study {study}; wait for it to end, or give another folder."
-            ) from None
-        except OSError:
-            pass
-        yield

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
+import os
+import shutil
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +18,11 @@ from numpy.typing import NDArray
 
 from anatograph.anatomy.registration.maps import AtlasMap, load_map
 from anatograph.errors import UserError
+from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.study.files import write_text
+from anatograph.study.recipe import Recipe, recipe_of
 
 FORMAT_VERSION = 1
 Figure = float | int | bool | str
@@ -49,6 +56,8 @@ class PreparedSubject:
     """Everything chosen or repaired on the way, in plain sentences."""
     lung_method: str = ""
     """Where the mask came from: given, threshold, lungmask or totalsegmentator."""
+    recipe: Recipe = field(default_factory=dict)
+    """The steps it went through and the version of each, see `anatograph.study.recipe`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     source: dict[str, Any] = field(default_factory=dict)
@@ -56,19 +65,25 @@ class PreparedSubject:
 
 
 def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str) -> None:
-    """Write all of a subject but its picture into an existing folder; ``subject.json`` comes last."""
+    """Write all of a subject but its picture into an existing folder; ``subject.json`` comes last.
+
+    Raises:
+        OSError: where the disk is full; ITK does not say so, so its files are looked at.
+    """
     np.save(folder / "patches.npy", np.ascontiguousarray(subject.patches))
     np.save(folder / "landmarks.npy", subject.landmarks)
     np.save(folder / "edges.npy", subject.edges)
     np.save(folder / "present.npy", subject.present)
     transform = subject.map.save(folder / "transform")
     write_mask(folder / "lungs.nii.gz", subject.lungs)
+    _check_written(folder / "lungs.nii.gz", transform)
     about = {
         "format_version": FORMAT_VERSION,
         "subject_id": subject.subject_id,
         "atlas_hash": atlas_hash,
         "landmarks": len(subject.landmarks),
         "lungs_from": subject.lung_method,
+        "recipe": subject.recipe,
         "transform": transform.name,
         "flags": list(subject.flags),
         "quality": subject.quality,
@@ -81,11 +96,25 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
     write_text(folder / "subject.json", json.dumps(about, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
 
 
+def _check_written(mask: Path, transform: Path) -> None:
+    """Raise OSError where a file that ITK wrote is not whole."""
+    try:
+        with gzip.open(mask) as file:
+            while file.read(1 << 22):
+                pass  # the length and the check sum at the end are compared by gzip
+        load_map(transform)
+    except (OSError, EOFError, ValueError, RuntimeError, UserError, zlib.error) as error:
+        full = shutil.disk_usage(mask.parent).free < 1 << 20
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, f"{os.strerror(number)} (a file was not written whole)", str(mask.parent)) from error
+
+
 class StoredSubject:
     """A subject of a study; every part is read when it is asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, registration: str = "affine") -> None:
         self.folder = folder
+        self._registration = registration
 
     @property
     def subject_id(self) -> str:
@@ -105,6 +134,15 @@ class StoredSubject:
         if version > FORMAT_VERSION:
             raise UserError(f"{self.folder} is of format {version}; install a newer anatograph to read it.")
         return about
+
+    @property
+    def recipe(self) -> Recipe:
+        """The steps it went through and the version of each; 1 where it was written before they were kept."""
+        known = self.about.get("recipe")
+        if known is not None:
+            return {str(step): int(number) for step, number in known.items()}
+        oblique = not is_turned(self.frame, self.stored_frame)
+        return dict.fromkeys(recipe_of(str(self.about.get("lungs_from", "")), self._registration, oblique), 1)
 
     @property
     def quality(self) -> dict[str, Figure]:

@@ -1,0 +1,134 @@
+"""What a run on a study has to do, decided before anything is computed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from anatograph.errors import UserError
+from anatograph.study.cohort import Cohort, CohortRow
+from anatograph.study.recipe import VERSIONS, outdated
+from anatograph.study.source import has_changed
+from anatograph.study.store import Study
+from anatograph.study.worker import Redo
+
+_READERS = 16
+"""Threads that look at subjects; on a network file system a look is a wait and no work."""
+_NAMED = 5
+"""How many subjects a sentence names."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done."""
+
+    todo: frozenset[str]
+    """Subjects that are missing, failed or to be redone."""
+    redo: tuple[Redo, ...] = ()
+    """What makes a subject that is there be done all the same."""
+    notes: tuple[str, ...] = ()
+    """What the user should know."""
+
+
+def make_plan(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bool = False) -> Plan:
+    """Compare the cohort with the study.
+
+    The subjects of the table are looked at (``subject.json``, and the size and time of the image); all others only
+    where another version of a step made the study.
+
+    Raises:
+        UserError: when subjects are missing in a study that an older version made, unless ``mixed`` or they are redone;
+            when a newer version made it.
+    """
+    there = study.whole(cohort.subject_ids)
+    missing = {row.subject_id for row in cohort.rows if row.subject_id not in there}
+    old = _outdated(study)
+    newer = [step for step, numbers in study.recipe.items() if max(numbers) > VERSIONS.get(step, 0)]
+    if newer and missing:
+        raise UserError(
+            f"The study {study.path} was made by a newer anatograph ({', '.join(newer)}); install it to add subjects."
+        )
+    notes: list[str] = []
+    redone: set[str] = set()
+    if old and "outdated" in redo:
+        redone |= old.keys() & there
+    elif old:
+        steps = ", ".join(sorted({step for steps in old.values() for step in steps}))
+        sentence = (
+            f"{len(old)} subjects of the study {study.path} were made by an older version: {steps}; "
+            "--redo outdated does them anew"
+        )
+        if missing and not mixed:
+            raise UserError(
+                f"{sentence}, --mixed adds the {len(missing)} that are missing beside them (they are not comparable "
+                "where these steps matter)."
+            )
+        notes.append(f"{sentence}.")
+    changed = _changed(study, [row for row in cohort.rows if row.subject_id in there])
+    if changed and "changed" in redo:
+        redone |= set(changed)
+    elif changed:
+        notes.append(
+            f"The image of {_some(changed)} changed since it was preprocessed; the study holds the earlier one. "
+            "--redo changed does it anew."
+        )
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not old:
+        _set(study, _now())
+    elif missing or redone:  # while both are in it, and if the run is killed, the study says so
+        _set(study, {step: sorted({*study.recipe[step], number}) for step, number in VERSIONS.items()})
+    return Plan(frozenset(missing | redone), tuple(redo), tuple(notes))
+
+
+def settle_recipe(study: Study) -> None:
+    """Say in the study which versions its subjects are of, when a run has ended."""
+    study.refresh()
+    if not _outdated(study):
+        _set(study, _now())
+
+
+def _outdated(study: Study) -> dict[str, list[str]]:
+    """Subjects that another version made, and by which steps; reads them only where the study says it may be so."""
+    if study.recipe == _now():
+        return {}
+    names = study.subject_ids
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = zip(names, threads.map(lambda name: _steps(study, name), names), strict=True)
+        return {name: steps for name, steps in found if steps}
+
+
+def _steps(study: Study, name: str) -> list[str]:
+    try:
+        return outdated(study.subject(name).recipe)
+    except UserError:
+        return ["a subject.json that cannot be read"]
+
+
+def _changed(study: Study, rows: Sequence[CohortRow]) -> list[str]:
+    """Whose image is another than the one that the study's patches were cut from."""
+
+    def look(row: CohortRow) -> bool:
+        try:
+            return has_changed(row.image, study.subject(row.subject_id).about.get("source", {}))
+        except (UserError, OSError):  # told when the subject is used
+            return False
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        return [row.subject_id for row, other in zip(rows, threads.map(look, rows), strict=True) if other]
+
+
+def _set(study: Study, recipe: dict[str, list[int]]) -> None:
+    if study.recipe != recipe:
+        study.set_recipe(recipe)
+
+
+def _now() -> dict[str, list[int]]:
+    return {step: [number] for step, number in VERSIONS.items()}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

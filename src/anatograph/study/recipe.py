@@ -1,0 +1,43 @@
+"""Which version of each step made a subject, so that subjects of different versions are never mixed unnoticed.
+
+A step's number goes up when a change of the code gives the same scan other landmarks, patches, edges or mask than
+before, beyond rounding.  A subject or study written before numbers were kept counts as version 1 of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+VERSIONS: dict[str, int] = {
+    "read": 1,
+    "align": 1,
+    "lungs:given": 1,
+    "lungs:threshold": 1,
+    "lungs:lungmask": 1,
+    "lungs:totalsegmentator": 1,
+    "register:affine": 1,
+    "register:ants-affine": 1,
+    "register:ants-syn": 1,
+    "patches": 1,
+    "graph": 1,
+}
+"""Of this version of the package: the step, with the method where there are several, and its number."""
+
+Recipe = dict[str, int]
+
+
+def recipe_of(lungs: str, registration: str, oblique: bool) -> Recipe:
+    """The steps that a subject goes through and their numbers now; ``align`` only where the scan is oblique."""
+    steps = ["read", *(["align"] if oblique else []), f"lungs:{lungs}", f"register:{registration}", "patches", "graph"]
+    return {step: VERSIONS.get(step, 1) for step in steps}
+
+
+def outdated(recipe: Mapping[str, Any], now: Mapping[str, int] | None = None) -> list[str]:
+    """The steps of a recipe that have another number now, in words; empty where none has."""
+    now = VERSIONS if now is None else now
+    return [
+        f"{step} (version {number}, now {now[step]})"
+        for step, number in recipe.items()
+        if step in now and int(number) != now[step]
+    ]
