@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.analysis.crossval import usable
 from anatograph.analysis.folds import make_folds
 from anatograph.analysis.linear import Probe, fit_probe
-from anatograph.analysis.probe import Aligned, usable
+from anatograph.analysis.probe import Aligned
 from anatograph.analysis.region_store import Regions
 from anatograph.analysis.targets import Target
 from anatograph.errors import UserError
