@@ -176,10 +176,11 @@ class _Job:
         self.account.fail(method.slug, "method", reason)
         self.say(f"  {method.slug}: {reason}")
 
-    def _note(self, method: Method) -> str:
+    def _note(self, method: Method) -> str | None:
+        """Where a given model comes from."""
         model = _model_of(method.slug, self.options)
         if model is None:
-            return ""
+            return None
         return f"pretrained on {self.pretrained_on}" if self.pretrained_on else told_of(model, self.plan.study)
 
     def _lacks_regions(self, method: Method, store: RowStore) -> bool:

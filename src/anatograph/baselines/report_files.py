@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -75,7 +76,7 @@ class Reporter:
         published, why_not = published_for(self.plan)
         content = Content(
             self.plan, [row.about for row in rows], results, comparisons, self._failures(), self.log, published,
-            [*self.plan.notes, *self.notes, *([why_not] if why_not else [])], regions, self._titles(),
+            [*self.plan.notes, *self.notes, *([why_not] if why_not else [])], regions, self._titles,
             "anatograph" if "anatograph" in self._rows else rows[-1].slug,
         )  # fmt: skip
         table = write_table(content)
@@ -121,6 +122,7 @@ class Reporter:
             return None
         return pd.concat([self._regions[slug][1] for slug in self._order(self._regions)], ignore_index=True)
 
+    @cached_property
     def _titles(self) -> dict[str, str]:
         """Titles of rows that are not done, as far as they can be had without their libraries."""
         titles = {PATCH_DENSITY: PATCH_DENSITY_TITLE}

@@ -120,11 +120,11 @@ def run_row(
     store: RowStore,
     made_with: Mapping[str, Any],
     say: Say,
-    note: str = "",
+    note: str | None = None,
 ) -> None:
     """Predict everybody in every fold of the plan, doing only what ``store`` lacks.
 
-    ``note`` is put before what the method itself has to say to a reader of the table.
+    ``note`` takes the place of what the method itself has to say to a reader of the table.
 
     Raises:
         UserError: the method cannot be had, or what it gave is unusable.
@@ -147,7 +147,7 @@ def run_row(
             store.keep("seconds", {"seconds": np.array(spent)})
             say(f"  {method.slug}: fold {number} of {total} done, {spent:.0f} s")
     seconds = round(earlier + time.monotonic() - began, 1)
-    told = "; ".join(part for part in (note, method.note) if part)
+    told = method.note if note is None else note
     store.finish({**account(method), "note": told, "seconds": seconds, "made_with": dict(made_with)})
 
 
