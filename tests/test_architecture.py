@@ -12,7 +12,7 @@ import anatograph
 PACKAGE = Path(anatograph.__file__).parent
 ORDER = ["errors", "runlog", "imaging", "anatomy", "study", "learning", "analysis", "baselines", "cli"]
 HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "lightning_fabric", "pyarrow"}
-OPTIONAL = {"ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
+OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
 
 
 def _modules() -> list[Path]:

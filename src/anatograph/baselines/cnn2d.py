@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anatograph.baselines.method import Scans
 from anatograph.baselines.supervised import Chance, FoldNetwork, SupervisedNetwork, Training
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import survey_of
 from anatograph.learning.seeding import generator
 from anatograph.learning.windowing import window
 
@@ -71,11 +71,6 @@ class SliceCNN(FoldNetwork):
     slug = "cnn2d"
     title = "2D CNN"
 
-    def __init__(self, progress: bool = True) -> None:
-        super().__init__(progress)
-        self._survey: Survey | None = None
-        self._of: Scans | None = None
-
     def training(self, scans: Scans) -> Training:
         """By preset."""
         return _settings(scans).training
@@ -90,9 +85,7 @@ class SliceCNN(FoldNetwork):
 
     def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
         """(B, 2n, 2n): the four views, windowed; in training each picture shifted a little and with noise."""
-        if self._survey is None or self._of is not scans:
-            self._survey, self._of = Survey(scans, self.progress), scans
-        x = window(torch.from_numpy(self._survey.views(rows)))
+        x = window(torch.from_numpy(survey_of(scans, self.progress).views(rows)))
         if chance is not None:
             x = _changed(x, chance)
         top, bottom = torch.cat([x[:, 0], x[:, 1]], dim=2), torch.cat([x[:, 2], x[:, 3]], dim=2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from anatograph.baselines.method import Scans
 from anatograph.baselines.resnets import WIDTHS, Depth, resnet
 from anatograph.baselines.supervised import Chance, FoldNetwork, SupervisedNetwork, Training
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import survey_of
 from anatograph.learning.augment import Augmenter, AugmentSettings
 from anatograph.learning.windowing import window
 
@@ -52,11 +52,6 @@ class VolumeCNN(FoldNetwork):
     slug = "cnn3d"
     title = "3D CNN"
 
-    def __init__(self, progress: bool = True) -> None:
-        super().__init__(progress)
-        self._survey: Survey | None = None
-        self._of: Scans | None = None
-
     def training(self, scans: Scans) -> Training:
         """By preset."""
         return _settings(scans).training
@@ -71,10 +66,8 @@ class VolumeCNN(FoldNetwork):
 
     def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
         """(B, P, P, P) windowed; in training moved a little and with noise."""
-        if self._survey is None or self._of is not scans:
-            self._survey, self._of = Survey(scans, self.progress), scans
         size = _settings(scans).size
-        cubes = window(torch.from_numpy(self._survey.cubes(rows, size)).to(device))
+        cubes = window(torch.from_numpy(survey_of(scans, self.progress).cubes(rows, size)).to(device))
         if chance is None:
             return cubes
         return Augmenter(_augmentation(size), size, device).views(cubes, chance)

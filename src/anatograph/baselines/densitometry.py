@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anatograph.baselines.figures import FIGURES
 from anatograph.baselines.method import CohortMethod, Learns, Scans
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import survey_of
 
 
 class LAA950(CohortMethod):
@@ -25,7 +25,7 @@ class LAA950(CohortMethod):
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, 1) shares."""
         column = FIGURES.index("LAA-950")
-        return Survey(scans, self.progress).figures()[:, column : column + 1]
+        return survey_of(scans, self.progress).figures()[:, column : column + 1]
 
 
 class Densitometry(CohortMethod):
@@ -40,4 +40,4 @@ class Densitometry(CohortMethod):
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, K) figures, in the order of `FIGURES`."""
-        return Survey(scans, self.progress).figures()
+        return survey_of(scans, self.progress).figures()

@@ -16,7 +16,8 @@ from anatograph.baselines.kept import kept
 from anatograph.baselines.knn_divergence import divergences
 from anatograph.baselines.locally_linear import LocallyLinearEmbedding
 from anatograph.baselines.method import FoldMethod, Learns, Scans
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import survey_of
+from anatograph.errors import UserError
 from anatograph.learning.seeding import numpy_generator
 
 NEIGHBOUR = 5
@@ -51,7 +52,7 @@ class DivergenceEmbedding(FoldMethod):
 
     def matrix(self, scans: Scans) -> NDArray[np.float64]:
         """(S, S) divergences in nats, kept in ``work/divergence``; a pair depends on its two people alone."""
-        survey = Survey(scans, self.progress)
+        survey = survey_of(scans, self.progress)
         most = MOST_REGIONS["quick" if scans.preset == "quick" else "default"]
         made_from = {"scans": survey.signature(), "regions": most, "neighbour": NEIGHBOUR, "seed": scans.seed}
 
@@ -59,11 +60,17 @@ class DivergenceEmbedding(FoldMethod):
             from tqdm import tqdm
 
             clouds = [_some(survey.regions(row), most, scans.seed) for row in range(len(scans.subject_ids))]
+            for name, cloud in zip(scans.subject_ids, clouds, strict=True):
+                if len(cloud) <= NEIGHBOUR:
+                    raise UserError(
+                        f"The lungs of {name} have only {len(cloud)} regions, too few to compare; look at their mask, "
+                        "or leave this person out."
+                    )
             with tqdm(total=len(clouds), desc="divergences", unit="person", disable=not self.progress) as bar:
                 device = chosen_device(scans.device)
                 return {"divergences": divergences(clouds, NEIGHBOUR, device, lambda _: bar.update())}
 
-        return kept(scans.work / "divergence", made_from, make)["divergences"]
+        return np.array(kept(scans.work / "divergence", made_from, make)["divergences"], dtype=np.float64)
 
 
 def symmetric(one_way: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,6 +33,8 @@ class Heads:
         self.values = np.zeros((people, len(self.targets)))
         self.known = np.zeros((people, len(self.targets)), dtype=bool)
         self.scales: list[tuple[float, float]] = []
+        self.seen: list[NDArray[np.bool_]] = []
+        """For each class whether anybody trained on has it; empty for a regression."""
         for k, target in enumerate(self.targets):
             mine = np.isin(target.rows, train)
             rows, values = target.rows[mine], target.values[mine]
@@ -41,6 +43,7 @@ class Heads:
                 mean = float(values.mean())
                 spread = float(values.std()) or 1.0
             self.scales.append((mean, spread))
+            self.seen.append(np.isin(np.arange(len(target.classes)), values))
             self.values[rows, k] = (values - mean) / spread
             self.known[rows, k] = True
 
@@ -69,5 +72,7 @@ class Heads:
         if self.targets[k].task == "regression":
             mean, spread = self.scales[k]
             return np.asarray(mine[:, 0] * spread + mean)
+        # A class that nobody trained on has gets no probability, as in the probes.
+        mine = np.where(self.seen[k], mine, -np.inf) if self.seen[k].any() else mine
         odds = np.exp(mine - mine.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))

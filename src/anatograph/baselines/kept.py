@@ -16,11 +16,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def kept(folder: Path, made_from: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-    """The arrays in ``folder`` if they were made from ``made_from`` (JSON values), else what ``make`` gives, kept."""
+    """The arrays in ``folder`` if they were made from ``made_from`` (JSON values), else what ``make`` gives, kept.
+
+    What was kept comes as read-only memory maps.
+    """
     note = json.dumps(dict(made_from), sort_keys=True, indent=1)
     file = folder / "made_from.json"
     if file.is_file() and file.read_text(encoding="utf-8") == note:
-        return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
     arrays = make()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder, folder.parent / ".unfinished") as part:

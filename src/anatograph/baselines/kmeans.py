@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.baselines.method import FoldMethod, Learns, Scans
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import survey_of
 
 WORDS = {"default": 100, "quick": 48}
 """Size of the codebook by preset; never more than one word for ten regions."""
@@ -49,7 +49,7 @@ class BagOfWords(FoldMethod):
         """(S, K) shares of the words; rows that are neither ``train`` nor ``test`` are NaN."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        survey = Survey(scans, self.progress)
+        survey = survey_of(scans, self.progress)
         with threadpool_limits(1):  # the same sums whatever the machine is doing
             words = WORDS["quick" if scans.preset == "quick" else "default"]
             codebook = Codebook([survey.regions(int(row)) for row in train], words, scans.seed)

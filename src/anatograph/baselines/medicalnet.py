@@ -15,7 +15,7 @@ from anatograph.baselines.kept import kept
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.published_weights import load_weights, read_weights
 from anatograph.baselines.resnets import Depth, dilated_as_published, published_shape, resnet
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import Survey, survey_of
 from anatograph.errors import UserError
 from anatograph.learning.seeding import INITIAL, generator
 from anatograph.learning.windowing import HU_WINDOW
@@ -50,7 +50,7 @@ class MedicalNet(CohortMethod):
         """
         preset = "quick" if scans.preset == "quick" else "default"
         network = self.network(preset, scans.seed)
-        survey = Survey(scans, self.progress)
+        survey = survey_of(scans, self.progress)
         made_from = {
             "scans": survey.signature(),
             "size": SIZE[preset],
@@ -62,7 +62,7 @@ class MedicalNet(CohortMethod):
         def make() -> dict[str, NDArray[np.float64]]:
             return {"features": self._features(network, survey, SIZE[preset], scans)}
 
-        return kept(folder, made_from, make)["features"]
+        return np.array(kept(folder, made_from, make)["features"], dtype=np.float64)
 
     def network(self, preset: str, seed: int) -> nn.Module:
         """The encoder with the authors' weights, or with random ones where that is allowed, in evaluation mode."""

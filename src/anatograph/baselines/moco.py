@@ -14,7 +14,7 @@ from anatograph.analysis.embed import chosen_device
 from anatograph.baselines.kept import kept
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.resnets import Depth, feature_count, resnet
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.survey import Survey, survey_of
 from anatograph.learning.augment import Augmenter, AugmentSettings
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.contrast import InfoNCE, KeyQueue, queue_length
@@ -82,7 +82,7 @@ class MoCo(CohortMethod):
             UserError: no MONAI.
         """
         settings = SETTINGS["quick" if scans.preset == "quick" else "default"]
-        survey = Survey(scans, self.progress)
+        survey = survey_of(scans, self.progress)
         made_from = {"scans": survey.signature(), "settings": asdict(settings), "seed": scans.seed}
 
         def make() -> dict[str, NDArray[np.float64]]:
@@ -90,7 +90,7 @@ class MoCo(CohortMethod):
             encoder = pretrained_encoder(survey, settings, scans.seed, device, self.progress)
             return {"features": _features(encoder, survey, settings, device)}
 
-        return kept(scans.work / self.slug / "trained", made_from, make)["features"]
+        return np.array(kept(scans.work / self.slug / "trained", made_from, make)["features"], dtype=np.float64)
 
 
 class _Network(nn.Module):

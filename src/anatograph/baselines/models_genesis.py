@@ -65,11 +65,11 @@ class ModelsGenesis(CohortMethod):
         Raises:
             UserError: weights that cannot be read or do not fit.
         """
-        return np.asarray(np.nanmean(self.regions(scans), axis=1))
+        return np.array(self._made(scans)["features"], dtype=np.float64)
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, D) features of the patches, NaN where absent or not looked at."""
-        return self._made(scans)["regions"].astype(np.float64)
+        return np.array(self._made(scans)["regions"], dtype=np.float64)
 
     def _made(self, scans: Scans) -> Arrays:
         settings = SETTINGS["quick" if scans.preset == "quick" else "default"]
@@ -82,7 +82,12 @@ class ModelsGenesis(CohortMethod):
             "weights": "" if self.weights is None else f"{self.weights} {_size(self.weights)}",
         }
         kind = "published" if self.weights else "trained"
-        return kept(scans.work / self.slug / kind, made_from, lambda: {"regions": self._regions(scans, settings)})
+
+        def make() -> Arrays:
+            regions = self._regions(scans, settings)
+            return {"regions": regions, "features": np.stack([np.nanmean(one, axis=0) for one in regions])}
+
+        return kept(scans.work / self.slug / kind, made_from, make)
 
     def _regions(self, scans: Scans, settings: GenesisSettings) -> NDArray[np.float32]:
         keep_memory()

@@ -16,6 +16,7 @@ from anatograph.analysis.embed import chosen_device
 from anatograph.analysis.targets import Target
 from anatograph.baselines.heads import Heads
 from anatograph.baselines.method import Learns, Scans, SupervisedMethod
+from anatograph.errors import UserError
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.schedule import learning_rate
@@ -92,15 +93,32 @@ class FoldNetwork(SupervisedMethod):
         self, scans: Scans, targets: Sequence[Target], train: NDArray[np.int64], test: NDArray[np.int64]
     ) -> list[NDArray[np.float64]]:
         """Predictions for all of ``test``, whether or not they have a value."""
-        from tqdm import tqdm
-
         keep_memory()
         plan, device = self.training(scans), torch.device(chosen_device(scans.device))
         heads = Heads(targets, train, len(scans.subject_ids))
         train = train[heads.known[train].any(axis=1)]
-        with torch.random.fork_rng(devices=[]):
+        if not len(train):
+            raise UserError(f"{self.title} has nobody to train on in a fold of {targets[0].name}; take fewer folds.")
+        # Dropout draws from torch's own generator, so all of the training happens in a fork of it.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(generator(scans.seed, INITIAL).initial_seed()))
             network = self.network(scans, heads.outputs).to(device)
+            self._train(scans, network, heads, train, plan, device)
+            batch = min(plan.batch, len(train))
+            found = self._outputs(scans, network, train, test, batch, device)
+        return [heads.predictions(found, k) for k in range(len(targets))]
+
+    def _train(
+        self,
+        scans: Scans,
+        network: SupervisedNetwork,
+        heads: Heads,
+        train: NDArray[np.int64],
+        plan: Training,
+        device: torch.device,
+    ) -> None:
+        from tqdm import tqdm
+
         optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.weight_decay)
         batch = min(plan.batch, len(train))
         # The last few of an epoch join its last batch: BatchNorm would learn nothing good from one or two people.
@@ -122,8 +140,6 @@ class FoldNetwork(SupervisedMethod):
             optimiser.step()
             if step % 10 == 0:
                 bar.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
-        found = self._outputs(scans, network, train, test, batch, device)
-        return [heads.predictions(found, k) for k in range(len(targets))]
 
     @torch.inference_mode()
     def _outputs(

@@ -140,6 +140,12 @@ class Survey:
             (folder / "mark.txt").write_text(mark, encoding="utf-8")
 
 
+@lru_cache(maxsize=4)
+def survey_of(scans: Scans, progress: bool = True) -> Survey:
+    """The survey of these scans; asked for again it is the same, and nothing on disk is looked at anew."""
+    return Survey(scans, progress)
+
+
 @lru_cache(maxsize=4096)
 def _kept(file: Path) -> NDArray[Any]:
     return np.asarray(np.load(file, allow_pickle=False))
