@@ -21,7 +21,7 @@ from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Vector
 from anatograph.limits import MAX_FOLDER_FILES
 
-__all__ = ["Headers", "Slice", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
+__all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
 
 _LARGEST_PLANE = 2**26
 """Pixels of one image; a CT slice has up to 2048 × 2048."""
@@ -157,7 +157,7 @@ def read_headers(folder: Path) -> Headers:
         UserError: more files than any scan has.
     """
     headers = Headers([], [], [])
-    for path in _files(folder):
+    for path in folder_files(folder):
         try:
             elements = read_elements(path, _TAGS)
             if elements is None:
@@ -219,7 +219,7 @@ def _numbers(text: str, count: int, default: float) -> list[float]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
+def folder_files(folder: Path) -> list[Path]:
     """All files below ``folder``, links to folders followed, each folder once."""
     files: list[Path] = []
     seen: set[str] = set()
