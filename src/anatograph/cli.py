@@ -153,7 +153,8 @@ def _add_preprocess(commands: Commands) -> None:
         from anatograph.study.preprocess import preprocess
 
         account = preprocess(args.cohort, args.study, args.atlas, args.lungs, args.registration, args.workers,
-                             args.scheduler, weights=args.lung_weights, seed=args.seed)  # fmt: skip
+                             args.scheduler, weights=args.lung_weights, seed=args.seed,
+                             deidentified_only=args.deidentified_only)  # fmt: skip
         print(f"Study: {args.study}")
         return told(account)
 
@@ -169,6 +170,7 @@ def _add_preprocess(commands: Commands) -> None:
     made.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     made.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the work to")
     made.add_argument("--seed", type=int, default=0, help="for registrations that use chance (default: 0)")
+    made.add_argument("--deidentified-only", action="store_true", help="refuse scans whose headers still name a person")
 
 
 def _add_pretrain(commands: Commands) -> None:

@@ -7,3 +7,8 @@ class UserError(Exception):
     Commands print the message without a traceback and end with status 2, or, where a cohort is being worked
     through, record it for the one subject and go on.
     """
+
+
+def plain(text: str) -> str:
+    """Text from outside as it may stand in a message: one line, no control characters (a terminal would obey them)."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -105,13 +105,16 @@ def test_padding_is_air(tmp_path: Path, chest: HU, series_writer: Writer) -> Non
 def test_the_best_axial_ct_series_is_chosen_and_all_are_named(tmp_path: Path, chest: HU, series_writer: Writer) -> None:
     thin = wide(chest)
 
+    order = ("thin is best", "thick", "coronal view", "short", "scout image", "dose screenshot", "magnet")
+    numbers = {name: number for number, name in enumerate(order, start=1)}
+
     def series(name: str, array: HU, spacing: float, **tags: Any) -> None:
         series_writer(
             array,
             (2.0, 2.5, spacing),
             seed=len(name),
             uid=f"1.2.{sum(map(ord, name))}",
-            tags={"SeriesDescription": name} | tags,
+            tags={"SeriesDescription": name, "SeriesNumber": numbers[name]} | tags,
         ).write(tmp_path / "study" / name.replace(" ", "_"))
 
     series("thick", chest, 6.0)
@@ -124,18 +127,18 @@ def test_the_best_axial_ct_series_is_chosen_and_all_are_named(tmp_path: Path, ch
     volume = read_dicom_folder(tmp_path / "study")
     np.testing.assert_array_equal(volume.array, thin)
     (note,) = volume.notes
-    assert note.startswith('series "thin is best" (48 images, 3 mm apart) was chosen out of 7')
+    assert note.startswith("series 1 (48 images, 3 mm apart) was chosen out of 7")
     for text in (
-        '"thick" (24 images, 6 mm apart)',
-        '"short" (20 images, 1 mm apart)',
+        "2 (24 images, 6 mm apart)",
+        "4 (20 images, 1 mm apart)",
         "localizer",
         "screen captures",
         "modality is MR",
-        "coronal view",
+        "3 (48 images, 2.8 mm apart)",
     ):
         assert text in note
-    names = [one.slices[0].tag("0008|103e") for one in list_series(tmp_path / "study")]
-    assert names[:4] == ["thin is best", "thick", "coronal view", "short"]
+    assert not any(name in note for name in order)  # descriptions are free text, and people stand in them
+    assert [one.slices[0].tag("0020|0011") for one in list_series(tmp_path / "study")][:4] == ["1", "2", "3", "4"]
 
 
 def test_series_alike_are_told_apart_by_kernel_and_then_by_uid(
@@ -166,7 +169,7 @@ def test_series_that_are_no_ct_scan(
     with pytest.raises(UserError, match=reason) as error:
         read_volume(folder)
     assert str(folder) in str(error.value)
-    assert '"chest" (24 images)' in str(error.value)
+    assert "series 1 (24 images)" in str(error.value)
 
 
 def test_colour_and_multi_frame(tmp_path: Path, chest: HU, series_writer: Writer) -> None:
@@ -376,8 +379,9 @@ def test_one_file_of_a_series_and_several_patients(tmp_path: Path, chest: HU, se
     with pytest.raises(UserError, match="give the folder that holds the whole series"):
         read_volume(next(folder.iterdir()))
     series_writer(chest, uid="1.2.4", tags={"PatientID": "P2"}).write(tmp_path / "x" / "b")
-    with pytest.raises(UserError, match=r"2 patients \(P1, P2\)"):
+    with pytest.raises(UserError, match="2 patients") as error:
         read_volume(tmp_path / "x")
+    assert "P1" not in str(error.value)
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path, chest: HU, series_writer: Writer) -> None:

@@ -76,7 +76,7 @@ def test_all_faulty_rows_are_reported_together(tmp_path: Path) -> None:
     ]:
         assert any(f"row {row}" in line and reason in line for line in message.splitlines()), (row, message)
     assert "row 1:" not in message
-    assert "has 7 faults" in message
+    assert "has 8 faults" in message
 
 
 def test_missing_files_are_named_with_their_rows(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,18 +12,25 @@ import numpy as np
 
 from anatograph.errors import UserError
 from anatograph.imaging.checks import check_frame, check_hounsfield
-from anatograph.imaging.dicom_headers import Headers, Slice, is_dicom, quiet, read_headers
+from anatograph.imaging.dicom_headers import Headers, Slice, quiet, read_headers
 from anatograph.imaging.dicom_stack import Stack, UnusableError, arrange, load
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.volume import Volume
 
-__all__ = ["Series", "is_dicom", "list_series", "read_dicom_folder"]
+__all__ = ["Series", "list_series", "read_dicom_folder"]
 
 _ENOUGH = 300.0
 """mm; a lung is hardly longer, and a scan that covers more is no better for it."""
 _MOST = 0.8
 """Share of the best coverage (or of 300 mm) that a scan must have to be preferred for anything else."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LYING = {"P": "prone", "DL": "on the left side", "DR": "on the right side"}
+_OTHER_PARTS = {"HEAD", "BRAIN", "SKULL", "NECK", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "LSPINE", "HIP", "KNEE", "LEG", "EXTREMITY"}
+_READABLE = {
+    "", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5",
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
+}  # fmt: skip
+"""Transfer syntaxes that GDCM reads: plain, RLE, JPEG, JPEG-LS, JPEG 2000."""
 _REFORMATTED = {"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "AVERAGE", "CPR", "VRT"}
 
 
@@ -41,12 +49,15 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The series as a person knows it: description or number, count, spacing."""
+        """The series by number, kernel, count and spacing; never by its description, in which people are named."""
         first = self.slices[0]
-        title = first.tag("0008|103e") or (f"number {n}" if (n := first.tag("0020|0011")) else f"…{self.uid[-12:]}")
+        number, kernel = first.tag("0020|0011"), first.tag("0018|1210")
+        if not re.fullmatch(r"[0-9]{1,9}", number):
+            number = "#" + hashlib.blake2b(self.uid.encode(), digest_size=3).hexdigest()
+        kind = f", kernel {kernel}" if re.fullmatch(r"[A-Za-z0-9_+ .-]{1,16}", kernel) else ""
         count = "1 image" if len(self.slices) == 1 else f"{len(self.slices)} images"
         apart = f", {self.stack.step:.4g} mm apart" if self.stack else ""
-        return f'"{title}" ({count}{apart})'
+        return f"{number} ({count}{apart}{kind})"
 
     @property
     def is_original(self) -> bool:
@@ -88,8 +99,8 @@ def read_dicom_folder(path: str | Path) -> Volume:
         headers = _headers(path)
         if headers.damaged:
             raise UserError(
-                f"{path}: {len(headers.damaged)} CT images cannot be read, the first is {headers.damaged[0].name}; "
-                "copy the folder again."
+                f"{path}: {_images(len(headers.damaged))} cannot be read, the first is {headers.damaged[0][0].name}: "
+                f"{headers.damaged[0][1]}; copy the folder again."
             )
         series = _ranked(headers)
         usable = [one for one in series if one.stack]
@@ -98,7 +109,7 @@ def read_dicom_folder(path: str | Path) -> Volume:
         patients = sorted({one.slices[0].tag("0010|0020") for one in usable} - {""})
         if len(patients) > 1:
             raise UserError(
-                f"{path}: the folder holds CT scans of {len(patients)} patients ({', '.join(patients[:3])}); give "
+                f"{path}: the folder holds CT scans of {len(patients)} patients (by PatientID); give "
                 "each patient's folder by itself."
             )
         return _volume(path, series)
@@ -118,7 +129,25 @@ def _volume(path: Path, series: list[Series]) -> Volume:
         notes.append(f"series {chosen.name} was chosen out of {len(series)}; not used: {others}")
     if not chosen.stack.first.is_axial:
         notes.append("the slices are not axial; no axial series was there")
-    return Volume(turned, lps_frame(stored), stored, str(path), (*notes, *chosen.stack.repairs))
+    flags = (*chosen.stack.repairs, *_doubts(chosen.stack.first))
+    return Volume(turned, lps_frame(stored), stored, str(path), (*notes, *chosen.stack.repairs), flags)
+
+
+def _doubts(one: Slice) -> list[str]:
+    """What the header says that a person should know, in words."""
+    found = []
+    position, part = one.tag("0018|5100").upper(), one.tag("0018|0015").upper()
+    if position[2:] in _LYING:
+        found.append(f"the patient lay {_LYING[position[2:]]} (PatientPosition {position})")
+    if part in _OTHER_PARTS:
+        found.append(f"the header says that the body part is {part}")
+    if one.tag("0018|0010"):
+        found.append("a contrast agent was given (ContrastBolusAgent)")
+    return found
+
+
+def _images(count: int) -> str:
+    return "1 CT image" if count == 1 else f"{count} CT images"
 
 
 def _headers(path: Path) -> Headers:
@@ -129,7 +158,7 @@ def _headers(path: Path) -> Headers:
     if headers.slices or headers.damaged:
         return headers
     if headers.without_image:
-        raise UserError(f"{path}: the DICOM files in this folder hold no images; give the folder with the CT slices.")
+        raise UserError(f"{path}: the DICOM files in this folder hold no images that can be read; give the folder with the CT slices.")
     volumes = sorted(p.name for p in path.iterdir() if p.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha")))
     hint = f"; give the file itself, such as {volumes[0]}" if volumes else "; give the folder with the CT slices"
     raise UserError(f"{path}: there are no DICOM files in this folder{hint}.")
@@ -205,6 +234,8 @@ def _unfit(one: Slice) -> str:
         return "it holds screen captures (secondary capture)"
     if one.size[2] > 1:
         return f"{one.path.name} holds {one.size[2]} frames (multi-frame DICOM); convert it to NIfTI, as with dcm2niix"
+    if one.transfer_syntax not in _READABLE:
+        return f"it is compressed as {one.transfer_syntax}, which is not read; decompress it, as with gdcmconv --raw"
     if photometric == "MONOCHROME1":
         return "its grey values are inverted (MONOCHROME1), as in X-ray pictures and not in CT"
     if not one.is_placed:

@@ -1,4 +1,7 @@
-"""What the headers of the DICOM files in a folder say, without reading their pixels."""
+"""What the headers of the DICOM files in a folder say, without reading their pixels.
+
+Nothing that names a person is kept but PatientID, by which two people in one folder are told apart; it is never shown.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,18 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from anatograph.errors import UserError
+from anatograph.imaging.dicom_tags import DamagedError, Elements, looks_like_dicom, read_elements
 from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Vector
+from anatograph.limits import MAX_FOLDER_FILES
+
+__all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
+
+_LARGEST_PLANE = 2**26
+"""Pixels of one image; a CT slice has up to 2048 × 2048."""
+_LARGEST_NUMBER = 1e7
+"""mm; no place and no pixel size of a scanner is larger."""
 
 _CT_CLASSES = (b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.2.1", b"1.2.840.10008.5.1.4.1.1.2.2")
 """Media storage classes of CT images: plain, enhanced, legacy converted."""
@@ -36,6 +49,8 @@ class Slice:
     """(3, 3), columns: along a row of pixels, down a column of pixels, the slice normal (LPS)."""
     components: int
     """Numbers per pixel; 3 in a colour picture."""
+    transfer_syntax: str = ""
+    """TransferSyntaxUID: how the pixels are written."""
 
     def tag(self, key: str) -> str:
         """The text of a tag, stripped; empty where it is absent."""
@@ -69,7 +84,10 @@ class Slice:
     @property
     def is_placed(self) -> bool:
         """Whether the header says where the slice lies and how large its pixels are."""
-        return all(self.tag(key) for key in ("0020|0032", "0020|0037", "0028|0030"))
+        return all(
+            np.isfinite(_numbers(self.tag(key), count, np.nan)).all()
+            for key, count in (("0020|0032", 3), ("0020|0037", 6), ("0028|0030", 2))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +98,8 @@ class Headers:
     """Files that hold an image."""
     without_image: list[Path]
     """DICOM files that hold none (reports, plans, directories)."""
-    damaged: list[Path]
-    """CT images that cannot be read."""
+    damaged: list[tuple[Path, str]]
+    """CT images that cannot be read, each with the reason as a clause."""
 
 
 _TAGS = {
@@ -89,41 +107,29 @@ _TAGS = {
     "0008|0016",  # SOPClassUID
     "0008|0018",  # SOPInstanceUID
     "0008|0060",  # Modality
-    "0008|103e",  # SeriesDescription
     "0010|0020",  # PatientID
+    "0018|0010",  # ContrastBolusAgent
+    "0018|0015",  # BodyPartExamined
     "0018|1120",  # GantryDetectorTilt
     "0018|1210",  # ConvolutionKernel
+    "0018|5100",  # PatientPosition
     "0020|000e",  # SeriesInstanceUID
     "0020|0011",  # SeriesNumber
     "0020|0012",  # AcquisitionNumber
     "0020|0032",  # ImagePositionPatient
     "0020|0037",  # ImageOrientationPatient
     "0020|0100",  # TemporalPositionIdentifier
+    "0028|0002",  # SamplesPerPixel
     "0028|0004",  # PhotometricInterpretation
+    "0028|0008",  # NumberOfFrames
+    "0028|0010",  # Rows
+    "0028|0011",  # Columns
     "0028|0030",  # PixelSpacing
+    "0028|0100",  # BitsAllocated
     "0028|0120",  # PixelPaddingValue
     "0028|1052",  # RescaleIntercept
     "0028|1053",  # RescaleSlope
 }
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do, whatever its name."""
-    return bool(_beginning(path))
-
-
-def _beginning(path: Path) -> bytes:
-    """The first kilobyte of a DICOM file; nothing if it is none."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except OSError:
-        return b""
-    if head[128:132] == b"DICM":
-        return head
-    # Old files come without the preamble: then a data set in little endian starts at once, with group 8 or 2.
-    bare = len(head) > 16 and head[:2] in (b"\x08\0", b"\x02\0") and head[3:4] == b"\0" and head[4:5].isalnum()
-    return head if bare else b""
 
 
 @contextmanager
@@ -145,36 +151,75 @@ def slice_reader() -> sitk.ImageFileReader:
 
 
 def read_headers(folder: Path) -> Headers:
-    """The headers of every DICOM file in ``folder`` and the folders below it, in the order of their paths."""
+    """The headers of every DICOM file in ``folder`` and the folders below it, in the order of their paths.
+
+    Raises:
+        UserError: more files than any scan has.
+    """
     headers = Headers([], [], [])
-    reader = slice_reader()
-    for path in _files(folder):
-        head = _beginning(path)
-        if not head:
-            continue
-        reader.SetFileName(str(path))
+    for path in folder_files(folder):
         try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            (headers.damaged if _is_ct(head) else headers.without_image).append(path)
-            continue
-        size = tuple(int(n) for n in reader.GetSize())
-        spacing = reader.GetSpacing()
-        headers.slices.append(
-            Slice(
-                path=path,
-                tags={key: reader.GetMetaData(key) for key in _TAGS if reader.HasMetaDataKey(key)},
-                size=(*size, 1)[:3],
-                pixel=(float(spacing[0]), float(spacing[1])),
-                position=vector((*reader.GetOrigin(), 0.0)[:3]),
-                direction=np.asarray(reader.GetDirection(), dtype=np.float64).reshape(len(size), len(size)),
-                components=int(reader.GetNumberOfComponents()),
-            )
-        )
+            elements = read_elements(path, _TAGS)
+            if elements is None:
+                continue
+            if not elements.has_pixels:
+                headers.without_image.append(path)
+                continue
+            headers.slices.append(_slice(path, elements))
+        except DamagedError as error:
+            if _is_ct(path):
+                headers.damaged.append((path, str(error)))
+            else:
+                headers.without_image.append(path)
+        except OSError as error:
+            headers.damaged.append((path, error.strerror or "it cannot be opened"))
     return headers
 
 
-def _files(folder: Path) -> list[Path]:
+def _slice(path: Path, elements: Elements) -> Slice:
+    tags = elements.tags
+    columns, rows, frames, bits = (
+        int(_numbers(tags.get(key, ""), 1, default)[0])
+        for key, default in (("0028|0011", 0), ("0028|0010", 0), ("0028|0008", 1), ("0028|0100", 16))
+    )
+    if not (0 < rows and 0 < columns and 0 < frames):
+        raise DamagedError("it does not say how many pixels it has")
+    if rows * columns > _LARGEST_PLANE:
+        raise DamagedError(f"it claims {columns} × {rows} pixels")
+    components = int(_numbers(tags.get("0028|0002", ""), 1, 1)[0])
+    needed = rows * columns * frames * components * ((bits + 7) // 8)
+    if elements.pixel_bytes is not None and elements.pixel_bytes < needed:
+        raise DamagedError(f"it is cut short, {elements.pixel_bytes} bytes of pixels out of {needed}")
+    row_step, column_step = _numbers(tags.get("0028|0030", ""), 2, 1.0)
+    direction = np.eye(3)
+    cosines = np.asarray(_numbers(tags.get("0020|0037", ""), 6, np.nan))
+    if np.isfinite(cosines).all():
+        along, down = cosines[:3], cosines[3:]
+        direction = np.stack([along, down, np.cross(along, down)], axis=1)
+    return Slice(
+        path=path,
+        tags=tags,
+        size=(columns, rows, frames),
+        pixel=(column_step, row_step),
+        position=vector(_numbers(tags.get("0020|0032", ""), 3, 0.0)),
+        direction=direction,
+        components=components,
+        transfer_syntax=elements.transfer_syntax,
+    )
+
+
+def _numbers(text: str, count: int, default: float) -> list[float]:
+    """``count`` numbers parted by backslashes; the default for each where they are not all there and finite."""
+    try:
+        found = [float(part) for part in text.split("\\")[:count]]
+    except ValueError:
+        found = []
+    if len(found) != count or not np.isfinite(found).all() or max(map(abs, found)) > _LARGEST_NUMBER:
+        return [default] * count
+    return found
+
+
+def folder_files(folder: Path) -> list[Path]:
     """All files below ``folder``, links to folders followed, each folder once."""
     files: list[Path] = []
     seen: set[str] = set()
@@ -185,9 +230,16 @@ def _files(folder: Path) -> list[Path]:
             continue
         seen.add(place)
         files.extend(Path(where, name) for name in names)
+        if len(files) > MAX_FOLDER_FILES or len(seen) > MAX_FOLDER_FILES:
+            raise UserError(
+                f"{folder}: more than {MAX_FOLDER_FILES} files lie below this folder (links are followed); give the "
+                "folder of the one scan."
+            )
     return sorted(files)
 
 
-def _is_ct(head: bytes) -> bool:
+def _is_ct(path: Path) -> bool:
     """Whether the file meta information names a CT image as what the file holds."""
+    with path.open("rb") as file:
+        head = file.read(1024)
     return any(uid in head for uid in _CT_CLASSES)

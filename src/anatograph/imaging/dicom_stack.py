@@ -14,6 +14,7 @@ from anatograph.imaging.checks import AIR, MAX_SPACING, MIN_SLICES, check_range,
 from anatograph.imaging.dicom_headers import Slice, slice_reader
 from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Frame
+from anatograph.limits import check_scan_size
 
 _SAME_PLACE = 0.01
 """mm; slices nearer than this lie at the same place."""
@@ -165,6 +166,7 @@ def load(stack: Stack, source: str) -> tuple[NDArray[np.int16], Frame]:
     columns, rows, _ = stack.first.size
     low, high = stack.shifts.min(axis=0), stack.shifts.max(axis=0)
     extra = np.ceil(high - low - 1e-6).astype(int)
+    check_scan_size((columns + int(extra[0]), rows + int(extra[1]), len(stack.planes)), 2, source)
     array = np.full((len(stack.planes), rows + extra[1], columns + extra[0]), AIR, dtype=np.int16)
     lowest, highest, floating = np.inf, -np.inf, False
     for plane, one in enumerate(stack.planes):
@@ -212,6 +214,8 @@ def _read(one: Slice) -> NDArray[np.generic]:
         raise UserError(
             f"{one.path}: the pixels of this DICOM file cannot be read; it is damaged or cut short, copy it again."
         ) from None
+    if values.size != one.size[0] * one.size[1]:
+        raise UserError(f"{one.path}: the pixels of this DICOM file are not as many as its header says; copy it again.")
     return np.asarray(values.reshape(values.shape[-2:]))
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
-from anatograph.imaging.dicom import is_dicom, read_dicom_folder
-from anatograph.imaging.dicom_headers import quiet
+from anatograph.imaging.dicom import read_dicom_folder
+from anatograph.imaging.dicom_headers import looks_like_dicom, quiet
+from anatograph.imaging.file_headers import FileHeader, read_file_header
 from anatograph.imaging.orientation import frame_of, lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume
@@ -22,6 +23,8 @@ from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_
 
 __all__ = ["read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
 
+_SLACK = 2**26
+"""Bytes behind the voxels of a file that are passed over; a file with more of them is not what its header says."""
 _MOST_LABELS = 100
 """A file with more different values than this is no mask."""
 
@@ -119,10 +122,11 @@ def _read_image(path: Path, what: str) -> sitk.Image:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
     if not path.name.lower().endswith(SUFFIXES):
-        if is_dicom(path):
+        if looks_like_dicom(path):
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
         raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")
-    present = _uncompressed_size(path)
+    header = read_file_header(path)
+    present = _uncompressed_size(path, header)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -158,8 +162,8 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
 
 
-def _uncompressed_size(path: Path) -> int:
-    """Bytes in a file, unpacked if it is a gzip; UserError where that is cut short or changed."""
+def _uncompressed_size(path: Path, header: FileHeader) -> int:
+    """Bytes in a file, unpacked if it is a gzip; UserError where that is cut short, changed, or far too much."""
     if not path.name.lower().endswith(".gz"):
         return path.stat().st_size
     size = 0
@@ -167,6 +171,11 @@ def _uncompressed_size(path: Path) -> int:
         with gzip.open(path) as file:
             while block := file.read(2**22):
                 size += len(block)
+                if size > header.needed + _SLACK:
+                    raise UserError(
+                        f"{path}: it unpacks to more than the {header.needed / 1e6:.0f} MB that its header speaks of, "
+                        "so it is not what it says; copy or convert it again."
+                    )
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path}: the file cannot be read whole, it is damaged or cut short ({error}); copy or convert it again."
@@ -210,4 +219,4 @@ def _reason(error: RuntimeError) -> str:
         return "its axes are not at right angles, as after an uncorrected gantry tilt"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines and not lines[-1].startswith("Reason") else "damaged or cut short"
-    return text.split("ERROR: ")[-1].removesuffix(".")[:200]
+    return plain(text.split("ERROR: ")[-1].removesuffix("."))[:200]

@@ -81,6 +81,8 @@ class Volume:
     """Where it came from, for messages."""
     notes: tuple[str, ...] = ()
     """Everything that was chosen or repaired on reading, in plain sentences."""
+    flags: tuple[str, ...] = ()
+    """What of it, and of what the header says, a person should look at."""
 
     @property
     def spacing(self) -> Vector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, plain
+from anatograph.limits import MAX_TABLE_BYTES
+from anatograph.study.identifiers import fault_of
+from anatograph.study.parquet import read_parquet
 
-_SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PATHS = ("subject_id", "image", "lungs")
 # Cells of a label column that mean "not known". The columns above are text: a subject may be called NA.
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"]
 _SHOWN = 30
+_LONGEST_PATH = 4000
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Cohort:
     """Every column as given, rows in the order of the file; ``subject_id`` is text."""
     rows: list[CohortRow]
     """The scans, in the order of the table, with paths that are no longer relative to it."""
+    numbers: tuple[int, ...] = ()
+    """Which row of the file each is, 1 being the first after the header; 1, 2, … if not given."""
 
     @property
     def subject_ids(self) -> list[str]:
@@ -51,10 +55,18 @@ class Cohort:
         """A sentence for every image or mask that the table names and that is not there."""
         return [
             f"row {number} ({row.subject_id}): {what} {path} does not exist"
-            for number, row in enumerate(self.rows, start=1)
+            for number, row in zip(self.numbers or range(1, len(self.rows) + 1), self.rows, strict=True)
             for what, path in (("image", row.image), ("lungs", row.lungs))
-            if path is not None and not path.exists()
+            if path is not None and not is_there(path)
         ]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; False also where the path cannot be looked up (a loop of links)."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def read_cohort(path: str | Path) -> Cohort:
@@ -67,30 +79,9 @@ def read_cohort(path: str | Path) -> Cohort:
         UserError: when the table cannot be read, lacks a required column or any row is faulty; all faulty rows are
             named together, row 1 being the first after the header.
     """
-    path = Path(path)
-    table = _read_table(path)
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    _check_columns(table, path)
-    faults: list[str] = []
-    rows: list[CohortRow] = []
-    first_row: dict[str, int] = {}
-    for column in _PATHS:
-        if column in table.columns:
-            table[column] = [_text(value) for value in table[column]]
-    folder = path.parent
-    masks = table["lungs"] if "lungs" in table.columns else [""] * len(table)
-    for number, (subject_id, image, lungs) in enumerate(
-        zip(table["subject_id"], table["image"], masks, strict=True), start=1
-    ):
-        reasons = _faults_of(subject_id, image)
-        if subject_id and subject_id in first_row:
-            reasons.append(f"subject_id '{subject_id}' is already that of row {first_row[subject_id]}")
-        first_row.setdefault(subject_id, number)
-        faults += [f"row {number}: {reason}" for reason in reasons]
-        rows.append(CohortRow(subject_id, folder / image, folder / lungs if lungs else None))
-    cohort = Cohort(path, table, rows)
+    cohort, faults = inspect_cohort(path)
     if faults:
-        faults += cohort.missing_files() if all(row.image != folder for row in rows) else []
+        faults += cohort.missing_files()
         listed = "\n  ".join(faults[:_SHOWN])
         more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
@@ -98,9 +89,43 @@ def read_cohort(path: str | Path) -> Cohort:
             f"The cohort table {path} has {count}; mend these rows (row 1 is the first after the header):"
             f"\n  {listed}{more}"
         )
+    return cohort
+
+
+def inspect_cohort(path: str | Path) -> tuple[Cohort, list[str]]:
+    """The good rows of a cohort table, and a sentence for every fault of the others.
+
+    Raises:
+        UserError: when the table cannot be read or lacks a required column.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    _check_columns(table, path)
+    for column in _PATHS:
+        if column in table.columns:
+            table[column] = [_text(value) for value in table[column]]
+    folder = path.parent
+    masks = table["lungs"] if "lungs" in table.columns else [""] * len(table)
+    faults: list[str] = []
+    rows: list[CohortRow] = []
+    numbers: list[int] = []
+    first_row: dict[str, int] = {}
+    for number, (subject_id, image, lungs) in enumerate(
+        zip(table["subject_id"], table["image"], masks, strict=True), start=1
+    ):
+        reasons = _faults_of(subject_id, image, lungs)
+        if subject_id and subject_id in first_row:
+            reasons.append(f"subject_id '{plain(subject_id)[:64]}' is already that of row {first_row[subject_id]}")
+        first_row.setdefault(subject_id, number)
+        faults += [f"row {number}: {reason}" for reason in reasons]
+        if not reasons:
+            rows.append(CohortRow(subject_id, folder / image, folder / lungs if lungs else None))
+            numbers.append(number)
     if "lungs" in table.columns:
         table["lungs"] = [value or None for value in table["lungs"]]
-    return cohort
+    good = table.iloc[[number - 1 for number in numbers]]
+    return Cohort(path, good.reset_index(drop=True), rows, tuple(numbers)), faults
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -111,13 +136,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     if kind not in {".csv", ".tsv", ".parquet"}:
         raise UserError(f"The cohort table {path} is not CSV, TSV or Parquet by its name; save it as one of these.")
     try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise ValueError(f"it is longer than {MAX_TABLE_BYTES // 2**30} GiB, too much for a table")
         if kind == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_parquet(path)
             return table.reset_index() if "subject_id" in table.index.names else table.reset_index(drop=True)
         separator = "\t" if kind == ".tsv" else ","
         text: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
+        with path.open("rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise UserError(
+                    f"The cohort table {path} is UTF-16 text (what Excel calls Unicode Text); save it as CSV UTF-8."
+                )
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            header = lines.readline()
+            header = lines.readline(2**20)
         if separator not in header and ";" in header:
             raise UserError(
                 f"The cohort table {path} is separated by semicolons; save it with commas between the cells."
@@ -144,7 +176,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         OSError,
         pd.errors.ParserWarning,
     ) as error:  # pandas and pyarrow both raise ValueErrors on files they cannot parse
-        reason = " ".join(str(error).split())
+        reason = plain(str(error))[:300]
         raise UserError(f"The cohort table {path} cannot be read as {kind[1:].upper()}: {reason}.") from error
 
 
@@ -171,14 +203,11 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _faults_of(subject_id: str, image: str) -> list[str]:
-    reasons = []
-    if not subject_id:
-        reasons.append("subject_id is empty")
-    elif not _SUBJECT_ID.fullmatch(subject_id):
-        reasons.append(f"subject_id '{subject_id}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    elif subject_id in {".", ".."}:
-        reasons.append(f"subject_id '{subject_id}' cannot be the name of a folder")
+def _faults_of(subject_id: str, image: str, lungs: str) -> list[str]:
+    reasons = [fault] if (fault := fault_of(subject_id)) else []
     if not image:
-        reasons.append(f"image is empty{f' (subject {subject_id})' if subject_id else ''}")
+        reasons.append(f"image is empty{f' (subject {plain(subject_id)[:64]})' if subject_id else ''}")
+    for what, name in (("image", image), ("lungs", lungs)):
+        if not name.isprintable() or len(name) > _LONGEST_PATH:
+            reasons.append(f"{what} cannot be the name of a file (it is too long or holds control characters)")
     return reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.graph import edges, graph_quality
 from anatograph.anatomy.patches import cut_patches
-from anatograph.anatomy.registration import register
+from anatograph.anatomy.registration import Registration, register
 from anatograph.errors import UserError
-from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs
+from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs, surroundings
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
@@ -25,6 +26,10 @@ from anatograph.study.subject import Figure, PreparedSubject
 
 MANY_OUTSIDE = 0.02
 """A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
+FEWEST_INSIDE = 1 / 3
+"""A scan that holds fewer of the landmarks is no chest CT, or not enough of one."""
+BETTER_TURNED = 0.08
+"""Dice by which a mirrored mask must fit better before anything is said."""
 
 
 class Stages:
@@ -80,13 +85,19 @@ def prepare_subject(
         volume = axis_aligned(volume, settings.interpolation)
     with stages("lungs"):
         found = _lungs(volume, lungs, settings, weights)
+        around = surroundings(found.mask, volume)
     # Sums over several threads round differently, and one subject has too little work for them.
     with threadpool_limits(1):
         with stages("register"):
-            registration = register(atlas, found.mask, settings.registration, settings.seed)
+            registration, doubts = _register(atlas, found.mask, settings)
             landmarks = registration.map.to_subject(atlas.landmarks)
         with stages("patches"):
             patches, present = cut_patches(volume, landmarks, atlas.patch_size, settings.interpolation)
+        if present.mean() < FEWEST_INSIDE:
+            raise UserError(
+                f"Only {int(present.sum())} of {len(landmarks)} landmarks lie inside the scan, which shows too little "
+                "of the lungs (an abdomen or a neck, or lungs cut short); use a scan of the whole chest."
+            )
     with stages("graph"):
         pairs = edges(
             landmarks,
@@ -100,14 +111,13 @@ def prepare_subject(
         graph = graph_quality(pairs, len(landmarks))
     quality: dict[str, Figure] = {
         **{f"lungs_{name}": value for name, value in found.quality.items()},
+        **{f"scan_{name}": value for name, value in around.items()},
         **{f"registration_{name}": value for name, value in registration.quality.items()},
         "landmarks": len(landmarks),
         "landmarks_outside_scan": int((~present).sum()),
         "landmarks_outside_lungs": int((~_inside(found.mask, landmarks)).sum()),
         **graph,
     }
-    if not present.any():
-        raise UserError("None of the landmarks lies inside the scan; its lung mask cannot be right.")
     return PreparedSubject(
         subject_id=subject_id,
         landmarks=landmarks,
@@ -118,7 +128,7 @@ def prepare_subject(
         map=registration.map,
         volume=volume,
         quality=quality,
-        flags=_flags(quality),
+        flags=(*volume.flags, *_flags(quality), *doubts),
         notes=(*volume.notes, *found.notes, *registration.notes),
         lung_method=found.method,
         recipe=recipe_of(found.method, settings.registration, oblique),
@@ -147,6 +157,35 @@ def _lungs(
     return LungResult(mask, "given", lung_quality(mask, volume), notes)
 
 
+def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[Registration, list[str]]:
+    """The atlas on the lungs, and in words what is odd about it.
+
+    Where one lung is missing, the atlas's lung of that side is left out too, so that the other lies on its like and
+    the landmarks of the missing one come to lie where it was.
+    """
+    sides = [side for side in (Mask.RIGHT, Mask.LEFT) if (lungs.array == side).any()]
+    if len(sides) == 1 and not (lungs.array == Mask.UNSIDED).any():
+        only = np.where(atlas.lungs.array == sides[0], np.uint8(sides[0]), np.uint8(0))
+        if only.any():
+            atlas = replace(atlas, lungs=Mask(only, atlas.lungs.frame))
+    found = register(atlas, lungs, settings.registration, settings.seed)
+    if not found.quality.get("poor") or len(sides) < 2:
+        return found, []
+    # A poor map may be that of a scan that was turned over: then its mirror image fits far better.
+    for axis, name in ((0, "upside down"), (1, "front to back")):
+        turned = Mask(np.ascontiguousarray(np.flip(lungs.array, axis)), lungs.frame)
+        try:
+            other = register(atlas, turned, "affine")
+        except UserError:
+            continue
+        here, there = float(found.quality["dice"]), float(other.quality["dice"])
+        if there > here + BETTER_TURNED:
+            return found, [
+                f"the lungs fit the atlas better {name} (Dice {there:.2f}, not {here:.2f}); check the scan's orientation"
+            ]
+    return found, []
+
+
 def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) whether points (N, 3) in LPS mm lie in a lung voxel."""
     index = np.rint(mask.frame.to_index(points)).astype(np.intp)
@@ -158,7 +197,7 @@ def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _flags(quality: dict[str, Figure]) -> tuple[str, ...]:
     """Everything a person should look at."""
-    flags = [text for text in str(quality.get("lungs_warnings", "")).split("; ") if text]
+    flags = [text for name in ("lungs_warnings", "scan_warnings") for text in str(quality[name]).split("; ") if text]
     if quality.get("registration_poor"):
         flags += [text for text in str(quality.get("registration_reasons", "")).split("; ") if text] or ["poor map"]
     outside = int(quality["landmarks_outside_scan"])

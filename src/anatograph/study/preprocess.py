@@ -39,6 +39,7 @@ def preprocess(
     worker_memory: float | None = None,
     redo: Sequence[Redo] = (),
     mixed: bool = False,
+    deidentified_only: bool = False,
     progress: bool = True,
 ) -> RunAccount:
     """Bring every scan of a cohort into a study.
@@ -63,6 +64,7 @@ def preprocess(
         redo: subjects of the study to do anew: ``outdated``, made by an older version of the steps, and ``changed``,
             whose image is another than then.
         mixed: add subjects to a study that an older version made, without doing those anew.
+        deidentified_only: refuse scans and masks whose headers still name a person, each with the fields that do.
         progress: whether to show a bar on the standard error stream.
 
     Returns:
@@ -78,6 +80,7 @@ def preprocess(
     weights = None if weights is None else Path(weights).resolve()
     described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.as_dict()}
     described |= {"atlas": _name(atlas), "weights": str(weights or ""), "workers": workers, "scheduler": scheduler}
+    described["deidentified_only"] = deidentified_only
     with RunAccount("preprocess", described, Path(study)) as account:
         table = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
         _check_request(table, settings, weights)
@@ -88,7 +91,14 @@ def preprocess(
         for note in plan.notes:
             account.note(note)
         jobs = [
-            Job(_absolute(row), opened.path.resolve(), weights, since, redo=plan.redo)
+            Job(
+                _absolute(row),
+                opened.path.resolve(),
+                weights,
+                since,
+                redo=plan.redo,
+                deidentified_only=deidentified_only,
+            )
             for row in table.rows
             if row.subject_id in plan.todo
         ]

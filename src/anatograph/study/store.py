@@ -24,6 +24,7 @@ from anatograph.study.claims import alone, holder, tidy
 from anatograph.study.failed import failures_in
 from anatograph.study.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.study.recipe import VERSIONS
+from anatograph.study.identifiers import subject_folder
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 
@@ -141,7 +142,7 @@ class Study:
 
     def is_whole(self, subject_id: str) -> bool:
         """Whether the subject is there now; asks the disk, and takes a folder that lost its content for absent."""
-        return (self.path / "subjects" / subject_id / "subject.json").is_file()
+        return (subject_folder(self.path, subject_id) / "subject.json").is_file()
 
     def whole(self, subject_ids: Iterable[str]) -> set[str]:
         """Those of the subjects that `is_whole`."""
@@ -155,7 +156,7 @@ class Study:
         Raises:
             UserError: when the study does not hold it.
         """
-        folder = self.path / "subjects" / subject_id
+        folder = subject_folder(self.path, subject_id)
         if not (folder / "subject.json").is_file():
             raise UserError(f"There is no subject '{subject_id}' in the study {self.path}.")
         return StoredSubject(folder, self.settings.registration)
@@ -199,7 +200,7 @@ class Study:
         start, end = layout(count, size)
         length = size**3 * 2
         for patch, subject_id, row in zip(patches, subject_ids, rows, strict=True):
-            file = self.path / "subjects" / subject_id / "patches.npy"
+            file = subject_folder(self.path, subject_id) / "patches.npy"
             read_block(file, start + int(row) * length, patch, end)
         return patches.astype(np.int16, copy=False)
 
@@ -247,7 +248,7 @@ class Study:
         count, size = len(self.atlas), self.atlas.patch_size
         if subject.patches.shape != (count, size, size, size) or subject.patches.dtype != np.int16:
             raise ValueError(f"patches {subject.patches.shape} {subject.patches.dtype} do not fit the study's atlas")
-        target = self.path / "subjects" / subject.subject_id
+        target = subject_folder(self.path, subject.subject_id)
         with whole_folder(target, self.path / ".unfinished", token) as folder:
             if picture is not None:
                 picture(folder / "qc.png")
@@ -257,7 +258,7 @@ class Study:
 
     def remove_subject(self, subject_id: str) -> None:
         """Take a subject out of the study; nothing happens if it is not there."""
-        folder = self.path / "subjects" / subject_id
+        folder = subject_folder(self.path, subject_id)
         if folder.is_dir():
             remove_folder(folder, self.path / ".unfinished")
         self.refresh()

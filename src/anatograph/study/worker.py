@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from anatograph.errors import UserError
+from anatograph.imaging.identity import refuse_identified
 from anatograph.imaging.reading import read_volume
 from anatograph.runlog import Failure
 from anatograph.study import failed
@@ -47,6 +48,8 @@ class Job:
     """Whether all the memory there is was its; if not, it is tried again so before it counts as failed."""
     redo: tuple[Redo, ...] = ()
     """What makes a subject that is there be done all the same."""
+    deidentified_only: bool = False
+    """Whether scans whose headers still name a person are refused."""
     versions: Mapping[str, int] = field(default_factory=lambda: dict(VERSIONS))
     """Steps of the run's own version, which the worker's must equal."""
 
@@ -119,6 +122,10 @@ def _attempt(study: Study, job: Job, held: Claim) -> Outcome:
         return Outcome("stop", stage="write", reason=_full(job.study, need))
     try:
         with stages("read"):
+            if job.deidentified_only:
+                for path in (row.image, row.lungs):
+                    if path is not None and path.exists():
+                        refuse_identified(path)
             before = state(row.image) if row.image.exists() else None
             volume = read_volume(row.image)
             source = fingerprint(row.image)

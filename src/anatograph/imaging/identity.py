@@ -1,0 +1,158 @@
+"""Whether a scan's headers still name a person. Fields are told, their contents never."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from anatograph.errors import UserError
+from anatograph.imaging.dicom_headers import folder_files
+from anatograph.imaging.dicom_tags import DamagedError, read_elements
+from anatograph.imaging.file_headers import read_file_header
+
+_REMOVED, _BURNED_IN = "0012|0062", "0028|0301"
+_NAMES = {
+    "0010|0010": "PatientName",
+    "0010|1001": "OtherPatientNames",
+    "0010|1005": "PatientBirthName",
+    "0010|1060": "PatientMotherBirthName",
+    "0010|2297": "ResponsiblePerson",
+    "0008|0090": "ReferringPhysicianName",
+    "0008|1050": "PerformingPhysicianName",
+    "0008|1060": "NameOfPhysiciansReadingStudy",
+    "0008|1070": "OperatorsName",
+    "0032|1032": "RequestingPhysician",
+}
+_NUMBERS = {"0010|0020": "PatientID", "0010|1000": "OtherPatientIDs"}
+_ALWAYS = {
+    "0010|0030": "PatientBirthDate",
+    "0010|0032": "PatientBirthTime",
+    "0010|1040": "PatientAddress",
+    "0010|1050": "InsurancePlanIdentification",
+    "0010|1090": "MedicalRecordLocator",
+    "0010|2154": "PatientTelephoneNumbers",
+    "0008|0080": "InstitutionName",
+    "0008|0081": "InstitutionAddress",
+    "0008|1040": "InstitutionalDepartmentName",
+}
+_FREE_TEXT = {
+    "0008|0050": "AccessionNumber",
+    "0010|4000": "PatientComments",
+    "0010|21b0": "AdditionalPatientHistory",
+    "0020|4000": "ImageComments",
+}
+_TAGS = {_REMOVED, _BURNED_IN, *_NAMES, *_NUMBERS, *_ALWAYS, *_FREE_TEXT}
+_BLANK = re.compile(
+    r"\W*|\W*(anon(ymi[sz]ed?|ymous)?|de-?identified|removed|redacted|unknown|none|null|n/?a|no ?name|x+)[\W\d_]*"
+    r"|0+(\.0+)?|(1900|1901|1960|1970|2000)0101",
+    re.IGNORECASE,
+)
+"""What de-identification leaves in place of a value."""
+_RECORD_NUMBER = re.compile(r"\D{0,2}\d{6,}\D?|\d{3}-\d{2}-\d{4}|\d{6}[-+]\d{4}|.*\^.*")
+"""A patient number as hospitals and states give them, rather than a code such as LUNG1-001."""
+_KEYS = re.compile(
+    r"patient|birth|\bdob\b|\bmrn\b|physician|operator|hospital|institution|address|phone|accession|surname|"
+    r"(first|last|family|given)_?name",
+    re.IGNORECASE,
+)
+_PERSON = re.compile(
+    r"[^\W\d_]+\^[^\W\d_]+"  # DOE^JANE
+    r"|\b[A-Z][a-z'-]+,\s?[A-Z][a-z]+"  # Doe, Jane
+    r"|\b(mr|mrs|ms|dr|prof)\.? [A-Z]"
+    r"|\b(19|20)\d\d([-/.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])\b"  # 1950-01-31
+    r"|\b(0?[1-9]|[12]\d|3[01])[./](0?[1-9]|1[0-2])[./](19|20)\d\d\b"  # 31.01.1950
+)
+_TWO_WORDS = re.compile(r"^[A-Z][a-z'-]+[ _][A-Z][a-z'-]+$|^[A-Z'-]{2,}[ _][A-Z'-]{2,}$")
+_TOOLS = re.compile(r"image|volume|scan|chest|lung|mask|ct\b|siemens|philips|toshiba|canon|medical|slicer", re.IGNORECASE)
+_DICOM_KEY = re.compile(r"\(?([0-9a-f]{4})[|,]([0-9a-f]{4})\)?", re.IGNORECASE)
+
+
+def fields_naming_a_person(path: str | Path) -> list[str]:
+    """Names of the header fields of a scan or mask that still name a person, or may; empty where none does.
+
+    DICOM: every file of the folder, elements at the top level. Fields for names, numbers, birth, address and
+    institution must be empty or hold what de-identification leaves there; a code in PatientName or PatientID passes
+    (``LUNG1-001``), a name (``DOE^JANE``) or a number such as hospitals give does not, unless PatientIdentityRemoved
+    says YES, which lets a number pass but never a name. Pictures with names burned in (BurnedInAnnotation) are told
+    too. NIfTI, NRRD, MetaImage: description, comments, extensions and keys that read like a name or a date, or are
+    called so.
+
+    Raises:
+        UserError: a file or folder that cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        header = read_file_header(path)
+        return sorted(set(_in_texts(header.texts)))
+    found: set[str] = set()
+    for file in folder_files(path):
+        try:
+            elements = read_elements(file, _TAGS)
+        except (DamagedError, OSError):
+            continue  # reading the scan will tell
+        if elements is not None:
+            found.update(_in_dicom(elements.tags))
+    return sorted(found)
+
+
+def refuse_identified(path: str | Path) -> None:
+    """Raise UserError where the headers of a scan still name a person; says which fields, never what is in them."""
+    found = fields_naming_a_person(path)
+    if found:
+        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        raise UserError(
+            f"{path}: the headers still name a person ({shown}); de-identify the scan first, or leave out "
+            "--deidentified-only."
+        )
+
+
+def _in_dicom(tags: Mapping[str, str]) -> Iterator[str]:
+    removed = tags.get(_REMOVED, "").strip().upper() == "YES"
+    if tags.get(_BURNED_IN, "").strip().upper() == "YES":
+        yield "BurnedInAnnotation"
+    code = tags.get("0010|0020", "").strip()
+    for key, name in _NAMES.items():
+        value = tags.get(key, "").strip(" ^")
+        if _is_blank(value) or value == code and not _RECORD_NUMBER.fullmatch(value):
+            continue
+        if key != "0010|0010" or "^" in value or not (removed or re.search(r"\d", value)) or _reads_like_a_person(value):
+            yield name
+    for key, name in _NUMBERS.items():
+        value = tags.get(key, "").strip()
+        if _is_blank(value):
+            continue
+        if _reads_like_a_person(value) or (not removed and _RECORD_NUMBER.fullmatch(value)):
+            yield name
+    for key, name in _ALWAYS.items():
+        if not _is_blank(tags.get(key, "")):
+            yield name
+    if not removed:
+        for key, name in _FREE_TEXT.items():
+            if not _is_blank(tags.get(key, "")):
+                yield name
+
+
+def _in_texts(texts: Mapping[str, str]) -> Iterator[str]:
+    """Fields of a volume file's header; those that carry a DICOM tag are judged as DICOM."""
+    tags: dict[str, str] = {}
+    for key, value in texts.items():
+        if match := _DICOM_KEY.search(key):
+            tags["|".join(match.groups()).lower()] = value
+        elif key == "extension 2":
+            yield "extension 2 (a DICOM header)"
+        elif _is_blank(value):
+            continue
+        elif _KEYS.search(key):
+            yield "a key that speaks of a person" if not re.fullmatch(r"[\w .:-]{1,40}", key) else key
+        elif _reads_like_a_person(value) or _KEYS.search(value):
+            yield key if re.fullmatch(r"[\w .:-]{1,40}", key) else "a key of its own"
+    yield from _in_dicom(tags)
+
+
+def _is_blank(value: str) -> bool:
+    return _BLANK.fullmatch(value.strip()) is not None
+
+
+def _reads_like_a_person(value: str) -> bool:
+    return bool(_PERSON.search(value) or (_TWO_WORDS.match(value.strip()) and not _TOOLS.search(value)))

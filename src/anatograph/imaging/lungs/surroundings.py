@@ -1,0 +1,107 @@
+"""What surrounds the lungs: by it a scan that was turned over, or is out of the ordinary, gives itself away."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anatograph.imaging.volume import Mask, Volume
+
+BONE_HU = 180
+"""Above any unenhanced soft tissue."""
+METAL_HU = 2900
+"""Above any bone; scanners of 12 bits end at 3071."""
+MUCH_METAL_ML = 1.0
+"""A surgical clip or a lead is smaller, a pacemaker, a rod or a port is not."""
+ENHANCED_HU = 130.0
+"""Upper quartile of the tissue between the lungs; 54 to 105 HU in scans without contrast agent."""
+HEART_RIGHT_MM = -8.0
+"""The heart's middle lies 2 to 20 mm to the left of the spine's."""
+SIDE_AREA_MM2 = 400.0
+"""Lung in the outermost columns or rows of a scan that means it is cut there."""
+THICK_MM = 5.0
+"""Slices further apart are usable, but a patch of 32 mm then holds six of them."""
+
+
+def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
+    """Figures of a scan around its lungs (mask and scan on one grid, axes along L, P, S).
+
+    ``spine_behind``: how far the bone between the lungs lies behind their middle, in half depths of the lungs; below 0
+    the scan is turned. ``heart_left_mm``: the middle of the tissue between the lower lungs, to the left of the spine.
+    ``mediastinum_hu``: upper quartile of the tissue between the lungs. All three nan with one lung.
+    ``metal_ml``: above 2900 HU. ``truncated_side``: lung at the left, right, front or back of the scan.
+    ``warnings``: what is out of the ordinary, in words.
+    """
+    sx, sy, sz = mask.frame.spacing
+    array = mask.array
+    front = max(float((array[:, k] > 0).sum()) for k in (0, -1)) * sx * sz
+    side = max(float((array[:, :, k] > 0).sum()) for k in (0, -1)) * sy * sz
+    figures: dict[str, float | bool | str] = {
+        "truncated_side": bool(max(front, side) > SIDE_AREA_MM2),
+        "metal_ml": float(sum(int((plane > METAL_HU).sum()) for plane in volume.array)) * mask.frame.voxel_volume / 1e3,
+        **_between(mask, volume),
+    }
+    figures["warnings"] = "; ".join(_doubts(figures, max(mask.frame.spacing)))
+    return figures
+
+
+def _between(mask: Mask, volume: Volume) -> dict[str, float]:
+    unknown = dict.fromkeys(("spine_behind", "heart_left_mm", "mediastinum_hu"), float("nan"))
+    boxes = ndimage.find_objects(mask.array, max_label=2)
+    if len(boxes) < 2 or boxes[0] is None or boxes[1] is None:
+        return unknown
+    low, high = min(box[0].start for box in boxes), max(box[0].stop for box in boxes)
+    # Every few voxels are enough for middles and quartiles.
+    steps = tuple(max(1, round(2.5 / s)) for s in mask.frame.spacing[::-1])
+    grid = tuple(slice(start, stop, step) for start, stop, step in
+                 zip((low, 0, 0), (high, *mask.array.shape[1:]), steps, strict=True))  # fmt: skip
+    labels, hu = mask.array[grid], volume.array[grid]
+    lungs = labels > 0
+    middle = [float(np.average(np.arange(labels.shape[2]), weights=(labels == side).sum((0, 1)))) for side in (1, 2)]
+    if not middle[0] + 2 < middle[1] or len(labels) < 8:
+        return unknown
+    rows = np.flatnonzero(lungs.any((0, 2)))
+    centre = float(np.average(np.arange(labels.shape[1]), weights=lungs.sum((0, 2))))
+    depth = (rows[-1] - rows[0]) / 2
+    columns = slice(int(middle[0]), int(middle[1]) + 1)
+    height = len(labels)
+    chest = slice(height // 4, 3 * height // 4)
+    bone = hu[chest, :, columns] > BONE_HU
+    if bone.sum() < 20 or depth < 2:
+        return unknown
+    spine = (_middle(bone, 1) - centre) / depth
+    behind = bone[:, int(centre) :]
+    heart = slice(height // 5, height // 2), slice(int(rows[0]), int(centre + 0.3 * depth)), columns
+    soft = (hu[heart] > -50) & (hu[heart] < 400) & ~lungs[heart]
+    tissue = hu[height // 5 : 3 * height // 4, :, columns]
+    tissue = tissue[(tissue > -20) & (tissue < 500) & ~lungs[height // 5 : 3 * height // 4, :, columns]]
+    known = behind.sum() > 10 and soft.sum() > 100 and spine > 0
+    offset = (_middle(soft, 2) - _middle(behind, 2)) * steps[2] * mask.frame.spacing[0] if known else float("nan")
+    return {
+        "spine_behind": float(spine),
+        "heart_left_mm": float(offset),
+        "mediastinum_hu": float(np.percentile(tissue, 75)) if tissue.size > 100 else float("nan"),
+    }
+
+
+def _middle(part: NDArray[np.bool_], axis: int) -> float:
+    others = tuple(a for a in range(3) if a != axis)
+    return float(np.average(np.arange(part.shape[axis]), weights=part.sum(others)))
+
+
+def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str]:
+    found = []
+    if float(figures["spine_behind"]) < 0:
+        found.append("the spine lies in front of the lungs, so the scan seems turned over; check its orientation")
+    if float(figures["heart_left_mm"]) < HEART_RIGHT_MM:
+        found.append("the heart lies to the right of the spine; unless the person's does, the scan is mirrored")
+    if float(figures["mediastinum_hu"]) > ENHANCED_HU:
+        found.append("a contrast agent seems to have been given")
+    if float(figures["metal_ml"]) > MUCH_METAL_ML:
+        found.append(f"{float(figures['metal_ml']):.0f} ml of metal in the scan")
+    if figures["truncated_side"]:
+        found.append("sides of the lungs not in the scan")
+    if coarsest > THICK_MM:
+        found.append(f"slices {coarsest:g} mm apart")
+    return found

@@ -1,0 +1,33 @@
+"""Subject identifiers, which name folders and files: what may be one, and the only way from one to a path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from anatograph.errors import UserError, plain
+
+_SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def fault_of(subject_id: str) -> str:
+    """Why a text is no subject identifier, as a clause; empty where it is one."""
+    if not subject_id:
+        return "subject_id is empty"
+    shown = plain(subject_id)[:80]
+    if not _SUBJECT_ID.fullmatch(subject_id):
+        return f"subject_id '{shown}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"
+    if subject_id in {".", ".."}:
+        return f"subject_id '{shown}' cannot be the name of a folder"
+    return ""
+
+
+def subject_folder(study: Path, subject_id: str) -> Path:
+    """The folder of a subject in a study, which never lies elsewhere.
+
+    Raises:
+        UserError: a text that is no subject identifier (``../x``), wherever it came from.
+    """
+    if fault := fault_of(subject_id):
+        raise UserError(f"{study}: {fault}.")
+    return study / "subjects" / subject_id
