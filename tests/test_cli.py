@@ -15,6 +15,7 @@ from anatograph.errors import UserError
 
 COMMANDS = [
     "atlas",
+    "cluster",
     "demo",
     "doctor",
     "embed",
@@ -92,6 +93,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["phantom", "out", "--subjects", "0"],
         ["phantom", "out", "--subjects", "3", "--format", "jpeg"],
         ["preprocess", "cohort.csv"],
+        ["preprocess", "cohort.csv", "study", "--redo", "everything"],
+        ["cluster", "--", "preprocess", "cohort.csv", "study"],
+        ["cluster", "--system", "abacus", "--workers", "2", "--", "preprocess", "cohort.csv", "study"],
         ["preprocess", "cohort.csv", "study", "--lungs", "magic"],
         ["embed", "study", "out"],
         ["evaluate", "e.parquet", "c.csv"],
@@ -111,6 +115,8 @@ def test_a_wrong_line_ends_with_status_2(line: list[str], capsys: pytest.Capture
     "line",
     [
         ["preprocess", "none.csv", "study"],
+        ["cluster", "--workers", "2", "--", "evaluate", "e", "c"],
+        ["cluster", "--workers", "2", "--", "embed", "s", "o", "--workers=3"],
         ["pretrain", "no-study", "run"],
         ["pretrain", "no-study", "run", "--preset", "quik"],
         ["embed", "no-study", "out", "--model", "no-model"],

@@ -20,12 +20,12 @@ from anatograph.cli_common import (
     WRONG_REQUEST,
     Commands,
     command,
-    counter,
     positive,
     say,
     told,
 )
 from anatograph.cli_explain import add_change, add_deviation, add_explain, add_similar
+from anatograph.cli_scale import add_cluster, add_embed, add_preprocess
 from anatograph.errors import UserError
 
 
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", default=False, help="show a traceback with every error")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for add in (
-        _add_demo, _add_doctor, _add_phantom, _add_atlas, _add_preprocess, _add_pretrain, _add_embed, add_evaluate,
-        add_benchmark, add_cohort, add_explain, add_deviation, add_similar, add_change, _add_report,
+        _add_demo, _add_doctor, _add_phantom, _add_atlas, add_preprocess, add_cluster, _add_pretrain, add_embed,
+        add_evaluate, add_benchmark, add_cohort, add_explain, add_deviation, add_similar, add_change, _add_report,
         _add_import_reference,
     ):  # fmt: skip
         add(commands)
@@ -148,31 +148,6 @@ def _add_atlas(commands: Commands) -> None:
     )
 
 
-def _add_preprocess(commands: Commands) -> None:
-    def run(args: argparse.Namespace) -> int:
-        from anatograph.study.preprocess import preprocess
-
-        account = preprocess(args.cohort, args.study, args.atlas, args.lungs, args.registration, args.workers,
-                             args.scheduler, weights=args.lung_weights, seed=args.seed,
-                             deidentified_only=args.deidentified_only)  # fmt: skip
-        print(f"Study: {args.study}")
-        return told(account)
-
-    made = command(commands, "preprocess", run, "fill a study; run again, it does only what is missing or failed")
-    made.add_argument("cohort", metavar="COHORT", type=Path, help="table with subject_id, image and labels")
-    made.add_argument("study", metavar="STUDY", type=Path, help="folder of the study")
-    made.add_argument("--atlas", type=Path, metavar="ATLAS", help="folder of an atlas (default: the one that ships)")
-    made.add_argument("--lungs", choices=("auto", "given", "threshold", "lungmask", "totalsegmentator"), default="auto",
-                      help="where lung masks come from (default: auto)")  # fmt: skip
-    made.add_argument("--registration", choices=("affine", "ants-affine", "ants-syn"), default="affine",
-                      help="how the atlas is laid onto a subject (default: affine)")  # fmt: skip
-    made.add_argument("--lung-weights", type=Path, metavar="FILE", help="weights of a lung network, to work offline")
-    made.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
-    made.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler to send the work to")
-    made.add_argument("--seed", type=int, default=0, help="for registrations that use chance (default: 0)")
-    made.add_argument("--deidentified-only", action="store_true", help="refuse scans whose headers still name a person")
-
-
 def _add_pretrain(commands: Commands) -> None:
     def run(args: argparse.Namespace) -> int:
         from anatograph.analysis.api import pretrain
@@ -192,35 +167,6 @@ def _add_pretrain(commands: Commands) -> None:
     made.add_argument("--set", action="append", default=[], metavar="key=value", help="one setting; may be repeated")
     made.add_argument("--seed", type=int, default=None, help="the same as --set seed=S")
     made.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-
-
-def _add_embed(commands: Commands) -> None:
-    def run(args: argparse.Namespace) -> int:
-        from anatograph.analysis.embed import embed
-
-        done = embed(
-            args.source, args.out, model=args.model, lungs=args.lungs, lung_mask=args.lung_mask,
-            lung_weights=args.lung_weights, registration=args.registration, subject_id=args.subject_id,
-            patch_features=args.patch_features, batch_size=args.batch_size, device=args.device, progress=counter,
-        )  # fmt: skip
-        print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
-        return told(done.account)
-
-    made = command(commands, "embed", run, "embeddings of a study, or of one CT without a study")
-    made.add_argument("source", metavar="STUDY_OR_IMAGE", type=Path, help="a study, a volume file or a DICOM folder")
-    made.add_argument("out", metavar="OUT", type=Path, help="writes OUT.parquet and OUT.regions.zarr")
-    made.add_argument("--model", type=Path, required=True, metavar="MODEL", help="model folder, such as RUN/model")
-    made.add_argument(
-        "--patch-features", action="store_true", help="also write OUT.patches.zarr, before the graph network"
-    )
-    made.add_argument("--batch-size", type=positive, default=64, metavar="N", help="patches at a time (default: 64)")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    one = made.add_argument_group("for one CT (as the model's training scans by default)")
-    one.add_argument("--lungs", choices=("auto", "given", "threshold", "lungmask", "totalsegmentator"))
-    one.add_argument("--lung-mask", type=Path, metavar="MASK", help="the lungs, if not to be found")
-    one.add_argument("--lung-weights", type=Path, metavar="FILE", help="weights of a lung network")
-    one.add_argument("--registration", choices=("affine", "ants-affine", "ants-syn"))
-    one.add_argument("--subject-id", metavar="ID", help="name in the table (default: from the file's name)")
 
 
 def _add_report(commands: Commands) -> None:

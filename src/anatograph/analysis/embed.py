@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.analysis.embedding_file import beside, parquet_path, write_embeddings
-from anatograph.analysis.region_store import RegionWriter
+from anatograph.analysis.embed_block import ahead
+from anatograph.analysis.embed_jobs import ScanSource, Source, StudySource, check_id, id_from, settings_for
+from anatograph.analysis.embed_run import EmbedRun, landmarks_of
+from anatograph.analysis.embedding_file import parquet_path
 from anatograph.errors import UserError
+from anatograph.learning.embedding_stream import embed_stream
 from anatograph.runlog import RunAccount
-from anatograph.study.settings import PreprocessSettings
+from anatograph.study.scheduling import Workplace, ended_like_interrupted
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
-    from anatograph.learning.embedding_model import Embedding, Model
+    from anatograph.learning.embedding_model import Model
 
+WORKER_GB = 1.0
+"""What a worker that embeds needs: measured in docs/cohorts.md."""
 Progress = Callable[[str, int, int], None]
 """Called with the subject that is done, how many are, and of how many."""
 
@@ -74,7 +75,11 @@ def embed(
     patch_features: bool = False,
     batch_size: int = 64,
     device: str = "auto",
+    workers: int = 1,
+    scheduler: str | None = None,
+    worker_memory: float | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Embedded:
     """Embed every subject of a study, or one CT: a volume file or a folder with a DICOM series.
 
@@ -84,6 +89,28 @@ def embed(
     is prepared as the model's training scans were, so it gets the same vector as through a study; ``lungs``,
     ``lung_mask``, ``lung_weights`` and ``registration`` change that.
 
+    Patches of several subjects go through the network together; a subject's vector does not depend on the others, on
+    ``workers`` or on ``scheduler``, bit for bit on one kind of machine.  Stopped at any moment, the same call goes on
+    from there, and several runs share the work.
+
+    Args:
+        source: a study, a volume file or a folder with a DICOM series.
+        out: ``OUT`` of the files; nothing is written if not given.
+        model: a model folder, or a model.
+        lungs: for one CT, where its lungs come from.
+        lung_mask: for one CT, its lungs.
+        lung_weights: for one CT, weights of a lung network.
+        registration: for one CT, how the atlas is laid on.
+        subject_id: for one CT, its name.
+        patch_features: whether to write ``OUT.patches.zarr`` too.
+        batch_size: patches at a time.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: local processes of one thread each; for a study and a model folder, with ``out``.
+        scheduler: a dask scheduler's address or scheduler file, to work on instead.
+        worker_memory: GB that a worker is reckoned with.
+        progress: called with each subject that is done.
+        say: told what happens on the way.
+
     Raises:
         UserError: a study on another atlas or cut in another way than the model expects, a scan that cannot be used,
             or nobody who could be embedded.  One bad subject of a study is recorded in the account instead.
@@ -92,7 +119,8 @@ def embed(
 
     source = Path(source)
     network = load_model(model) if isinstance(model, str | Path) else model
-    network.to(chosen_device(device))
+    chosen = chosen_device(device)
+    network.to(chosen)
     if batch_size < 1:
         raise UserError(f"The batch size must be at least 1, not {batch_size}.")
     is_study = (source / "study.json").is_file()
@@ -103,217 +131,54 @@ def embed(
             raise UserError(f"{', '.join(given)} is for a single CT; {source} is a study, preprocessed already.")
     elif not source.exists():
         raise UserError(f"{source} does not exist; give a study, a volume file or a folder with a DICOM series.")
-    job: _Job
+    if (workers != 1 or scheduler is not None) and not (is_study and out is not None and isinstance(model, str | Path)):
+        raise UserError("Workers and a scheduler are for a study, with OUT and a model folder.")
+    found: Source
     if is_study:
-        job = _StudyJob(Study.open(source), network)
+        found = StudySource(Study.open(source), network)
     else:
-        settings = _settings_for(network, lungs, registration, lung_mask is not None)
-        name = _check_id(subject_id) if subject_id else _id_from(source)
+        settings = settings_for(network, lungs, registration, lung_mask is not None)
+        name = check_id(subject_id) if subject_id else id_from(source)
         weights = Path(lung_weights) if lung_weights else None
-        job = _ScanJob(source, network, settings, name, lung_mask, weights)
+        found = ScanSource(source, network, settings, name, lung_mask, weights)
     if out is None:
-        return _in_memory(job, network, batch_size, progress)
+        return _in_memory(found, network, batch_size, progress)
     told = {
         "source": str(source),
         "model": str(model) if isinstance(model, str | Path) else "in memory",
-        "preprocessing": job.settings.as_dict(),
-        "atlas_hash": job.atlas_hash,
+        "preprocessing": found.settings.as_dict(),
+        "atlas_hash": found.atlas_hash,
         "batch_size": batch_size,
+        "workers": workers,
+        "scheduler": scheduler,
     }
-    with RunAccount("embed", told, parquet_path(out)) as account:
-        return _to_files(job, network, parquet_path(out), patch_features, batch_size, account, progress)
+    folder = Path(model).resolve() if isinstance(model, str | Path) else None
+    place = Workplace.choose(workers, scheduler, len(found.subject_ids), worker_memory or WORKER_GB)
+    with RunAccount("embed", told, parquet_path(out)) as account, ended_like_interrupted():
+        for sentence in place.notes:
+            account.note(sentence)
+            say(sentence)
+        run = EmbedRun(found, network, folder, parquet_path(out), patch_features, batch_size, chosen, account)
+        names, features = run.work(place, progress, say)
+        for note in found.notes:
+            account.note(note)
+    table = None if account.stopped else parquet_path(out)
+    return Embedded(names, features, landmarks_of(network), None, table, account, tuple(found.notes))
 
 
-def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings, what: str) -> None:
-    """Refuse patches that the model was not made for.
-
-    Where the lungs came from and how the atlas was laid on them may differ: they aim at the same places.
-
-    Raises:
-        UserError: another atlas, interpolation or graph, naming both.
-    """
-    if model.atlas is not None and model.atlas.hash != atlas_hash:
-        raise UserError(
-            f"{what} is on another atlas (hash {atlas_hash[:12]}) than the model (hash {model.atlas.hash[:12]}); "
-            "preprocess with `--atlas MODEL/atlas`, or give the model that was trained on this atlas."
-        )
-    have = settings.as_dict()
-    keys = ["interpolation", "graph_rule", "min_overlap" if settings.graph_rule == "overlap" else "rho"]
-    differing = [
-        f"{key} is {have[key]} there and {model.preprocessing[key]} in the model's training"
-        for key in keys
-        if key in model.preprocessing and model.preprocessing[key] != have[key]
-    ]
-    if differing:
-        raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it anew.")
-
-
-class _Job(ABC):
-    """Subjects to embed, each loaded when its turn comes."""
-
-    settings: PreprocessSettings
-    atlas_hash: str
-    subject_ids: list[str]
-    notes: list[str]
-
-    @abstractmethod
-    def load(self, subject_id: str) -> tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.bool_]]:
-        """Patches (N, P, P, P), edges (E, 2), present (N,)."""
-
-
-class _StudyJob(_Job):
-    def __init__(self, study: Study, model: Model) -> None:
-        self.settings, self.atlas_hash = study.settings, study.atlas.hash
-        check_compatible(model, self.atlas_hash, self.settings, f"The study {study.path}")
-        self.subject_ids = study.subject_ids
-        if not self.subject_ids:
-            raise UserError(f"The study {study.path} holds no subject; run `anatograph preprocess` first.")
-        self._study = study
-        missing = [failure for failure in study.failures() if failure.subject_id not in study]
-        self.notes = [f"{f.subject_id} is not in the study, failed at {f.stage}: {f.reason}" for f in missing]
-
-    def load(self, subject_id: str) -> tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.bool_]]:
-        subject = self._study.subject(subject_id)
-        return subject.patches, subject.edges, subject.present
-
-
-class _ScanJob(_Job):
-    def __init__(
-        self,
-        source: Path,
-        model: Model,
-        settings: PreprocessSettings,
-        subject_id: str,
-        mask: str | Path | None,
-        weights: Path | None,
-    ) -> None:
-        if model.atlas is None:
-            raise UserError("The model has no atlas, so it does not know where to look in a scan; load a model folder.")
-        self.settings, self.atlas_hash, self.subject_ids = settings, model.atlas.hash, [subject_id]
-        self.notes = []
-        self._source, self._mask, self._weights, self._atlas = source, mask, weights, model.atlas
-        check_compatible(model, self.atlas_hash, settings, f"The scan {source}")
-
-    def load(self, subject_id: str) -> tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.bool_]]:
-        from anatograph.imaging.reading import read_volume
-        from anatograph.study.prepare import prepare_subject
-
-        done = prepare_subject(
-            read_volume(self._source),
-            self._mask,
-            self._atlas,
-            self.settings,
-            subject_id=subject_id,
-            weights=self._weights,
-        )
-        self.notes += [*done.notes, *(f"look at this: {flag}" for flag in done.flags)]
-        return done.patches, done.edges, done.present
-
-
-def _each(job: _Job, model: Model, batch_size: int, progress: Progress | None) -> Iterator[tuple[str, Embedding]]:
-    for number, name in enumerate(job.subject_ids, start=1):
-        patches, edges, present = job.load(name)
-        yield name, model.embed(patches, edges, present, batch_size)
+def _in_memory(source: Source, model: Model, batch_size: int, progress: Progress | None) -> Embedded:
+    done = []
+    for name, found in embed_stream(model, ahead(map(source.load, source.subject_ids)), batch_size):
+        done.append((name, found))
         if progress:
-            progress(name, number, len(job.subject_ids))
-
-
-def _in_memory(job: _Job, model: Model, batch_size: int, progress: Progress | None) -> Embedded:
-    done = list(_each(job, model, batch_size, progress))
+            progress(name, len(done), len(source.subject_ids))
     return Embedded(
         [name for name, _ in done],
         np.stack([e.subject for _, e in done]),
-        _landmarks(model),
+        landmarks_of(model),
         np.stack([e.nodes for _, e in done]),
-        notes=tuple(job.notes),
+        notes=tuple(source.notes),
     )
-
-
-def _to_files(
-    job: _Job,
-    model: Model,
-    table: Path,
-    patch_features: bool,
-    batch_size: int,
-    account: RunAccount,
-    progress: Progress | None,
-) -> Embedded:
-    shape = (len(job.subject_ids), model.landmarks, model.config.feature_size)
-    about = {"landmarks": _landmarks(model).tolist(), "atlas_hash": job.atlas_hash, "frame": "LPS mm of the atlas"}
-    names: list[str] = []
-    features: list[NDArray[np.float32]] = []
-    with ExitStack() as stack:
-        kinds = {"regions": "h' (eq. 6), after the graph network", "patches": "h (eq. 4), before the graph network"}
-        if not patch_features:
-            del kinds["patches"]
-            rmtree(beside(table, "patches"), ignore_errors=True)  # of an earlier run
-        stores = {
-            kind: stack.enter_context(RegionWriter(beside(table, kind), *shape, {**about, "feature": text}))
-            for kind, text in kinds.items()
-        }
-        for number, name in enumerate(job.subject_ids, start=1):
-            try:
-                with account.stage("prepare"):
-                    patches, edges, present = job.load(name)
-                with account.stage("networks"):
-                    found = model.embed(patches, edges, present, batch_size)
-            except (UserError, ValueError) as error:
-                if len(job.subject_ids) == 1:
-                    raise
-                account.fail(name, "embed", str(error))
-                continue
-            if not np.isfinite(found.subject).all():
-                account.fail(name, "embed", "the features are no finite numbers")
-                continue
-            stores["regions"].write(name, found.nodes)
-            if patch_features:
-                stores["patches"].write(name, found.patch_features)
-            names.append(name)
-            features.append(found.subject)
-            if progress:
-                progress(name, number, len(job.subject_ids))
-        if not names:
-            raise UserError(f"Nobody could be embedded; the first reason: {account.failures[0].reason}")
-        write_embeddings(table, names, np.stack(features))
-    account.output(table)
-    for kind in kinds:
-        account.output(beside(table, kind))
-    for note in job.notes:
-        account.note(note)
-    account.result(subjects=len(names), landmarks=shape[1], features=shape[2])
-    return Embedded(names, np.stack(features), _landmarks(model), None, table, account, tuple(job.notes))
-
-
-def _landmarks(model: Model) -> NDArray[np.float64]:
-    return np.zeros((0, 3)) if model.atlas is None else np.asarray(model.atlas.landmarks, dtype=np.float64)
-
-
-def _settings_for(model: Model, lungs: str | None, registration: str | None, has_mask: bool) -> PreprocessSettings:
-    """How the model's training scans were prepared, with what the user asks for in its place."""
-    known = set(PreprocessSettings().as_dict())
-    settings = PreprocessSettings.from_dict({k: v for k, v in model.preprocessing.items() if k in known})
-    if settings.lungs == "given" and not has_mask:
-        settings = replace(settings, lungs="auto")
-    changes: dict[str, Any] = {"lungs": lungs, "registration": registration}
-    if has_mask and lungs is None:
-        changes["lungs"] = "given"
-    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
-
-
-def _id_from(source: Path) -> str:
-    """A subject_id made from the name of a file or folder."""
-    name = source.resolve().name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-            break
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "scan"
-
-
-def _check_id(subject_id: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", subject_id):
-        raise UserError(f"The subject-id '{subject_id}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    return subject_id
 
 
 def chosen_device(wanted: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,51 +16,60 @@ from anatograph.errors import UserError
 from anatograph.study.store import Study
 
 
-class RegionWriter:
-    """Writes one subject after the other, so that a cohort need not fit in memory; the store appears whole at the end.
+class RegionRows:
+    """A store in the making: a row for each subject, written in any order and by any process, whole or not at all.
 
-    ``attributes`` say what it is; ``subject_ids``, in the order of the rows, is added.  Landmarks that a subject
-    lacks are NaN.
+    A row is one chunk, and a chunk one file that gets its name when it is written, so processes on several machines
+    may write at once.  Landmarks that a subject lacks are NaN.
     """
 
-    def __init__(self, path: Path, rows: int, landmarks: int, features: int, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
         import zarr
 
         self.path = path
-        self._fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        shutil.rmtree(self._fresh, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._array = zarr.create_array(
-            store=str(self._fresh),
+        self._array = zarr.open_array(store=str(path), mode="r+")
+
+    @classmethod
+    def create(cls, path: Path, rows: int, landmarks: int, features: int) -> RegionRows:
+        """Make an empty one."""
+        import zarr
+
+        zarr.create_array(
+            store=str(path),
             shape=(rows, landmarks, features),
             chunks=(1, landmarks, features),
             dtype="float32",
             fill_value=float("nan"),
         )
-        self._attributes = dict(attributes)
-        self._ids: list[str] = []
+        return cls(path)
 
-    def write(self, subject_id: str, values: NDArray[np.float32]) -> None:
-        """Append a subject's (landmark, feature) values."""
-        self._array[len(self._ids)] = values
-        self._ids.append(subject_id)
+    def write(self, row: int, values: NDArray[np.float32]) -> None:
+        """Set a subject's (landmark, feature) values."""
+        self._array[row] = values
 
-    def __enter__(self) -> Self:
-        return self
+    def arrange(self, rows: Sequence[int], length: int | None = None) -> None:
+        """Let row k become what row ``rows[k]`` was, and drop all others; no value is read or written.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None or not self._ids:
-            shutil.rmtree(self._fresh, ignore_errors=True)
-            return
-        shape = self._array.shape
-        if shape[0] != len(self._ids):
-            self._array.resize((len(self._ids), *shape[1:]))
-        self._array.attrs.update({**self._attributes, "subject_ids": self._ids})
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self._fresh.rename(self.path)
+        ``length`` is the number of rows then, ``len(rows)`` if not given.
+        """
+        if list(rows) != list(range(len(rows))):
+            chunks, before = self.path / "c", self.path / "before"
+            chunks.rename(before)  # the chunk (row, 0, 0) is the file c/ROW/0/0 (Zarr 3, default chunk keys)
+            chunks.mkdir()
+            for new, old in enumerate(rows):
+                if (before / str(old)).exists():
+                    (before / str(old)).rename(chunks / str(new))
+            shutil.rmtree(before)
+        self._array.resize((len(rows) if length is None else length, *self._array.shape[1:]))
+
+    def finish(self, path: Path, subject_ids: Sequence[str], attributes: Mapping[str, Any]) -> None:
+        """Give the store its name and say what it is; one that is there is replaced."""
+        self._array.attrs.update({**attributes, "subject_ids": list(subject_ids)})
+        old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.old")
+        if path.exists():
+            path.rename(old)
+        self.path.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class Regions:
@@ -82,6 +90,7 @@ class Regions:
         if array.ndim != 3 or array.shape[0] != len(self.subject_ids):
             raise UserError(f"{self.path} has the shape {array.shape}, not (subject, landmark, feature); embed anew.")
         self._array = array
+        self._rows = {name: row for row, name in enumerate(self.subject_ids)}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,9 +104,9 @@ class Regions:
         Raises:
             UserError: a subject that the store does not hold.
         """
-        if subject_id not in self.subject_ids:
+        if subject_id not in self._rows:
             raise UserError(f"{self.path} has no subject '{subject_id}'.")
-        return np.asarray(self._array[self.subject_ids.index(subject_id)], dtype=np.float32)
+        return np.asarray(self._array[self._rows[subject_id]], dtype=np.float32)
 
 
 def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions]:

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from anatograph.learning.graphs import Graphs, make_graphs
+from anatograph.learning.embedding_stream import Embedding, Item, embed_stream
+from anatograph.learning.graphs import Graphs
 from anatograph.learning.model_config import ModelConfig
 from anatograph.learning.networks import GraphNetwork, PatchEncoder, ProjectionHead, pool_nodes
 from anatograph.learning.windowing import window
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
-
-
-class Embedding(NamedTuple):
-    """What `Model.embed` says of one subject."""
-
-    subject: NDArray[np.float32]
-    """(F,) the subject's feature: the mean over the nodes that are present (eq. 7 without f_g)."""
-    nodes: NDArray[np.float32]
-    """(N, F) each landmark's feature after G (h'_j of eq. 10); rows of absent landmarks are NaN."""
-    patch_features: NDArray[np.float32]
-    """(N, F) each landmark's feature before G (h_j of eq. 4, or C's); rows of absent landmarks are NaN."""
 
 
 class Model(nn.Module):
@@ -100,7 +90,6 @@ class Model(nn.Module):
         """What the graph loss compares (eq. 7): h (S, N, F) to f_g(Pool(G(h))) (S, F), not normalised."""
         return cast("Tensor", self.graph_projection(self.subject_features(h, graphs)))
 
-    @torch.inference_mode()
     def embed(
         self,
         patches: ArrayLike,
@@ -108,36 +97,10 @@ class Model(nn.Module):
         present: ArrayLike | None = None,
         batch_size: int = 64,
     ) -> Embedding:
-        """One subject's features, in evaluation mode whatever mode the model is in.
+        """One subject's features, in evaluation mode whatever mode the model is in; for many see `embed_stream`.
 
         ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. The same
         input gives the same bits; another ``batch_size`` the same numbers to float32 rounding.
         Raises ValueError where the shapes do not fit the atlas or no landmark is present.
         """
-        array = patches if isinstance(patches, np.ndarray) else np.asarray(patches)
-        if array.shape[0] != self.landmarks:
-            raise ValueError(f"{array.shape[0]} patches for a model whose atlas has {self.landmarks} landmarks")
-        there = np.ones(self.landmarks, dtype=bool) if present is None else np.asarray(present, dtype=bool)
-        if not there.any():
-            raise ValueError("none of the subject's landmarks is present")
-        device = self.location_codes.device
-        graphs = make_graphs([edges], self.landmarks, there[None], device)
-        rows = np.flatnonzero(there)
-        was_training = self.training
-        self.eval()
-        try:
-            h = torch.zeros(self.landmarks, self.config.feature_size, device=device)
-            for start in range(0, len(rows), batch_size):
-                some = rows[start : start + batch_size]
-                block = torch.from_numpy(np.ascontiguousarray(array[some])).to(device)
-                h[some] = self.patch_features(block, self.location_codes[some]).float()
-            nodes = self.node_features(h[None], graphs)
-            subject = pool_nodes(nodes, graphs.present)[0]
-        finally:
-            self.train(was_training)
-        absent = torch.from_numpy(~there).to(device)[:, None]
-        return Embedding(
-            subject.cpu().numpy(),
-            nodes[0].masked_fill(absent, float("nan")).cpu().numpy(),
-            h.masked_fill(absent, float("nan")).cpu().numpy(),
-        )
+        return next(embed_stream(self, [Item("", patches, edges, present)], batch_size))[1]

@@ -39,6 +39,13 @@ class Progress:
             self._told = time.monotonic()
             print(self.line(self._told - self._start), file=sys.stderr, flush=True)
 
+    def reached(self, name: str, done: int, total: int) -> None:
+        """``done`` of ``total`` are done, the last was ``name``; for commands that know only later how many."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+        self.step(done - self.done)
+
     def line(self, seconds: float) -> str:
         """Where things are after so many seconds, in one line."""
         parts = [f"{self.what}: {self.done} of {self.total}"]

@@ -23,8 +23,8 @@ from anatograph.study.blocks import layout, read_block
 from anatograph.study.claims import alone, holder, tidy
 from anatograph.study.failed import failures_in
 from anatograph.study.files import clear_leftovers, remove_folder, whole_folder, write_text
-from anatograph.study.recipe import VERSIONS
 from anatograph.study.identifiers import subject_folder
+from anatograph.study.recipe import VERSIONS
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 

@@ -178,6 +178,11 @@ class StoredSubject:
         patches: NDArray[np.int16] = self._load("patches.npy", mmap=True)
         return patches
 
+    def load_patches(self) -> NDArray[np.int16]:
+        """(N, P, P, P) HU, z, y, x, read into memory at once."""
+        patches: NDArray[np.int16] = self._load("patches.npy")
+        return patches
+
     @property
     def frame(self) -> Frame:
         """Frame of the scan that the patches were cut from."""

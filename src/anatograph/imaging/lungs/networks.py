@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +29,8 @@ def lungmask_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, tuple[st
     lungmask works on slices in LPS order and labels the right lung 1 and the left 2, as `Mask` does.
     Raises `UserError` when the package or the weights are missing, or the file is not such a state dict.
     """
-    try:
-        from lungmask import LMInferer
-    except ImportError as error:
-        raise UserError(
-            "The lung method lungmask needs the lungmask package: pip install 'anatograph[lungmask]'."
-        ) from error
+    if importlib.util.find_spec("lungmask") is None:
+        raise UserError("The lung method lungmask needs the lungmask package: pip install 'anatograph[lungmask]'.")
     if weights is None:
         raise UserError(
             f"The lung method lungmask needs its weights by path; get them once from {LUNGMASK_URL} "
@@ -40,6 +38,17 @@ def lungmask_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, tuple[st
         )
     if not weights.is_file():
         raise UserError(f"There is no lungmask weights file at {weights}; name the .pth file.")
+    labels: NDArray[np.uint8] = _inferer(weights, weights.stat().st_mtime_ns).apply(np.ascontiguousarray(volume.array))
+    if not labels.any():
+        raise UserError(f"lungmask found no lungs in {volume.source or 'the scan'}.")
+    return Mask(labels.astype(np.uint8), volume.frame), (f"lungmask with the weights {weights.name}",)
+
+
+@lru_cache(maxsize=1)
+def _inferer(weights: Path, modified_ns: int) -> Any:
+    """lungmask's network, kept from one scan of a process to the next."""
+    from lungmask import LMInferer
+
     classes = _lungmask_classes(weights)
     if classes != 3:
         raise UserError(
@@ -47,15 +56,11 @@ def lungmask_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, tuple[st
             "(background, right, left) such as R231."
         )
     try:
-        inferer = LMInferer(modelpath=str(weights), tqdm_disable=True)
+        return LMInferer(modelpath=str(weights), tqdm_disable=True)
     except RuntimeError as error:
         raise UserError(
             f"{weights} is not a state dict of lungmask's U-Net; take the R231 file from {LUNGMASK_URL}."
         ) from error
-    labels: NDArray[np.uint8] = inferer.apply(np.ascontiguousarray(volume.array))
-    if not labels.any():
-        raise UserError(f"lungmask found no lungs in {volume.source or 'the scan'}.")
-    return Mask(labels.astype(np.uint8), volume.frame), (f"lungmask with the weights {weights.name}",)
 
 
 def _lungmask_classes(weights: Path) -> int:
