@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from anatograph.errors import UserError
-from anatograph.imaging.dicom_headers import is_dicom
+from anatograph.imaging.dicom_tags import looks_like_dicom
 from anatograph.study.recipes.table import Made, volume_name, write_recipe_table
 
 _SUBJECT = ("sid", "subject_id", "subjectid")
@@ -180,7 +180,7 @@ def _candidates(folder: Path) -> list[Path]:
     for entry in sorted(folder.rglob("*")):
         if entry.is_dir():
             first = next((file for file in sorted(entry.iterdir()) if file.is_file()), None)
-            if first is not None and volume_name(first) is None and is_dicom(first):
+            if first is not None and volume_name(first) is None and looks_like_dicom(first):
                 found.append(entry)
         elif volume_name(entry) is not None:
             found.append(entry)

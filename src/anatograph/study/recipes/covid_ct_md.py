@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.dicom_headers import is_dicom, quiet, slice_reader
+from anatograph.imaging.dicom_headers import quiet, slice_reader
+from anatograph.imaging.dicom_tags import looks_like_dicom
 from anatograph.study.recipes.table import Made, write_recipe_table
 
 PUBLISHED = {"COVID-19": 169, "CAP": 60, "Normal": 76}
@@ -37,7 +38,7 @@ def covid_ct_md(folder: str | Path, out: str | Path) -> Made:
     rows: dict[str, dict[str, Any]] = {}
     for diagnosis, place in _class_folders(root):
         for person in sorted(entry for entry in place.iterdir() if entry.is_dir()):
-            files = sorted(file for file in person.iterdir() if file.is_file() and is_dicom(file))
+            files = sorted(file for file in person.iterdir() if file.is_file() and looks_like_dicom(file))
             if not files:
                 continue
             if person.name in rows:
