@@ -13,7 +13,7 @@ from scipy import ndimage
 from anatograph.anatomy.atlas import Atlas, build_atlas
 from anatograph.imaging.volume import Frame, Mask
 
-PEOPLE = 24
+PEOPLE = 18
 SHAPE, SPACING = (44, 50, 70), 5.0
 HOLE, TISSUE = -990.0, -860.0
 

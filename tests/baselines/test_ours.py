@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_cohort import PEOPLE
 
 from anatograph.baselines.method import Scans
 from anatograph.baselines.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
@@ -67,14 +68,14 @@ def test_a_model_of_another_ablation_is_refused(scans: Scans, tmp_path: Path) ->
         Anatograph(single, progress=False).embed(scans)
     with pytest.raises(UserError, match=r"no model folder"):
         Anatograph(tmp_path, progress=False).embed(scans)
-    assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (24, 16)
-    assert WithoutGraph(single, progress=False).embed(scans).shape == (24, 16)
+    assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (PEOPLE, 16)
+    assert WithoutGraph(single, progress=False).embed(scans).shape == (PEOPLE, 16)
 
 
 def test_without_a_model_one_is_pretrained_on_the_study_and_kept(scans: Scans) -> None:
     method = Untrained(progress=False)
     first = method.embed(scans)
-    assert first.shape[0] == 24
+    assert first.shape[0] == PEOPLE
     assert method.note == "random weights"
     run = scans.work / "untrained" / "run"
     made = (run / "model" / "model.safetensors").stat().st_mtime_ns
