@@ -178,7 +178,7 @@ def _nearest_regions(
         if not 0 <= j < len(there) or not there[j]:
             raise UserError(f"{subject} has no landmark {j}; they run from 0 to {len(there) - 1}.")
     deviation = calibrated.deviation(nodes)
-    chosen = list(landmarks) or list(strongest(deviation, study.atlas.landmarks, _REGIONS, 1.5 * study.atlas.step))
+    chosen = list(landmarks) or list(strongest(deviation, study.atlas, _REGIONS))
     distance = _distances(calibrated.model, people, kept, nodes, chosen, set(study.subject_ids))
     names = np.array(people.subject_ids)[kept]
     where = places(study.atlas)
@@ -187,7 +187,9 @@ def _nearest_regions(
         order = [i for i in np.argsort(distance[:, column], kind="stable") if np.isfinite(distance[i, column])][:k]
         for rank, i in enumerate(order, start=1):
             one = {"landmark": int(j), "place": where[j], "deviation": round(float(deviation[j]), 3)}
-            rows.append(one | {"rank": rank, "subject_id": str(names[i]), "distance": round(float(distance[i, column]), 4)})
+            rows.append(
+                one | {"rank": rank, "subject_id": str(names[i]), "distance": round(float(distance[i, column]), 4)}
+            )
     return pd.DataFrame(rows)
 
 
