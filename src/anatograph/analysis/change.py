@@ -94,7 +94,7 @@ def change(
             stem = file_stem(before, after, kind)
             maps.append(write_map(shown, subject, opened.atlas, folder, stem, None, account))
         where = places(opened.atlas)
-        top = strongest(shift, opened.atlas.landmarks, 10, 1.5 * opened.atlas.step)
+        top = strongest(shift, opened.atlas, 10)
         table = pd.DataFrame({"landmark": top, "place": [where[j] for j in top]})
         table = table.assign(**{key: column[top] for key, column in columns.items()})
         account.result(**score)

@@ -93,7 +93,7 @@ def deviation(
                 values = calibrated.deviation(nodes)
                 share, p = calibrated.burden_of(values)
                 columns = chances(values)
-                top = strongest(values, opened.atlas.landmarks, 10, 1.5 * opened.atlas.step)
+                top = strongest(values, opened.atlas, 10)
                 table = pd.DataFrame({"landmark": top, "place": [where[j] for j in top], "deviation": values[top],
                                       **{key: column[top] for key, column in columns.items()}})  # fmt: skip
                 score = {"share_above_2": share, "expected": 0.0228, "p": p, "reference_people": int(kept.sum()),

@@ -69,8 +69,9 @@ def draw_map(
         axes.set_ylim((high[up], low[up]) if down else (low[up], high[up]))
         _ticks_of_the_others(axes, middle, across, up)
         for place_x, side, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
-            axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
-                      ha=align, va="center")  # fmt: skip
+            text = axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
+                             ha=align, va="center")  # fmt: skip
+            _outlined(text)
         axes.set_xlabel(f"{name}, {'LPS'[through]} = {middle[through]:.0f} mm", fontsize=8, color=_INK, labelpad=3)
         if name == "axial":
             _scale_bar(axes, low[across], (high if down else low)[up], size[across])
@@ -141,6 +142,14 @@ def _grid(
     return np.asarray(h, dtype=np.float64), np.asarray(v, dtype=np.float64), edges
 
 
+def _wrapped(text: str, width: int = 26) -> str:
+    """Lines of at most ``width`` letters; names of columns are cut at underscores."""
+    import textwrap
+
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part.replace("_", "_ "), width) or [""]]
+    return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
 def _box(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest LPS mm of the lungs' voxels."""
     lines = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
@@ -151,16 +160,30 @@ def _ticks_of_the_others(axes: Any, middle: NDArray[np.float64], across: int, up
     """Short marks at the edges where the other two slices cut this one."""
     style = {"color": _MARKS, "linewidth": 1.0, "solid_capstyle": "butt"}
     for span in ((0.0, 0.035), (0.965, 1.0)):
-        axes.plot([middle[across]] * 2, span, transform=axes.get_xaxis_transform(), **style)
-        axes.plot(span, [middle[up]] * 2, transform=axes.get_yaxis_transform(), **style)
+        _outlined(axes.plot([middle[across]] * 2, span, transform=axes.get_xaxis_transform(), **style)[0])
+        _outlined(axes.plot(span, [middle[up]] * 2, transform=axes.get_yaxis_transform(), **style)[0])
+
+
+def _outlined(drawn: Any) -> None:
+    """A dark line around what is drawn, so that it stands out on light tissue too."""
+    from matplotlib import patheffects
+
+    drawn.set_path_effects([patheffects.withStroke(linewidth=_width(drawn) + 1.6, foreground=_INK)])
+
+
+def _width(drawn: Any) -> float:
+    """Line width of a line; 0 of a text."""
+    return float(drawn.get_linewidth()) if hasattr(drawn, "get_linewidth") else 0.0
 
 
 def _scale_bar(axes: Any, left: float, bottom: float, width: float) -> None:
     """50 mm in the lower left corner."""
     x = left + 0.04 * width
-    up = bottom - 0.035 * width  # P grows downwards in an axial slice
-    axes.plot([x, x + 50], [up, up], color="white", linewidth=2, solid_capstyle="butt")
-    axes.text(x + 25, up - 0.015 * width, "5 cm", color="white", fontsize=7, ha="center", va="bottom")
+    up = bottom - 0.04 * width  # P grows downwards in an axial slice
+    (line,) = axes.plot([x, x + 50], [up, up], color=_MARKS, linewidth=2, solid_capstyle="butt")
+    _outlined(line)
+    text = axes.text(x + 25, up - 0.02 * width, "5 cm", color=_MARKS, fontsize=7.5, ha="center", va="bottom")
+    _outlined(text)
 
 
 def _colour_bar(figure: Any, words: MapWords, x: float, y: float, width: float, height: float) -> None:
@@ -174,6 +197,6 @@ def _colour_bar(figure: Any, words: MapWords, x: float, y: float, width: float, 
     axes.set_xticks([])
     axes.yaxis.tick_right()
     ticks = dict(sorted(words.ticks.items()))
-    axes.set_yticks(list(ticks), [ticks[t] for t in ticks], fontsize=7.5)
+    axes.set_yticks(list(ticks), [_wrapped(ticks[t]) for t in ticks], fontsize=7.5)
     axes.tick_params(length=2.5, pad=3)
     axes.set_ylim(low, high)

@@ -83,7 +83,7 @@ def write_map(
     table = pd.DataFrame({"landmark": np.arange(len(where)), "place": where, **columns, "value": found.values})
     table.assign(**found.columns).to_csv(folder / f"{stem}.regions.csv", index=False)
     order = found.values if found.order is None else found.order
-    top = strongest(order, atlas.landmarks, _STRONGEST, 1.5 * atlas.step)
+    top = strongest(order, atlas, _STRONGEST)
     about = {
         "format_version": FORMAT_VERSION,
         "kind": words.kind,

@@ -178,7 +178,7 @@ def _nearest_regions(
         if not 0 <= j < len(there) or not there[j]:
             raise UserError(f"{subject} has no landmark {j}; they run from 0 to {len(there) - 1}.")
     deviation = calibrated.deviation(nodes)
-    chosen = list(landmarks) or list(strongest(deviation, study.atlas.landmarks, _REGIONS, 1.5 * study.atlas.step))
+    chosen = list(landmarks) or list(strongest(deviation, study.atlas, _REGIONS))
     distance = _distances(calibrated.model, people, kept, nodes, chosen, set(study.subject_ids))
     names = np.array(people.subject_ids)[kept]
     where = places(study.atlas)

@@ -38,6 +38,16 @@ def places(atlas: Atlas) -> list[str]:
     return words
 
 
+def in_lung(atlas: Atlas) -> NDArray[np.bool_]:
+    """(N,) whether the middle of a landmark's patch lies in the atlas's lungs: most of what it sees is then lung."""
+    frame = atlas.lungs.frame
+    index = np.rint(frame.to_index(atlas.landmarks)).astype(np.intp)
+    size = np.asarray(frame.shape[::-1])
+    within = ((index >= 0) & (index < size)).all(axis=1)
+    x, y, z = np.clip(index, 0, size - 1).T
+    return np.asarray(within & (atlas.lungs.array[z, y, x] > 0))
+
+
 def _lung_voxels(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """LPS mm of a coarse choice of the lungs' voxels (V, 3), and which of them are in the left lung (V,)."""
     steps = [max(1, round(_COARSE / spacing)) for spacing in lungs.frame.spacing[::-1]]
@@ -59,15 +69,18 @@ def _nearest(voxels: NDArray[np.float64], points: NDArray[np.float64]) -> NDArra
     return np.asarray(cKDTree(voxels).query(points)[1], dtype=np.intp)
 
 
-def strongest(values: NDArray[np.float64], landmarks: NDArray[np.float64], most: int, apart: float) -> Sequence[int]:
-    """Indices of up to ``most`` landmarks by falling value (N,), none nearer than ``apart`` mm to a stronger one.
+def strongest(values: NDArray[np.float64], atlas: Atlas, most: int) -> Sequence[int]:
+    """Indices of up to ``most`` landmarks by falling value (N,), each at least 1.5 steps from the ones before.
 
-    NaN values are left out; a patch's neighbours see much of the same lung, so they would only repeat it.
+    Landmarks whose patch sees mostly chest wall or mediastinum come after all others; NaN values are left out. A
+    patch's neighbours see much of the same lung, so they would only repeat it.
     """
     chosen: list[int] = []
-    for j in np.argsort(-np.where(np.isfinite(values), values, -np.inf), kind="stable"):
-        if len(chosen) == most or not np.isfinite(values[j]):
+    known = np.isfinite(values)
+    for j in np.lexsort((-np.where(known, values, -np.inf), ~in_lung(atlas))):
+        if len(chosen) == most:
             break
-        if all(float(np.linalg.norm(landmarks[j] - landmarks[k])) >= apart for k in chosen):
+        apart = [float(np.linalg.norm(atlas.landmarks[j] - atlas.landmarks[k])) for k in chosen]
+        if known[j] and all(distance >= 1.5 * atlas.step for distance in apart):
             chosen.append(int(j))
     return chosen
