@@ -67,8 +67,8 @@ def arms(updates: int) -> list[Arm]:
     return [
         arm("default"),
         *(arm(f"default, seed {seed}", seed=seed) for seed in (1, 2)),
-        arm("C's features into the graph", model={"graph_input": "encoder"}),
-        arm("rho 30 mm (6 neighbours)", graph=GraphSettings("atlas", 30.0)),
+        arm("f_l's features into the graph", model={"graph_input": "projection"}),
+        arm("rho 39 mm (18 neighbours)", graph=GraphSettings("atlas", 39.0)),
         arm("rho 46 mm (26 neighbours)", graph=GraphSettings("atlas", 46.0)),
         arm("rule distance (eq. 3)", graph=GraphSettings("distance")),
         arm("rule overlap (published code)", graph=GraphSettings("overlap")),
