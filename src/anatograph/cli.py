@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", default=False, help="show a traceback with every error")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for add in (
-        _add_demo, _add_doctor, _add_phantom, _add_atlas, add_preprocess, add_cluster, _add_pretrain, add_embed, add_evaluate,
-        add_benchmark, add_cohort, add_explain, add_deviation, add_similar, add_change, _add_report,
+        _add_demo, _add_doctor, _add_phantom, _add_atlas, add_preprocess, add_cluster, _add_pretrain, add_embed,
+        add_evaluate, add_benchmark, add_cohort, add_explain, add_deviation, add_similar, add_change, _add_report,
         _add_import_reference,
     ):  # fmt: skip
         add(commands)
