@@ -58,7 +58,7 @@ def _drain(
     from distributed import as_completed
 
     running: dict[Any, Task] = {}
-    done = as_completed(with_results=False)
+    done = as_completed(loop=client.loop)
     looked, most = 0.0, _LEAST
     try:
         while waiting or running:

@@ -118,8 +118,7 @@ _DASK = (
     _COMMON
     + """\
 # A scheduler, one worker for each task of the job, and the command that gives them work. Whoever can talk to a dask
-# scheduler can run code as its user, so it speaks only to those who have this job's key.
-umask 077
+# scheduler can run code as its user, so it speaks only to those who have this job's key (mktemp keeps it private).
 place=$(mktemp -d "$PWD/.anatograph-job-${SLURM_JOB_ID:-0}-XXXXXX")
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$place"' EXIT
 trap 'exit 143' TERM

@@ -76,7 +76,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
     np.save(folder / "present.npy", subject.present)
     transform = subject.map.save(folder / "transform")
     write_mask(folder / "lungs.nii.gz", subject.lungs)
-    _check_written(folder / "lungs.nii.gz", transform)
+    check_written(folder / "lungs.nii.gz", transform)
     about = {
         "format_version": FORMAT_VERSION,
         "subject_id": subject.subject_id,
@@ -96,7 +96,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
     write_text(folder / "subject.json", json.dumps(about, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
 
 
-def _check_written(mask: Path, transform: Path) -> None:
+def check_written(mask: Path, transform: Path) -> None:
     """Raise OSError where a file that ITK wrote is not whole."""
     try:
         with gzip.open(mask) as file:
