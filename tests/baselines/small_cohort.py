@@ -15,7 +15,7 @@ from anatograph.imaging.volume import Frame, Mask
 
 PEOPLE = 18
 SHAPE, SPACING = (44, 50, 70), 5.0
-HOLE, TISSUE = -990.0, -860.0
+HOLE, TISSUE = -990.0, -800.0
 
 
 def scan_and_mask(seed: int, share: float) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
@@ -44,8 +44,8 @@ def write_image(array: NDArray[np.generic], path: Path, seed: int) -> None:
 
 
 def write_small_cohort(folder: Path) -> Path:
-    """Scans, masks and ``cohort.csv``: ``holes`` (0 to 0.4), ``sick`` (more than 0.2), ``noise``, some unknown."""
-    shares = np.random.default_rng(0).permutation(np.linspace(0, 0.4, PEOPLE))
+    """Scans, masks and ``cohort.csv``: ``holes`` (0 to 0.5), ``sick`` (more than 0.25), ``patchy`` (not of all)."""
+    shares = np.random.default_rng(0).permutation(np.linspace(0, 0.5, PEOPLE))
     rows = []
     for k, share in enumerate(shares):
         hu, lungs = scan_and_mask(k, float(share))
@@ -57,7 +57,7 @@ def write_small_cohort(folder: Path) -> Path:
                 "image": f"{k}.nii.gz",
                 "lungs": f"{k}_lungs.nii.gz",
                 "holes": round(float(share), 4),
-                "sick": "sick" if share > 0.2 else "well",
+                "sick": "sick" if share > 0.25 else "well",
                 "patchy": None if k % 6 == 0 else round(float(share), 4),
             }
         )

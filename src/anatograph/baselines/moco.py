@@ -147,7 +147,7 @@ def pretrained_encoder(
         follow(key, network, settings.momentum, "shuffle")
         queue.enqueue(keys, owners)
         if step % 10 == 0:
-            bar.set_postfix_str(f"loss {float(found.loss):.3f}", refresh=False)
+            bar.set_postfix_str(f"loss {float(found.loss.detach()):.3f}", refresh=False)
     some = numpy_generator(seed, _ORDER, settings.epochs).permutation(people)[: 8 * batch]
     chunks = [some[start : start + batch] for start in range(0, len(some), batch)]
     with torch.inference_mode():

@@ -135,7 +135,7 @@ class ModelsGenesis(CohortMethod):
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % 20 == 0:
-                bar.set_postfix_str(f"loss {float(loss):.4f}", refresh=False)
+                bar.set_postfix_str(f"loss {float(loss.detach()):.4f}", refresh=False)
         return network
 
 
