@@ -47,7 +47,7 @@ def extended(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Extended
     scan, mask = of_person(small, 3)
     array, labels = sitk.GetArrayFromImage(scan), sitk.GetArrayFromImage(mask)
     low = np.zeros(labels.shape, dtype=bool)
-    low[:20] = True
+    low[:14] = True
     array[low & (labels == 2)] += 350
     sick = sitk.GetImageFromArray(array)
     sick.CopyInformation(scan)

@@ -90,8 +90,8 @@ def fit_normative(reference: NDArray[np.float32]) -> Normative:
 
     Centre: the median at each landmark. Directions: PCA of what is left, all landmarks together, up to 98 % of the
     variance and 24 components, after the outer tenth was left out twice; whitened. Then at each landmark the mean and
-    the covariance of its people without their outer tenth, the covariance shrunk towards the pooled one. A sick
-    minority among the reference people therefore moves little.
+    the covariance of its people without their outer tenth (found in two rounds), the covariance shrunk towards the
+    pooled one. A sick minority among the reference people therefore moves little.
 
     Raises:
         UserError: fewer than 10 people.
@@ -111,8 +111,9 @@ def fit_normative(reference: NDArray[np.float32]) -> Normative:
             mean[j] = np.nan  # too few have it to call anything there unusual
             continue
         off = (here**2).sum(axis=1)
-        kept = here[off <= np.quantile(off, 1 - _TRIMMED)]
-        mean[j], precision[j] = _shrunk(kept)
+        for _ in range(_ROUNDS):
+            mean[j], precision[j] = _shrunk(here[off <= np.quantile(off, 1 - _TRIMMED)])
+            off = np.einsum("pq,qr,pr->p", here - mean[j], precision[j], here - mean[j])
     return Normative(centre, basis, mean, precision)
 
 
