@@ -100,9 +100,7 @@ def cards(
 
 def failures(study: Study, discretion: Discretion) -> list[Failure]:
     """What failed, without what the messages may tell of a person."""
-    return [
-        Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()
-    ]
+    return [Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()]
 
 
 def _card(subject: StoredSubject, discretion: Discretion) -> Card:

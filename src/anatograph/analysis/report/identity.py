@@ -38,8 +38,11 @@ _NUMBER = re.compile(r"[+-]?\d{1,5}(?:\.\d{1,6})?(?:e[+-]?\d{1,2})?%?")
 _UNIT = re.compile(r"(?:mm³?|ml|cm|HU|°|µm|s|MB|GB)")
 _SYMBOL = re.compile(r"[-–×=<>≤≥±/%+]+")
 _KNOWN = frozenset(
-    "A AUC CT CTs CPU DICOM Dice GB GPU HU I ITK LPS MB MetaImage NIfTI NRRD PET MR RAS LAS R² SimpleITK The This It "
-    "There These Give ANTs OSError ValueError RuntimeError MemoryError No Not Only All".split()
+    re.findall(
+        r"\S+",
+        "A AUC CT CTs CPU DICOM Dice GB GPU HU I ITK LPS MB MetaImage NIfTI NRRD PET MR RAS LAS R² SimpleITK The This "
+        "It There These Give ANTs OSError ValueError RuntimeError MemoryError No Not Only All",
+    )
 )
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”")
 _PATIENTS = re.compile(r"(\bpatients?\b[^()]{0,20}\()[^)]*(\))")

@@ -72,7 +72,7 @@ def report(
     with RunAccount("report", settings, path) as account, _bar(len(opened) + len(chosen), progress) as bar:
         discretion, columns, withheld = _discretion(opened, known, identities)
         context = _parts(opened, known, columns, discretion, run, embeddings, evaluation, benchmark)
-        left = most_bytes - _scripts(bool(chosen)) - len(json.dumps(context, default=str))
+        left = most_bytes - _scripts(context["plots"], bool(chosen)) - len(json.dumps(context, default=str))
         images = {row.subject_id: row.image for row in known.rows} if known else {}
         with account.stage("viewers"):
             share = min(_MOST_FOR_VIEWERS, _VIEWERS_SHARE * left)
@@ -115,11 +115,13 @@ def _parts(
     plane = None
     if embeddings is not None:
         plane = subject_map(read_embeddings(embeddings), table, ordered, discretion)
+    trained = read_training(Path(run)) if run is not None else None
     return {
         "version": __version__,
         "failures": failures(study, discretion),
         "cohort": summarise(table, columns) if table is not None else None,
-        "training": read_training(Path(run)) if run is not None else None,
+        "training": trained,
+        "plots": bool(plane or (trained and trained.curves) or (tested and tested.scatter)),
         "subject_map_given": embeddings is not None,
         "subject_map": plane,
         "evaluation": tested,
@@ -152,7 +154,6 @@ def _frame(
         "figures": FIGURES,
         "viewers": shown,
         "viewer_data": _viewer_data(shown),
-        "plots": True,
         "gaps": study.atlas.step > study.atlas.patch_size,
     }
 
@@ -259,9 +260,7 @@ def _settings(study: Study, run: str | Path | None, discretion: Discretion) -> s
         settings = read_json(Path(run) / "settings.json") or {}
         shown["pretraining"] = {key: value for key, value in settings.items() if key != "probe_table"}
     if not discretion.identities:
-        shown = {
-            part: _without_paths(values) if isinstance(values, dict) else values for part, values in shown.items()
-        }
+        shown = {part: _without_paths(values) if isinstance(values, dict) else values for part, values in shown.items()}
     return json.dumps(shown, indent=2)
 
 
@@ -269,9 +268,9 @@ def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
     return {key: "[withheld]" if isinstance(v, str) and ("/" in v or "\\" in v) else v for key, v in values.items()}
 
 
-def _scripts(viewer: bool) -> int:
+def _scripts(plots: bool, viewer: bool) -> int:
     names = ["report.css", "plots.js", "subjects.js", *(["viewer.js", "niivue/niivue.umd.js"] if viewer else [])]
-    return len(assets.plotly()) + sum(len(assets.static(name)) for name in names)
+    return (len(assets.plotly()) if plots else 0) + sum(len(assets.static(name)) for name in names)
 
 
 def _listed(paths: str | Path | Sequence[str | Path] | None) -> list[str | Path]:

@@ -16,7 +16,7 @@ from anatograph.analysis.report.identity import MOST_CLASSES, Discretion
 _BARS = 12
 _LISTED = 8
 _FEW_NUMBERS = 6
-"""Numbers with at most this many different values are shown as classes, as scores are."""
+"""Whole numbers with at most this many different values are shown as classes, as scores are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def subject_map(
     """What the page's map of subjects needs: names, one or two planes, and columns to colour by."""
     if len(known.subject_ids) < 3:
         return None
-    planes = []
+    planes: list[dict[str, Any]] = []
     for umap in (True, False):
         plane, method = project(known.features, umap=umap)
         if method not in [one["name"] for one in planes]:
@@ -82,9 +82,11 @@ def subject_map(
 
 
 def is_measure(values: pd.Series) -> bool:
-    """Whether a column holds numbers with more than a few values."""
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return bool(numeric and values.nunique() > _FEW_NUMBERS)
+    """Whether a column holds measures: numbers with fractions, or with more than a few values."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    different = values.dropna().unique()
+    return bool(len(different) > _FEW_NUMBERS or (different != np.rint(different)).any())
 
 
 def label(value: object) -> str:

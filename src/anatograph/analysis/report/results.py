@@ -220,6 +220,6 @@ def _confusion(target: str, held: pd.DataFrame) -> Table:
     known = set(truth) | set(predicted)
     classes = [name for name in probabilities if name in known] or sorted(known)
     counts = pd.crosstab(truth, predicted).reindex(index=classes, columns=classes, fill_value=0)
-    rows = tuple((f"true {name}", *(str(int(v)) for v in counts.loc[name])) for name in classes)
+    rows = tuple((f"true {name}", *(str(counts.at[name, other]) for other in classes)) for name in classes)
     diagonal = frozenset((k, k + 1) for k in range(len(classes)))
     return Table((target, *(f"predicted {name}" for name in classes)), rows, target, diagonal)

@@ -65,9 +65,7 @@ class Slice:
     """SVG path of a dot for each landmark near the plane."""
 
 
-def slice_of(
-    subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None
-) -> Slice | None:
+def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None) -> Slice | None:
     """The slice through the middle of the lungs, from the patches if there is no ``scan``; None for an empty mask."""
     box = _box(lungs)
     if box is None:
@@ -159,7 +157,9 @@ def _from_scan(
 ) -> NDArray[np.uint8]:
     """(height, width) of the plane at ``place``, by the nearest voxel; black outside the scan."""
     ends, numbers = {view.through: np.array([place])}, {}
-    ends[view.up], ends[view.across] = (low[axis] + np.arange(n) for axis, n in zip((view.up, view.across), shape, strict=True))
+    ends[view.up], ends[view.across] = (
+        low[axis] + np.arange(n) for axis, n in zip((view.up, view.across), shape, strict=True)
+    )
     for axis, line in ends.items():
         numbers[axis] = np.rint((line - scan.frame.origin[axis]) / scan.frame.spacing[axis]).astype(np.intp)
     sizes = scan.frame.shape[::-1]
@@ -197,7 +197,7 @@ def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:
         path = Line(points)
         path.simplify_threshold = _TOLERANCE
         path.should_simplify = True
-        corners = path.cleaned(simplify=True).vertices[:-1]
+        corners = np.asarray(path.cleaned(simplify=True).vertices)[:-1]
         steps = np.diff(np.rint(corners).astype(int), axis=0)
         start = np.rint(corners[0]).astype(int)
         parts.append(f"M{start[0]} {start[1]}l" + " ".join(f"{x} {y}" for x, y in steps if x or y) + "z")

@@ -72,9 +72,7 @@ class Viewer:
     @property
     def size(self) -> int:
         """Bytes in the page."""
-        return (
-            len(self.volume) + len(self.picture) + sum(len(one.volume) + len(one.picture) for one in self.maps)
-        )
+        return len(self.volume) + len(self.picture) + sum(len(one.volume) + len(one.picture) for one in self.maps)
 
 
 def choose(study: Study, asked: Sequence[str], maps: Sequence[MapFile]) -> list[str]:
@@ -133,7 +131,7 @@ def _viewer(
         scan = from_patches(subject, study.atlas.patch_size)
         what = "The scan's file is not where it was; these are the patches that the study holds of it,"
     # A map takes about a tenth of its scan, a picture some 40 kB.
-    small, wanted = shrink(scan, lungs, (share - 40e3 * max(1, len(maps))) / (1 + 0.12 * len(maps)))
+    small = shrink(scan, lungs, (share - 40e3 * max(1, len(maps))) / (1 + 0.12 * len(maps)))
     spacing = " × ".join(f"{value:.3g}" for value in small.frame.spacing)
     native = all(abs(a - b) < 1e-6 for a, b in zip(small.frame.spacing, scan.frame.spacing, strict=True))
     how = "with its own voxels of" if native else "averaged to voxels of"
@@ -171,9 +169,7 @@ def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(point[0]), float(point[1]), float(point[2])
 
 
-def _picture(
-    ct: SmallVolume, heat: SmallVolume | None, colours: Colours, at: tuple[float, float, float]
-) -> str:
+def _picture(ct: SmallVolume, heat: SmallVolume | None, colours: Colours, at: tuple[float, float, float]) -> str:
     """Base64 WebP: axial, coronal and sagittal slices side by side, with the patient's sides marked."""
     from PIL import Image
 

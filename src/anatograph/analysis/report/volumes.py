@@ -1,4 +1,4 @@
-"""Scans and maps small enough to travel inside a page: cropped to the lungs, averaged to coarser voxels, one byte each."""
+"""Scans and maps small enough to travel in a page: cropped to the lungs, in coarser voxels of one byte."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class SmallVolume:
         return base64.b64encode(self.nifti()).decode("ascii")
 
 
-def shrink(scan: Volume, lungs: Mask, most_bytes: float) -> tuple[SmallVolume, float]:
-    """The scan about the lungs with the finest of `SPACINGS` that fits ``most_bytes`` of base64, and that spacing."""
+def shrink(scan: Volume, lungs: Mask, most_bytes: float) -> SmallVolume:
+    """The scan about the lungs with the finest of `SPACINGS` that fits ``most_bytes`` of base64."""
     cropped = _about(scan, lungs)
     for wanted in SPACINGS:
         factors = tuple(max(1, round(wanted / step)) for step in cropped.frame.spacing)
@@ -77,7 +77,7 @@ def shrink(scan: Volume, lungs: Mask, most_bytes: float) -> tuple[SmallVolume, f
         small = _averaged(cropped, factors)
         if len(small.nifti()) * 4 / 3 <= most_bytes:
             break
-    return small, wanted
+    return small
 
 
 def map_on(path: Path, small: SmallVolume, neutral: float, ends: tuple[float, float]) -> SmallVolume:

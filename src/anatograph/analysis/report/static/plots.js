@@ -10,9 +10,10 @@
   // Plotly reads a few HTML tags in texts; names are shown as they are.
   const plain = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const base = (title, more) => ({
-    title: {text: plain(title), font: {size: 14}}, height: 300, margin: {l: 50, r: 10, t: 40, b: 45},
+    title: {text: plain(title), font: {size: 14}, x: 0, xanchor: "left", y: 0.98}, height: 300,
+    margin: {l: 50, r: 10, t: 55, b: 45},
     font: {family: "system-ui, sans-serif", size: 12}, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    legend: {orientation: "h", y: 1.12, x: 1, xanchor: "right"}, ...more,
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, ...more,
   });
   const axis = title => ({title: {text: title}, gridcolor: "#e3e8ee", zerolinecolor: "#c5ced8", automargin: true});
 
