@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # WebGL 2 drawn by the processor, as there is no graphics card where tests run.
@@ -31,20 +31,25 @@ def find() -> str | None:
 
 
 @contextmanager
-def launched(*arguments: str) -> Iterator[Browser]:
-    """A running browser; the test is skipped where there is none."""
-    path = find()
-    if path is None:
+def driver() -> Iterator[Playwright]:
+    """Playwright; tests are skipped where it or the browser is missing."""
+    if find() is None:
         pytest.skip("no Chromium is installed (apt-get install chromium)")
     sync = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra 'test')")
     with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage", *arguments], timeout=PATIENCE
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+        yield playwright
+
+
+@contextmanager
+def launched(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
+    """A running browser."""
+    browser = playwright.chromium.launch(
+        executable_path=find(), args=["--no-sandbox", "--disable-dev-shm-usage", *arguments], timeout=PATIENCE
+    )
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 @dataclass
@@ -79,5 +84,5 @@ def pixels(shown: Locator) -> NDArray[np.int16]:
 
 
 def coloured(picture: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """(height, width) which pixels are not grey."""
-    return np.asarray(np.ptp(picture, axis=2) > 30)
+    """(height, width) which pixels have a colour of a map: neither grey nor the yellow of the cross and the letters."""
+    return np.asarray((np.ptp(picture, axis=2) > 30) & (picture[..., 1] - picture[..., 2] < 25))

@@ -88,9 +88,8 @@ def test_parts_may_be_left_out_and_strangers_are_refused(
     assert not (tmp_path / "other.html").exists()
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "results.csv").write_text("a,b\n1,2\n")
-    assert (
-        cli.main(["report", str(parts / "study"), "--evaluation", str(tmp_path / "evaluation"), "--out", "x.html"]) == 2
-    )
+    line = ["report", str(parts / "study"), "--evaluation", str(tmp_path / "evaluation")]
+    assert cli.main([*line, "--out", str(tmp_path / "x.html")]) == 2
     assert "lacks the columns target, metric" in capsys.readouterr().err
 
 
@@ -106,15 +105,20 @@ def test_a_page_that_would_grow_too_large_says_what_it_left_out(parts: Path, sma
 
 def test_pictures_grow_smaller_before_they_are_left_out(small: Small) -> None:
     study = Study.open(small.study)
-    sizes, shown = [], []
-    for budget in (1e6, 60e3, 45e3, 30e3):
+
+    def montage(budget: float) -> tuple[int, int, list[str]]:
         made, told = cards(study, {}, Discretion(), budget)
-        sizes.append(sum(picture.size for card in made for picture in card.pictures))
-        shown.append(sum(bool(card.pictures) for card in made))
-        assert sizes[-1] <= budget
-        assert bool(told) == (shown[-1] < len(made))
-    assert shown[0] == shown[1] == 12 > shown[-1] > 0
-    assert sizes[0] > sizes[1]
+        return sum(p.size for card in made for p in card.pictures), sum(bool(card.pictures) for card in made), told
+
+    best, shown, told = montage(1e6)
+    assert (shown, told) == (12, [])
+    markup = 12 * 1500
+    size, shown, told = montage(markup + 0.85 * best)
+    assert (shown, told) == (12, [])
+    assert size < 0.85 * best
+    size, shown, told = montage(markup + 0.1 * best)
+    assert 0 < size <= 0.1 * best
+    assert told == [f"{12 - shown} of 12 subjects have no picture, as the page would grow too large"]
 
 
 def test_curves_and_tables_say_what_lies_on_disk(parts: Path, tmp_path: Path) -> None:

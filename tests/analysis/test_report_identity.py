@@ -152,7 +152,7 @@ def test_what_is_asked_for_is_shown(study: Path, tmp_path: Path) -> None:
     [
         ("/data/Doe John/ct.nii.gz: there is no such file.", "[withheld]: there is no such file."),
         ("smith: there is no such folder.", "[withheld]: there is no such folder."),
-        ("it holds CT scans of 2 patients (ab, cd); give each", "it holds CT scans of 2 patients ([withheld]); give each"),
+        ("scans of 2 patients (ab, cd); give each", "scans of 2 patients ([withheld]); give each"),
         ('series "Thorax DOE" (12 images) was chosen', "series [withheld] (12 images) was chosen"),
         ("slices of 2019-04-13 and 20190413 differ", "slices of [withheld] and [withheld] differ"),
         ("UID 1.2.840.113619.2.55 is there twice", "[withheld] is there twice"),
