@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs niivue clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ lint: $(STAMP)
 # The code blocks of docs/ and README.md are tests; this runs just them.
 docs: $(STAMP)
 	$(BIN)/python -m pytest tests/test_docs.py
+
+# Fetch the pinned build of NiiVue, the report's viewer, from npm and check its hash; it is in the repository already.
+niivue:
+	tools/vendor_niivue.sh
 
 clean:
 	rm -rf $(VENV) demo

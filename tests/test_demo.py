@@ -22,7 +22,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     results = pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv")
     assert set(results["target"]) <= {"emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD"}
     assert len(pd.read_parquet(tmp_path / "demo" / "embeddings.parquet")) == 10
-    assert len(list((tmp_path / "demo" / "explanations").glob("*.nii.gz"))) == 1
+    assert len(list((tmp_path / "demo" / "explanations").glob("*.nii.gz"))) == 2
     before = results.copy()
     again = demo(tmp_path / "demo", subjects=10, workers=1, say=told.append, training=SHORT, step=90)
     assert again == page

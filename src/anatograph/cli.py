@@ -174,7 +174,9 @@ def _add_report(commands: Commands) -> None:
         from anatograph.analysis.report import report
 
         page = report(args.study, args.out, run=args.run_folder, embeddings=args.embeddings,
-                      evaluation=args.evaluation, explanations=args.explanations, cohort=args.cohort)  # fmt: skip
+                      evaluation=args.evaluation, explanations=args.explanations, cohort=args.cohort,
+                      benchmark=args.benchmark, subjects=args.subject, title=args.title,
+                      identities=args.identities, progress=True)  # fmt: skip
         print(f"Report: {page}")
         return DONE
 
@@ -183,8 +185,15 @@ def _add_report(commands: Commands) -> None:
     made.add_argument("--run", dest="run_folder", type=Path, metavar="RUN", help="folder of a pretraining")
     made.add_argument("--embeddings", type=Path, metavar="FILE", help="table that `embed` wrote")
     made.add_argument("--evaluation", type=Path, metavar="DIR", help="what `evaluate` wrote")
-    made.add_argument("--explanations", type=Path, metavar="DIR", help="what `explain` wrote")
+    made.add_argument("--benchmark", type=Path, metavar="DIR", help="what `benchmark` wrote")
+    made.add_argument("--explanations", type=Path, nargs="+", action="extend", default=[], metavar="DIR",
+                      help="folders with maps, for the viewer")  # fmt: skip
     made.add_argument("--cohort", type=Path, metavar="COHORT", help="table to colour by (default: the study's)")
+    made.add_argument("--subject", nargs="+", action="extend", default=[], metavar="ID",
+                      help="whose scans the viewer holds (default: the first few that have maps)")  # fmt: skip
+    made.add_argument("--title", default="Study", metavar="TEXT", help="heading of the page")
+    made.add_argument("--identities", action="store_true",
+                      help="show columns and names that look like names, identifiers, dates or paths")  # fmt: skip
     made.add_argument("--out", type=Path, required=True, metavar="FILE.html")
 
 

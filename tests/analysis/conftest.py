@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from report_parts import make_parts
 from small_places import Small
 
 from anatograph.anatomy.atlas import build_atlas
@@ -79,3 +82,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     settings = study.settings.as_dict()
     save_model(model, folder / "model", atlas, preprocessing=settings)
     return Small(folder, folder / "cohort.csv", folder / "study", folder / "model", atlas)
+
+
+@pytest.fixture(scope="session")
+def parts(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that a report can show; tests leave it as it is."""
+    return make_parts(small, tmp_path_factory.mktemp("parts"))

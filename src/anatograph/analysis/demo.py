@@ -29,7 +29,7 @@ def demo(
     training: tuple[str, ...] = TRAINING,
     step: int = STEP,
 ) -> Path:
-    """Draw a cohort, preprocess it, pretrain briefly, embed, evaluate, explain one subject, and write a report.
+    """Draw a cohort, preprocess it, pretrain briefly, embed, evaluate, explain two subjects, and write a report.
 
     Everything lies in ``out``; run again, it goes on where it stopped.  The figures are those of a handful of people
     and a few minutes of training: they show that the way works, not how good it gets.  Returns ``out/report.html``.
@@ -79,12 +79,13 @@ def demo(
         with stage(5, "asking what the embedding tells"):
             evaluate(folder / "embeddings", cohort, TARGETS, out=folder / "evaluation", seed=seed,
                      task={"GOLD": "regression"})  # fmt: skip
-        with stage(6, "explaining one subject"):
-            subject = _most_diseased(cohort, vectors.subject_ids)
-            explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], subject, folder / "explanations")
+        with stage(6, "explaining two subjects"):
+            shown = _most_and_least_diseased(cohort, vectors.subject_ids)
+            explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations")
         with stage(7, "writing the report"):
             page = report(folder / "study", folder / "report.html", run, folder / "embeddings",
-                          folder / "evaluation", folder / "explanations", cohort)  # fmt: skip
+                          folder / "evaluation", folder / "explanations", cohort,
+                          subjects=shown, title="Demo: synthetic people")  # fmt: skip
         account.output(page)
     return page
 
@@ -106,10 +107,11 @@ def _claim(folder: Path, choices: dict[str, Any]) -> None:
     mark.write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
 
 
-def _most_diseased(cohort: Path, subject_ids: list[str]) -> str:
-    """Who of the embedded has the most emphysema, so that there is something to see."""
+def _most_and_least_diseased(cohort: Path, subject_ids: list[str]) -> list[str]:
+    """Who of the embedded has the most and the least emphysema, so that there is something to compare."""
     from anatograph.study.cohort import read_cohort
 
     table = read_cohort(cohort).table
     table = table[table["subject_id"].isin(subject_ids)]
-    return str(table["subject_id"].iloc[int(table[TARGETS[0]].to_numpy().argmax())])
+    extent = table[TARGETS[0]].to_numpy()
+    return [str(table["subject_id"].iloc[int(place)]) for place in (extent.argmax(), extent.argmin())]

@@ -11,19 +11,22 @@ FEWEST_FOR_UMAP = 30
 """Below this, neighbourhoods say nothing and the principal components are shown."""
 
 
-def project(features: NDArray[np.float64], seed: int = 0) -> tuple[NDArray[np.float64], str]:
-    """Standardised features (n, F) on a plane (n, 2), and the method in words; the same features, the same plane."""
+def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> tuple[NDArray[np.float64], str]:
+    """Standardised features (n, F) on a plane (n, 2), and the method in words; the same features, the same plane.
+
+    Without ``umap`` it is the principal components in any case.
+    """
     mean, std = features.mean(axis=0), features.std(axis=0)
     standardised = (features - mean) / np.where(std > 0, std, 1.0)
-    if len(features) >= FEWEST_FOR_UMAP:
+    if umap and len(features) >= FEWEST_FOR_UMAP:
         try:
-            import umap
+            from umap import UMAP
         except ImportError:
             pass
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                plane = umap.UMAP(n_neighbors=15, random_state=seed).fit_transform(standardised)
+                plane = UMAP(n_neighbors=15, random_state=seed).fit_transform(standardised)
             return np.asarray(plane, dtype=np.float64), "UMAP, 15 neighbours"
     left, singular, right = np.linalg.svd(standardised, full_matrices=False)
     # The sign of a component is free: its largest weight is made positive.

@@ -1,0 +1,140 @@
+"""Size of the report's page, and how fast a browser opens it, for cohorts of growing size.
+
+    python benchmarks/report_size.py [--subjects 100 1000] [--study STUDY] [--keep DIR]
+
+A few phantoms on the atlas that ships (or the subjects of ``--study``) are linked under many names; a table, vectors of
+three clusters and predictions are drawn at random, and two subjects have maps.  Seconds of processor time for
+writing; of the clock, in the system's Chromium without a graphics card, for opening: until everything is drawn, and
+from there until the viewer shows a scan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anatograph.analysis.api import phantom
+from anatograph.analysis.embedding_file import write_embeddings
+from anatograph.analysis.heatmap import paint
+from anatograph.analysis.report import report
+from anatograph.imaging.volume import Volume
+from anatograph.imaging.writing import write_array
+from anatograph.study.preprocess import preprocess
+from anatograph.study.store import Study
+
+PHANTOMS = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--subjects", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--study", type=Path, help="a study to take subjects from, in place of phantoms")
+    parser.add_argument("--keep", type=Path, help="leave the pages in this folder")
+    options = parser.parse_args()
+    print("| subjects | page | written in | opened in | viewer after | memory of scripts |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        source = Study.open(options.study or few(folder))
+        for count in options.subjects:
+            place = folder / str(count)
+            parts = many(source, place, count)
+            page = (options.keep or place) / f"report-{count}.html"
+            begin = time.process_time()
+            report(out=page, **parts)
+            seconds = time.process_time() - begin
+            load, viewer, heap = opened(page)
+            megabytes = page.stat().st_size / 1e6
+            print(
+                f"| {count} | {megabytes:.1f} MB | {seconds:.0f} s | {load:.1f} s | {viewer:.1f} s | {heap:.0f} MB |",
+                flush=True,
+            )
+
+
+def few(folder: Path) -> Path:
+    table = phantom(folder / "cohort", PHANTOMS, seed=1, spacing=2.5, progress=False)
+    preprocess(table, folder / "study", progress=False)
+    return folder / "study"
+
+
+def many(source: Study, folder: Path, count: int) -> dict[str, Any]:
+    """A study of ``count`` links to the subjects of another, and all that a report can show of it."""
+    random = np.random.default_rng(0)
+    study = Study.create(folder / "study", source.atlas, source.settings)
+    names = [f"person-{k:04d}" for k in range(count)]
+    for name, known in zip(names, (source.subject_ids * (count // len(source) + 1)), strict=False):
+        (study.path / "subjects" / name).mkdir()
+        for file in source.subject(known).folder.iterdir():
+            (study.path / "subjects" / name / file.name).symlink_to(file.resolve())
+    study.refresh()
+    groups = random.integers(0, 3, count)
+    features = random.normal(0, 1, (count, 128)) + 2 * random.normal(0, 1, (3, 128))[groups]
+    write_embeddings(folder / "vectors", names, features.astype(np.float32))
+    table = pd.DataFrame({"subject_id": names, "image": "none.nii.gz", "group": groups.astype(str)})
+    for k in range(30):
+        table[f"measure_{k}"] = random.normal(0, 1, count).round(4) + groups
+    table.to_csv(folder / "cohort.csv", index=False)
+    tests = folder / "evaluation"
+    tests.mkdir()
+    rows = [(name, "r2", 0.5, 0.1, 5, count) for name in table.columns[3:6]]
+    pd.DataFrame(rows, columns=["target", "metric", "mean", "std", "folds", "n"]).to_csv(tests / "results.csv")
+    drawn = [
+        pd.DataFrame(
+            {"target": name, "subject_id": names, "truth": table[name], "prediction": table[name] * 0.5 + groups}
+        )
+        for name in table.columns[3:6]
+    ]
+    pd.concat(drawn).to_parquet(tests / "predictions.parquet")
+    maps = folder / "maps"
+    for name in names[:2]:
+        subject = study.subject(name)
+        values = random.uniform(0.1, 0.9, len(subject.landmarks))
+        lungs = subject.lungs()
+        heat = paint(values, subject.landmarks, study.atlas.patch_size, lungs.lungs, lungs.frame)
+        empty = np.broadcast_to(np.int16(0), subject.frame.shape)
+        write_array(maps / f"{name}_measure_0.nii.gz", heat, Volume(empty, subject.frame, subject.stored_frame))
+    run = folder / "run"
+    run.mkdir()
+    steps = np.arange(20_000)
+    levels = np.where(steps % 2, "patch", "graph")
+    pd.DataFrame({"step": steps, "level": levels, "loss": 8 / (1 + steps / 5000)}).to_csv(run / "metrics.csv")
+    return {
+        "study": study.path,
+        "run": run,
+        "embeddings": folder / "vectors.parquet",
+        "evaluation": tests,
+        "explanations": maps,
+        "cohort": folder / "cohort.csv",
+    }
+
+
+def opened(page: Path) -> tuple[float, float, float]:
+    """Seconds until the page is drawn, and from there until the viewer is; megabytes that its scripts hold."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+        tab.set_default_timeout(600_000)
+        begin = time.perf_counter()
+        tab.goto(page.resolve().as_uri())
+        tab.locator("#subject-map.js-plotly-plot .points").first.wait_for(state="attached")
+        load = time.perf_counter() - begin
+        begin = time.perf_counter()
+        tab.locator("#viewer").scroll_into_view_if_needed()
+        tab.locator("#v-place:not(:empty)").wait_for()
+        viewer = time.perf_counter() - begin
+        heap = float(tab.evaluate("performance.memory.usedJSHeapSize")) / 1e6
+        browser.close()
+    return load, viewer, heap
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What the network saw of a scan: slices put together from the stored patches, and outlines over them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.anatomy.atlas import Atlas
+from anatograph.imaging.volume import Mask, Volume
+from anatograph.study.subject import StoredSubject
+
+LUNG_WINDOW = (-1350.0, 150.0)
+"""HU shown black and white."""
+_MARGIN = 12.0
+"""mm shown around the lungs."""
+_GRID = 2.0
+"""mm between the points at which masks are looked up for their outlines."""
+_TOLERANCE = 0.8
+"""mm by which a simplified outline may leave the true one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A plane through the patient; axes are 0 L, 1 P, 2 S."""
+
+    name: str
+    """In words."""
+    through: int
+    """Axis that the plane is perpendicular to."""
+    across: int
+    """Axis that runs to the right of the picture."""
+    up: int
+    """Axis that runs along the height of the picture."""
+    downwards: bool
+    """Whether ``up`` grows towards the bottom of the picture."""
+    sides: tuple[str, str]
+    """What lies at the left and at the right edge."""
+
+
+CORONAL = View("coronal", 1, 0, 2, False, ("R", "L"))
+AXIAL = View("axial", 2, 0, 1, True, ("R", "L"))
+SAGITTAL = View("sagittal", 0, 1, 2, False, ("A", "P"))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice ready for the page; lengths in mm, the origin at the top left corner."""
+
+    view: View
+    """Which plane."""
+    width: int
+    """mm."""
+    height: int
+    """mm."""
+    picture: NDArray[np.uint8]
+    """(height, width) grey values, a pixel a mm."""
+    lungs: str
+    """SVG path of the lung mask."""
+    atlas: str
+    """SVG path of the atlas's lungs where the map puts them."""
+    landmarks: str
+    """SVG path of a dot for each landmark near the plane."""
+
+
+def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None) -> Slice | None:
+    """The slice through the middle of the lungs, from the patches if there is no ``scan``; None for an empty mask."""
+    box = _box(lungs)
+    if box is None:
+        return None
+    low, high = box[0] - _MARGIN, box[1] + _MARGIN
+    place = float((low + high)[view.through] / 2)
+    width = int(np.ceil(high[view.across] - low[view.across]))
+    height = int(np.ceil(high[view.up] - low[view.up]))
+    if scan is None:
+        picture = _from_patches(subject, view, place, low, (height, width), atlas.patch_size)
+    else:
+        picture = _from_scan(scan, view, place, low, (height, width))
+    if not view.downwards:
+        picture = picture[::-1]
+    h = low[view.across] + np.arange(0, width + _GRID, _GRID)
+    v = low[view.up] + np.arange(0, height + _GRID, _GRID)
+    points = np.empty((len(v), len(h), 3))
+    points[..., view.through], points[..., view.across], points[..., view.up] = place, h[None, :], v[:, None]
+    flat = points.reshape(-1, 3)
+    shape = (len(v), len(h))
+
+    def drawn(inside: NDArray[np.bool_]) -> str:
+        return _outline(inside.reshape(shape), height, view.downwards)
+
+    near = np.abs(subject.landmarks[:, view.through] - place) <= atlas.step / 2
+    dots = []
+    for point in subject.landmarks[near & subject.present]:
+        x, y = point[view.across] - low[view.across], point[view.up] - low[view.up]
+        dots.append(f"M{x:.0f} {y if view.downwards else height - y:.0f}h0")
+    return Slice(
+        view,
+        width,
+        height,
+        np.ascontiguousarray(picture),
+        drawn(_inside(lungs, flat)),
+        drawn(_inside(atlas.lungs, subject.map().to_atlas(flat))),
+        "".join(dots),
+    )
+
+
+def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> bytes:
+    """Grey values as a WebP picture, made smaller by ``scale``."""
+    from PIL import Image
+
+    image = Image.fromarray(grey)
+    if scale != 1.0:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=4)
+    return buffer.getvalue()
+
+
+def grey_of(hu: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """HU through the lung window as grey values."""
+    low, high = LUNG_WINDOW
+    return (255 * np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)).astype(np.uint8)
+
+
+def _from_patches(
+    subject: StoredSubject,
+    view: View,
+    place: float,
+    low: NDArray[np.float64],
+    shape: tuple[int, int],
+    patch_size: int,
+) -> NDArray[np.uint8]:
+    """(height, width) of the plane at ``place``, ``up`` growing with the row; black where no patch lies."""
+    result = np.zeros(shape, dtype=np.uint8)
+    half = patch_size / 2
+    patches, landmarks = subject.patches, subject.landmarks
+    near = np.flatnonzero((np.abs(landmarks[:, view.through] - place) < half) & subject.present)
+    for number in near:
+        centre = landmarks[number]
+        layer = int(np.clip(np.floor(place - centre[view.through] + half), 0, patch_size - 1))
+        block = np.take(patches[number], layer, axis=2 - view.through)
+        top = round(float(centre[view.up] - half - low[view.up]))
+        left = round(float(centre[view.across] - half - low[view.across]))
+        rows = slice(max(top, 0), min(top + patch_size, shape[0]))
+        columns = slice(max(left, 0), min(left + patch_size, shape[1]))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            part = block[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            result[rows, columns] = grey_of(part)
+    return result
+
+
+def _from_scan(
+    scan: Volume, view: View, place: float, low: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """(height, width) of the plane at ``place``, by the nearest voxel; black outside the scan."""
+    ends, numbers = {view.through: np.array([place])}, {}
+    ends[view.up], ends[view.across] = (
+        low[axis] + np.arange(n) for axis, n in zip((view.up, view.across), shape, strict=True)
+    )
+    for axis, line in ends.items():
+        numbers[axis] = np.rint((line - scan.frame.origin[axis]) / scan.frame.spacing[axis]).astype(np.intp)
+    sizes = scan.frame.shape[::-1]
+    block = scan.array[np.ix_(*(np.clip(numbers[axis], 0, sizes[axis] - 1) for axis in (2, 1, 0)))]
+    picture = grey_of(np.squeeze(block, axis=2 - view.through))
+    for axis, part in ((view.up, 0), (view.across, 1)):
+        beyond = (numbers[axis] < 0) | (numbers[axis] >= sizes[axis])
+        picture[(beyond, slice(None)) if part == 0 else (slice(None), beyond)] = 0
+    return picture
+
+
+def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    index = np.rint(mask.frame.to_index(points)).astype(np.intp)
+    size = np.asarray(mask.frame.shape[::-1])
+    within = ((index >= 0) & (index < size)).all(axis=1)
+    x, y, z = np.clip(index, 0, size - 1).T
+    return np.asarray(within & (mask.array[z, y, x] > 0), dtype=np.bool_)
+
+
+def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:
+    """SVG path about what is true on a grid of `_GRID` mm, in whole mm."""
+    from contourpy import contour_generator
+    from matplotlib.path import Path as Line
+
+    if not inside.any():
+        return ""
+    padded = np.pad(inside.astype(np.float32), 1)
+    parts = []
+    for line in contour_generator(z=padded).lines(0.5):
+        points = (np.asarray(line) - 1) * _GRID
+        if len(points) < 8:
+            continue
+        if not downwards:
+            points[:, 1] = height - points[:, 1]
+        path = Line(points)
+        path.simplify_threshold = _TOLERANCE
+        path.should_simplify = True
+        corners = np.asarray(path.cleaned(simplify=True).vertices)[:-1]
+        steps = np.diff(np.rint(corners).astype(int), axis=0)
+        start = np.rint(corners[0]).astype(int)
+        parts.append(f"M{start[0]} {start[1]}l" + " ".join(f"{x} {y}" for x, y in steps if x or y) + "z")
+    return "".join(parts).replace(" -", "-")
+
+
+def _box(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Lowest and highest LPS mm of the lungs."""
+    lines = [np.flatnonzero(mask.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    if not all(len(line) for line in lines):
+        return None
+    ends = np.stack([mask.frame.to_lps([line[k] for line in lines]) for k in (0, -1)])
+    return ends.min(axis=0), ends.max(axis=0)

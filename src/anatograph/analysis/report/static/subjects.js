@@ -1,0 +1,92 @@
+// The list of subjects: find, order, page, layers, flicker, and what was chosen on the map.
+"use strict";
+(() => {
+  const PAGE = {cards: 24, rows: 100};
+  const by = id => document.getElementById(id);
+  const list = by("cards"), body = by("rows").querySelector("tbody");
+  const cards = [...list.children], rows = [...body.children];
+  const items = cards.map((card, k) => ({
+    card, row: rows[k], k,
+    name: card.querySelector("h4").textContent,
+    flagged: card.dataset.flagged === "1",
+    text: (card.querySelector("h4").textContent + " " + (card.querySelector(".warn")?.textContent ?? "")).toLowerCase(),
+    numbers: [...rows[k].querySelectorAll("[data-n]")].map(cell => cell.dataset.n === "" ? NaN : Number(cell.dataset.n)),
+  }));
+  let page = 0, chosen = null, shown = items;
+
+  function sorted(some) {
+    const order = by("order").value, sign = by("descending").checked ? -1 : 1;
+    if (order === "look") return sign > 0 ? some : [...some].reverse();
+    const compare = order === "name"
+      ? (a, b) => a.name.localeCompare(b.name, undefined, {numeric: true})
+      : (a, b) => a.numbers[order] - b.numbers[order];
+    const known = order === "name" ? some : some.filter(item => !Number.isNaN(item.numbers[order]));
+    const rest = some.filter(item => !known.includes(item));
+    return [...[...known].sort((a, b) => sign * compare(a, b)), ...rest];
+  }
+
+  function draw() {
+    const wanted = by("find").value.trim().toLowerCase();
+    shown = sorted(items.filter(item => (!wanted || item.text.includes(wanted))
+      && (!by("only-flagged").checked || item.flagged) && (!chosen || chosen.has(item.name))));
+    const shape = by("shape").value, size = PAGE[shape], pages = Math.max(1, Math.ceil(shown.length / size));
+    page = Math.min(page, pages - 1);
+    const visible = shown.slice(page * size, (page + 1) * size), now = new Set(visible);
+    list.hidden = shape !== "cards";
+    by("rows").hidden = shape !== "rows";
+    for (const item of items) item.card.hidden = item.row.hidden = !now.has(item);
+    for (const item of visible) { list.append(item.card); body.append(item.row); }
+    by("pager").hidden = pages < 2;
+    by("page-number").textContent = `page ${page + 1} of ${pages}`;
+    by("previous").disabled = page === 0;
+    by("next").disabled = page === pages - 1;
+    by("clear-selection").hidden = !chosen;
+    const from = chosen ? ` chosen on the map` : "";
+    by("subject-count").textContent = visible.length === items.length
+      ? `${items.length} subjects`
+      : `${visible.length} of ${shown.length}${from}${shown.length < items.length ? `, of ${items.length} in all` : ""} shown`;
+  }
+
+  const again = () => { page = 0; draw(); };
+  by("find").addEventListener("input", again);
+  for (const id of ["order", "descending", "only-flagged", "shape"]) by(id).addEventListener("change", again);
+  by("previous").addEventListener("click", () => { page -= 1; draw(); });
+  by("next").addEventListener("click", () => { page += 1; draw(); });
+  by("clear-selection").addEventListener("click", () => window.anatograph.choose(null));
+  for (const box of document.querySelectorAll("[data-layer]"))
+    box.addEventListener("change", () => list.classList.toggle(`show-${box.dataset.layer}`, box.checked));
+
+  let timer = null;
+  by("flicker").addEventListener("click", event => {
+    const on = timer === null;
+    event.currentTarget.setAttribute("aria-pressed", String(on));
+    list.classList.toggle("flick", on);
+    if (on) timer = setInterval(() => list.classList.toggle("first"), 700);
+    else { clearInterval(timer); timer = null; }
+  });
+
+  window.anatograph = Object.assign(window.anatograph ?? {}, {
+    // Show only these subjects (a set of names), or everybody again.
+    choose(names) {
+      chosen = names;
+      again();
+      if (!names) document.dispatchEvent(new Event("anatograph-all"));
+    },
+    // Bring one subject's card into view.
+    find(name) {
+      const item = items.find(one => one.name === name);
+      if (!item) return;
+      by("find").value = "";
+      by("only-flagged").checked = false;
+      chosen = chosen?.has(name) ? chosen : null;
+      by("shape").value = "cards";
+      draw();
+      page = Math.floor(shown.indexOf(item) / PAGE.cards);
+      draw();
+      for (const one of items) one.card.classList.toggle("found", one === item);
+      item.card.scrollIntoView({block: "center"});
+    },
+  });
+  by("subject-controls").hidden = by("layer-controls").hidden = false;
+  draw();
+})();
