@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test lint docs niivue clean
+.PHONY: demo test lint docs niivue audit sbom clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,5 +30,21 @@ docs: $(STAMP)
 niivue:
 	tools/vendor_niivue.sh
 
+# What is known against the pinned versions, and what a release is made of: SECURITY.md. The tools stand apart from .venv.
+AUDIT := .audit
+AUDITED ?= constraints.txt
+
+$(AUDIT)/.ready:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet 'pip-audit>=2.7,<3' 'cyclonedx-bom>=5,<8'
+	touch $@
+
+audit: $(AUDIT)/.ready
+	$(AUDIT)/bin/pip-audit --requirement $(AUDITED) --no-deps --disable-pip
+
+sbom: $(AUDIT)/.ready $(STAMP)
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \
+	    --output-format JSON --output-file sbom.json
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(AUDIT) demo sbom.json

@@ -101,12 +101,18 @@ def _add_doctor(commands: Commands) -> None:
         from anatograph.analysis.doctor import doctor
 
         findings = doctor(args.cohort)
-        for finding in findings:
-            print(finding)
+        if args.json:
+            import json
+
+            print(json.dumps([finding.as_dict() for finding in findings], indent=1))
+        else:
+            for finding in findings:
+                print(finding)
         return max((finding.status for finding in findings), default=DONE)
 
     made = command(commands, "doctor", run, "check the installation, and a cohort's scans before a long run")
     made.add_argument("cohort", metavar="COHORT", nargs="?", type=Path, help="a cohort table whose scans to check")
+    made.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _add_phantom(commands: Commands) -> None:

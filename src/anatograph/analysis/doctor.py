@@ -7,14 +7,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from anatograph.analysis.doctor_cohort import look_at_cohort
+from anatograph.analysis.findings import BROKEN, GOOD, POOR, Finding
 from anatograph.errors import UserError
 
-GOOD, POOR, BROKEN = 0, 1, 2
+__all__ = ["Finding", "doctor"]
+
 _NEEDED = ("torch", "numpy", "scipy", "pandas", "SimpleITK", "scikit-learn", "zarr", "lightning-fabric")
 _EXTRAS = (
     ("lungmask", "lungmask", "lungs by the lungmask network"),
@@ -24,23 +25,6 @@ _EXTRAS = (
     ("report", "plotly", "an interactive map in the report"),
     ("report", "umap", "UMAP in the report"),
 )
-_MB_A_SUBJECT = 45
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    status: int
-    """0 good, 1 usable with a loss (a scan of several, an odd setting), 2 nothing will work."""
-    what: str
-    """What was found."""
-    mend: str = ""
-    """What to do about it."""
-
-    def __str__(self) -> str:
-        mark = {GOOD: "ok     ", POOR: "look   ", BROKEN: "BROKEN "}[self.status]
-        return f"{mark}{self.what}{f' -> {self.mend}' if self.mend else ''}"
 
 
 def doctor(cohort: str | Path | None = None) -> list[Finding]:
@@ -51,12 +35,14 @@ def doctor(cohort: str | Path | None = None) -> list[Finding]:
     """
     found = [*_python(), *_packages(), *_extras(), *_machine(), _round_trip(), _atlas()]
     if cohort is not None:
-        found += _cohort(Path(cohort))
+        found += look_at_cohort(Path(cohort))
     return found
 
 
 def _python() -> Iterator[Finding]:
-    yield Finding(GOOD, f"Python {'.'.join(map(str, sys.version_info[:3]))}")
+    from anatograph import __version__
+
+    yield Finding(GOOD, f"anatograph {__version__}, Python {'.'.join(map(str, sys.version_info[:3]))}")
 
 
 def _packages() -> Iterator[Finding]:
@@ -75,6 +61,24 @@ def _extras() -> Iterator[Finding]:
             yield Finding(GOOD, f"not installed: {what}", f"if wanted, `pip install 'anatograph[{extra}]'`")
         else:
             yield Finding(GOOD, f"installed: {what}")
+    yield from _weights()
+
+
+def _weights() -> Iterator[Finding]:
+    """Weights that the optional networks need, which nothing downloads."""
+    from anatograph.imaging.lungs.choose import WEIGHTS_VARIABLE
+
+    named = os.environ.get(WEIGHTS_VARIABLE, "")
+    if named and not Path(named).is_file():
+        yield Finding(POOR, f"{WEIGHTS_VARIABLE} names {named}, which is no file", "correct it, or unset it")
+    elif named:
+        yield Finding(GOOD, f"weights of lungmask: {named}")
+    elif util.find_spec("lungmask") is not None:
+        yield Finding(
+            GOOD,
+            "lungmask has no weights, so `--lungs auto` uses the built-in method",
+            f"if wanted, give --lung-weights FILE or set {WEIGHTS_VARIABLE}",
+        )
 
 
 def _machine() -> Iterator[Finding]:
@@ -87,7 +91,13 @@ def _machine() -> Iterator[Finding]:
     else:
         yield Finding(GOOD, f"{cores} cores, torch uses {threads} threads")
     if torch.cuda.is_available():
-        yield Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)}")
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+        yield Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)}, {memory:.0f} GB")
+    elif shutil.which("nvidia-smi") is not None:
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        yield Finding(
+            POOR, f"there is a GPU driver, but torch was built {built} and cannot use it", "install torch for it"
+        )
     else:
         yield Finding(GOOD, "no GPU that torch can use: training runs on the processor")
     memory = _memory_gb()
@@ -96,7 +106,7 @@ def _machine() -> Iterator[Finding]:
         mend = "give fewer workers; preprocessing takes up to about 2.5 GB each" if poor else ""
         yield Finding(POOR if poor else GOOD, f"{memory:.1f} GB of memory are free", mend)
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    mend = f"make room; a subject takes up to {_MB_A_SUBJECT} MB" if free < 5 else ""
+    mend = "make room; a subject takes about 40 MB" if free < 5 else ""
     yield Finding(POOR if free < 5 else GOOD, f"{free:.0f} GB of disk are free here", mend)
 
 
@@ -139,58 +149,3 @@ def _atlas() -> Finding:
     except UserError as error:
         return Finding(BROKEN, f"the atlas that ships is not there: {error}", "install anatograph again")
     return Finding(GOOD, f"atlas that ships: {len(atlas)} landmarks, hash {atlas.hash[:12]}")
-
-
-def _cohort(path: Path) -> Iterator[Finding]:
-    from anatograph.study.cohort import read_cohort
-
-    cohort = read_cohort(path)
-    rows = cohort.rows
-    yield Finding(GOOD, f"{path.name}: {len(rows)} subjects")
-    missing = cohort.missing_files()
-    for sentence in missing:
-        yield Finding(POOR, sentence, "mend the path in the table; paths are relative to it")
-    there = [row for row in rows if row.image.exists()]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for row, problem in zip(there, pool.map(lambda row: _header(row.image), there), strict=True):
-            if problem:
-                yield Finding(POOR, f"{row.subject_id}: {problem}", "mend or replace the scan, or take the row out")
-    needed = len(rows) * _MB_A_SUBJECT / 1e3
-    free = shutil.disk_usage(path.parent).free / 1e9
-    if needed > free:
-        yield Finding(
-            POOR, f"a study takes up to {needed:.0f} GB, {free:.0f} GB are free beside the table", "make room"
-        )
-    else:
-        yield Finding(GOOD, f"a study takes up to {needed:.1f} GB")
-    if rows and len(there) == 0:
-        yield Finding(BROKEN, "no scan of the table is there", "check the image column")
-
-
-def _header(path: Path) -> str:
-    """What is wrong with a scan as far as its headers tell, or nothing."""
-    import SimpleITK as sitk
-
-    try:
-        if path.is_dir():
-            from anatograph.imaging.dicom import list_series
-
-            return "" if list_series(path) else "the folder holds no DICOM series"
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        size = reader.GetSize()
-        if len(size) < 3 or any(n != 1 for n in size[3:]):
-            return f"{len(size)} dimensions, not 3"
-        if min(size[:3]) < 16:
-            return f"only {min(size[:3])} slices, fewer than 16"
-        if max(reader.GetSpacing()[:3]) > 10:
-            return f"slices {max(reader.GetSpacing()[:3]):.1f} mm apart, more than 10"
-        if reader.GetNumberOfComponents() != 1:
-            return "a colour image, not a CT"
-    except UserError as error:
-        return str(error)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"cannot be read ({lines[-1] if lines else 'unknown reason'})"
-    return ""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.analysis.embedding_file import beside, parquet_path
+from anatograph.analysis.zarr_check import check_zarr
 from anatograph.errors import UserError
 from anatograph.study.store import Study
 
@@ -82,6 +83,7 @@ class Regions:
         if not self.path.is_dir():
             raise UserError(f"There is no {self.path}; `anatograph embed` writes it beside the table of embeddings.")
         try:
+            check_zarr(self.path)
             array = zarr.open_array(store=str(self.path), mode="r")
             self.attributes: dict[str, Any] = dict(array.attrs)
             self.subject_ids = [str(name) for name in cast("Sequence[Any]", self.attributes["subject_ids"])]

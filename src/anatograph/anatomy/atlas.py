@@ -16,8 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.landmarks import corner_centres, find_landmarks, location_codes
 from anatograph.anatomy.markups import write_markups
-from anatograph.errors import UserError
+from anatograph.errors import UserError, plain
+from anatograph.imaging.file_headers import read_file_header
+from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.limits import read_json
 
 FORMAT_VERSION = 1
 
@@ -186,20 +189,25 @@ def load_atlas(folder: str | Path) -> Atlas:
     """
     folder = Path(folder)
     try:
-        content: dict[str, Any] = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(folder / "atlas.json")
         if int(content["format_version"]) > FORMAT_VERSION:
             raise UserError(
                 f"{folder}: this atlas is of format {content['format_version']}; install a newer anatograph"
             )
-        image = sitk.ReadImage(str(folder / "lungs.nii.gz"), sitk.sitkUInt8)
         kept = content["frame"]
+        shape = tuple(int(n) for n in kept["shape"])
+        # What the header claims is known to fit before anything is allocated.
+        if read_file_header(folder / "lungs.nii.gz").size != shape[::-1]:
+            raise ValueError("lungs.nii.gz is not the mask that atlas.json speaks of")
+        image = sitk.ReadImage(str(folder / "lungs.nii.gz"), sitk.sitkUInt8)
         # The frame as it was, not as NIfTI rounds it, so that a stored atlas registers bit by bit as the one in memory.
         frame = Frame(
-            tuple(kept["shape"]), tuple(kept["spacing"]), tuple(kept["origin"]), np.array(kept["direction"], np.float64)
+            (shape[0], shape[1], shape[2]), vector(kept["spacing"]), vector(kept["origin"]), _matrix(kept["direction"])
         )
+        _check_settings(int(content["patch_size"]), int(content["step"]), float(content["min_coverage"]))
         atlas = Atlas(
-            np.array(content["landmarks"], dtype=np.float64).reshape(-1, 3),
-            np.array(content["location_codes"], dtype=np.float32).reshape(-1, 3),
+            _points(content["landmarks"]),
+            _points(content["location_codes"]).astype(np.float32),
             Mask(sitk.GetArrayFromImage(image), frame),
             int(content["patch_size"]),
             int(content["step"]),
@@ -207,8 +215,9 @@ def load_atlas(folder: str | Path) -> Atlas:
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no atlas here (atlas.json is missing); make one with `anatograph atlas`") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: not a readable atlas ({error}); make it anew with `anatograph atlas`") from error
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError, OSError) as error:
+        reason = plain(str(error))[:200]
+        raise UserError(f"{folder}: not a readable atlas ({reason}); make it anew with `anatograph atlas`") from error
     if atlas.hash != content.get("hash"):
         raise UserError(f"{folder}: atlas.json was changed after it was written; make it anew with `anatograph atlas`")
     return atlas
@@ -219,6 +228,21 @@ def default_atlas() -> Atlas:
     """The atlas that ships with the package: the lungs of the phantom's mean adult, patches of 32 mm every 26 mm."""
     with resources.as_file(resources.files("anatograph.anatomy") / "default_atlas") as folder:
         return load_atlas(folder)
+
+
+def _points(values: Any) -> NDArray[np.float64]:
+    """(N, 3) finite numbers from JSON."""
+    points = np.array(values, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not (np.abs(points) < 1e6).all():
+        raise ValueError("its points are not a list of three finite numbers each")
+    return points
+
+
+def _matrix(values: Any) -> NDArray[np.float64]:
+    matrix = np.array(values, dtype=np.float64)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
+        raise ValueError("its direction is no rotation")
+    return matrix
 
 
 def _check_settings(patch_size: int, step: int, min_coverage: float) -> None:

@@ -17,7 +17,7 @@ from anatograph.imaging.dicom_stack import Stack, UnusableError, arrange, load
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.volume import Volume
 
-__all__ = ["Series", "list_series", "read_dicom_folder"]
+__all__ = ["Series", "choose_series", "inspect_dicom_folder", "list_series", "read_dicom_folder"]
 
 _ENOUGH = 300.0
 """mm; a lung is hardly longer, and a scan that covers more is no better for it."""
@@ -25,7 +25,20 @@ _MOST = 0.8
 """Share of the best coverage (or of 300 mm) that a scan must have to be preferred for anything else."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LYING = {"P": "prone", "DL": "on the left side", "DR": "on the right side"}
-_OTHER_PARTS = {"HEAD", "BRAIN", "SKULL", "NECK", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "LSPINE", "HIP", "KNEE", "LEG", "EXTREMITY"}
+_OTHER_PARTS = {
+    "HEAD",
+    "BRAIN",
+    "SKULL",
+    "NECK",
+    "ABDOMEN",
+    "PELVIS",
+    "ABDOMENPELVIS",
+    "LSPINE",
+    "HIP",
+    "KNEE",
+    "LEG",
+    "EXTREMITY",
+}
 _READABLE = {
     "", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5",
     *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
@@ -88,31 +101,45 @@ def list_series(path: str | Path) -> list[Series]:
     return _ranked(_headers(Path(path)))
 
 
-def read_dicom_folder(path: str | Path) -> Volume:
-    """The chest CT in a folder of DICOM files, as `reading.read_volume` gives it.
+def choose_series(path: str | Path) -> list[Series]:
+    """Every series of a folder as `list_series` ranks them, the first being the scan; no pixels are read.
 
     Raises UserError where no series makes a scan, giving the reason for each, and where the folder holds scans of
     several patients or damaged files.
     """
     path = Path(path)
+    headers = _headers(path)
+    if headers.damaged:
+        raise UserError(
+            f"{path}: {_images(len(headers.damaged))} cannot be read, the first is {headers.damaged[0][0].name}: "
+            f"{headers.damaged[0][1]}; copy the folder again."
+        )
+    series = _ranked(headers)
+    usable = [one for one in series if one.stack]
+    if not usable:
+        raise UserError(_nothing_usable(path, series))
+    patients = {one.slices[0].tag("0010|0020") for one in usable} - {""}
+    if len(patients) > 1:
+        raise UserError(
+            f"{path}: the folder holds CT scans of {len(patients)} patients (by PatientID); give each patient's folder "
+            "by itself."
+        )
+    return series
+
+
+def read_dicom_folder(path: str | Path) -> Volume:
+    """The chest CT in a folder of DICOM files, as `reading.read_volume` gives it; UserError as `choose_series`."""
     with quiet():
-        headers = _headers(path)
-        if headers.damaged:
-            raise UserError(
-                f"{path}: {_images(len(headers.damaged))} cannot be read, the first is {headers.damaged[0][0].name}: "
-                f"{headers.damaged[0][1]}; copy the folder again."
-            )
-        series = _ranked(headers)
-        usable = [one for one in series if one.stack]
-        if not usable:
-            raise UserError(_nothing_usable(path, series))
-        patients = sorted({one.slices[0].tag("0010|0020") for one in usable} - {""})
-        if len(patients) > 1:
-            raise UserError(
-                f"{path}: the folder holds CT scans of {len(patients)} patients (by PatientID); give "
-                "each patient's folder by itself."
-            )
-        return _volume(path, series)
+        return _volume(Path(path), choose_series(path))
+
+
+def inspect_dicom_folder(path: str | Path) -> tuple[str, ...]:
+    """What will be flagged of the scan in a folder, from headers alone; UserError as `choose_series`."""
+    with quiet():
+        chosen = choose_series(path)[0]
+    if chosen.stack is None:
+        raise ValueError("the first series must be usable")
+    return _flags(chosen.stack)
 
 
 def _volume(path: Path, series: list[Series]) -> Volume:
@@ -129,8 +156,12 @@ def _volume(path: Path, series: list[Series]) -> Volume:
         notes.append(f"series {chosen.name} was chosen out of {len(series)}; not used: {others}")
     if not chosen.stack.first.is_axial:
         notes.append("the slices are not axial; no axial series was there")
-    flags = (*chosen.stack.repairs, *_doubts(chosen.stack.first))
-    return Volume(turned, lps_frame(stored), stored, str(path), (*notes, *chosen.stack.repairs), flags)
+    notes += chosen.stack.repairs
+    return Volume(turned, lps_frame(stored), stored, str(path), tuple(notes), _flags(chosen.stack))
+
+
+def _flags(stack: Stack) -> tuple[str, ...]:
+    return (*stack.repairs, *_doubts(stack.first))
 
 
 def _doubts(one: Slice) -> list[str]:
@@ -158,7 +189,10 @@ def _headers(path: Path) -> Headers:
     if headers.slices or headers.damaged:
         return headers
     if headers.without_image:
-        raise UserError(f"{path}: the DICOM files in this folder hold no images that can be read; give the folder with the CT slices.")
+        raise UserError(
+            f"{path}: the DICOM files in this folder hold no images that can be read; give the folder with the CT "
+            "slices."
+        )
     volumes = sorted(p.name for p in path.iterdir() if p.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha")))
     hint = f"; give the file itself, such as {volumes[0]}" if volumes else "; give the folder with the CT slices"
     raise UserError(f"{path}: there are no DICOM files in this folder{hint}.")

@@ -182,7 +182,7 @@ def _slice(path: Path, elements: Elements) -> Slice:
         int(_numbers(tags.get(key, ""), 1, default)[0])
         for key, default in (("0028|0011", 0), ("0028|0010", 0), ("0028|0008", 1), ("0028|0100", 16))
     )
-    if not (0 < rows and 0 < columns and 0 < frames):
+    if not (rows > 0 and columns > 0 and frames > 0):
         raise DamagedError("it does not say how many pixels it has")
     if rows * columns > _LARGEST_PLANE:
         raise DamagedError(f"it claims {columns} × {rows} pixels")

@@ -22,7 +22,8 @@ _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t", "ushort",
                      "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"), 4),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t",
+                     "float"), 4),
     **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64",
                      "int64_t", "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t",
                      "double"), 8),
@@ -53,6 +54,8 @@ class FileHeader:
     """Free texts by field: descriptions, comments, keys that the format does not know."""
     needed: int = 0
     """Bytes that the (unpacked) file must have; 0 where the format leaves that to its reader."""
+    floats: tuple[int, str] | None = None
+    """Of a NIfTI file with floating-point numbers: the byte they begin at, and their numpy type."""
 
 
 def read_file_header(path: Path) -> FileHeader:
@@ -165,7 +168,8 @@ def _nifti_header(
         texts |= _nifti_extensions(_beginning(path, int(offset)), order, length)
     size = dimensions[1 : count + 1]
     needed = int(offset) + math.prod(size) * _NIFTI_BYTES[kind]
-    return FileHeader(size, _NIFTI_BYTES[kind], spacing[:count], {k: v for k, v in texts.items() if v}, needed)
+    floats = (int(offset), f"{order}f{_NIFTI_BYTES[kind]}") if kind in (16, 64) else None
+    return FileHeader(size, _NIFTI_BYTES[kind], spacing[:count], {k: v for k, v in texts.items() if v}, needed, floats)
 
 
 def _nifti_extensions(head: bytes, order: str, length: int) -> dict[str, str]:
@@ -236,10 +240,17 @@ def _metaimage(path: Path) -> FileHeader:
         raise _damaged(path, f"{fields.get('NDims', '')[:20]} dimensions of {list(size)} voxels")
     for key in ("CompressedDataSize", "HeaderSize"):
         claimed = fields.get(key, "0")
-        if not re.fullmatch(r"-?[0-9]{1,15}", claimed) or int(claimed) > path.stat().st_size * (key != "HeaderSize") + 2**32:
+        if (
+            not re.fullmatch(r"-?[0-9]{1,15}", claimed)
+            or int(claimed) > path.stat().st_size * (key != "HeaderSize") + 2**32
+        ):
             raise _damaged(path, f"{key} {claimed[:20]}")
     if fields["ElementDataFile"].upper() != "LOCAL":
         _check_data_file(path, fields["ElementDataFile"])
+    elif fields.get("CompressedData", "False").upper() != "TRUE" and fields.get("HeaderSize", "0") == "0":
+        needed = math.prod(size) * _META_BYTES[kind] * channels[0]
+        if path.stat().st_size - at < needed:
+            raise _damaged(path, f"cut short, {path.stat().st_size - at} bytes of voxels out of {needed}")
     texts = {key: value for key, value in fields.items() if key not in _META_KEYS and value}
     return FileHeader(size, _META_BYTES[kind] * channels[0], (), texts)
 
@@ -248,7 +259,11 @@ def _check_data_file(path: Path, named: str) -> None:
     """Refuse voxels that are not in one file beside the header, so that a header cannot reach elsewhere."""
     if not named:
         return
-    if named.upper().startswith("LIST") or "%" in named or len(named.split()) > 1 and not (path.parent / named).is_file():
+    if (
+        named.upper().startswith("LIST")
+        or "%" in named
+        or (len(named.split()) > 1 and not (path.parent / named).is_file())
+    ):
         raise UserError(f"{path}: its voxels are spread over several files; save the scan as one file.")
     if Path(named).is_absolute() or ".." in Path(named).parts or "\\" in named:
         raise UserError(

@@ -64,7 +64,9 @@ _PERSON = re.compile(
     r"|\b(0?[1-9]|[12]\d|3[01])[./](0?[1-9]|1[0-2])[./](19|20)\d\d\b"  # 31.01.1950
 )
 _TWO_WORDS = re.compile(r"^[A-Z][a-z'-]+[ _][A-Z][a-z'-]+$|^[A-Z'-]{2,}[ _][A-Z'-]{2,}$")
-_TOOLS = re.compile(r"image|volume|scan|chest|lung|mask|ct\b|siemens|philips|toshiba|canon|medical|slicer", re.IGNORECASE)
+_TOOLS = re.compile(
+    r"image|volume|scan|chest|lung|mask|ct\b|siemens|philips|toshiba|canon|medical|slicer", re.IGNORECASE
+)
 _DICOM_KEY = re.compile(r"\(?([0-9a-f]{4})[|,]([0-9a-f]{4})\)?", re.IGNORECASE)
 
 
@@ -114,9 +116,14 @@ def _in_dicom(tags: Mapping[str, str]) -> Iterator[str]:
     code = tags.get("0010|0020", "").strip()
     for key, name in _NAMES.items():
         value = tags.get(key, "").strip(" ^")
-        if _is_blank(value) or value == code and not _RECORD_NUMBER.fullmatch(value):
+        if _is_blank(value) or (value == code and not _RECORD_NUMBER.fullmatch(value)):
             continue
-        if key != "0010|0010" or "^" in value or not (removed or re.search(r"\d", value)) or _reads_like_a_person(value):
+        if (
+            key != "0010|0010"
+            or "^" in value
+            or not (removed or re.search(r"\d", value))
+            or _reads_like_a_person(value)
+        ):
             yield name
     for key, name in _NUMBERS.items():
         value = tags.get(key, "").strip()

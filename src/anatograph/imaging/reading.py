@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
-from anatograph.imaging.dicom import read_dicom_folder
+from anatograph.imaging.dicom import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.dicom_headers import looks_like_dicom, quiet
 from anatograph.imaging.file_headers import FileHeader, read_file_header
-from anatograph.imaging.orientation import frame_of, lps_frame, lps_view
+from anatograph.imaging.orientation import frame_of, lps_frame, lps_view, vector
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_volume
 
-__all__ = ["read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
+__all__ = ["inspect_scan", "read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
 
 _SLACK = 2**26
 """Bytes behind the voxels of a file that are passed over; a file with more of them is not what its header says."""
@@ -117,8 +117,40 @@ def _onto(array: NDArray[np.uint8], frame: Frame, target: Frame, source: str, sc
     return result
 
 
+def inspect_scan(path: str | Path, what: str = "scan") -> tuple[str, ...]:
+    """Look at the headers of a scan or mask only, and return what will be flagged of it.
+
+    Raises UserError for everything that `read_volume` refuses by the headers; damage among the voxels is not seen.
+    """
+    path = Path(path)
+    if path.is_dir() and what == "scan":
+        return inspect_dicom_folder(path)
+    with quiet():
+        reader = _open(path, what)
+    if what == "scan":
+        z, y, x = reader.GetSize()[2::-1]
+        count = len(reader.GetSize())
+        direction = np.asarray(reader.GetDirection(), dtype=np.float64).reshape(count, count)[:3, :3]
+        check_frame(
+            Frame((z, y, x), vector(reader.GetSpacing()[:3]), vector(reader.GetOrigin()[:3]), direction), str(path)
+        )
+    return ()
+
+
 def _read_image(path: Path, what: str) -> sitk.Image:
     """A three-dimensional image with one number a voxel, as stored."""
+    reader = _open(path, what, whole=True)
+    size = reader.GetSize()
+    if len(size) > 3:
+        reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
+
+
+def _open(path: Path, what: str, whole: bool = False) -> sitk.ImageFileReader:
+    """A reader that has read a header with nothing wrong in it; ``whole`` unpacks the file to see that all is there."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
     if not path.name.lower().endswith(SUFFIXES):
@@ -126,7 +158,8 @@ def _read_image(path: Path, what: str) -> sitk.Image:
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
         raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")
     header = read_file_header(path)
-    present = _uncompressed_size(path, header)
+    packed = path.name.lower().endswith(".gz")
+    present = _uncompressed_size(path, header) if whole or not packed else header.needed
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -154,33 +187,50 @@ def _read_image(path: Path, what: str) -> sitk.Image:
                 f"{path}: the file does not say how the voxels lie in the patient (its space is {space}), so left and "
                 "right cannot be told; save it with the space left-posterior-superior."
             )
-    if len(size) > 3:
-        reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
-    try:
-        return reader.Execute()
-    except RuntimeError as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
+    return reader
 
 
 def _uncompressed_size(path: Path, header: FileHeader) -> int:
-    """Bytes in a file, unpacked if it is a gzip; UserError where that is cut short, changed, or far too much."""
-    if not path.name.lower().endswith(".gz"):
+    """Bytes in a file, unpacked if it is a gzip.
+
+    Raises UserError where that is cut short, changed, or far too much, and where a NIfTI file holds numbers that are
+    not finite, which ITK takes for 0 without a word.
+    """
+    packed = path.name.lower().endswith(".gz")
+    if not packed and header.floats is None:
         return path.stat().st_size
     size = 0
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) if packed else path.open("rb") as file:
             while block := file.read(2**22):
+                _check_finite(block, size, header, path)
                 size += len(block)
-                if size > header.needed + _SLACK:
+                if packed and size > header.needed + _SLACK:
                     raise UserError(
-                        f"{path}: it unpacks to more than the {header.needed / 1e6:.0f} MB that its header speaks of, "
-                        "so it is not what it says; copy or convert it again."
+                        f"{path}: it unpacks to far more than the {header.needed:,} bytes that its header speaks of, so "
+                        "it is not what it says; copy or convert it again."
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path}: the file cannot be read whole, it is damaged or cut short ({error}); copy or convert it again."
         ) from None
     return size
+
+
+def _check_finite(block: bytes, at: int, header: FileHeader, path: Path) -> None:
+    """Refuse a block of a file, from byte ``at`` on, that holds floating-point voxels that are no numbers."""
+    if header.floats is None:
+        return
+    begin, kind = header.floats
+    width = np.dtype(kind).itemsize
+    start = max(0, begin - at)
+    start += -(at + start - begin) % width
+    usable = (min(len(block), header.needed - at) - start) // width
+    if usable > 0 and not np.isfinite(np.frombuffer(block, kind, usable, start)).all():
+        raise UserError(
+            f"{path}: there are voxels that are not finite numbers (NaN or infinite); write the scan again with air "
+            "(-1024) in their place."
+        )
 
 
 def _check_nifti(path: Path, reader: sitk.ImageFileReader, present: int) -> None:

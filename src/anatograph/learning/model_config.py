@@ -15,6 +15,10 @@ Norm = Literal["batch", "group", "none"]
 Pooling = Literal["paper", "mean_std", "multiscale"]
 
 
+_MOST = {"feature_size": 8192, "patch_size": 128, "location_code_size": 64}
+"""So that the settings of a model from elsewhere cannot ask for all the memory there is."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Architecture of C, f_l, G and f_g, and the patch they expect. The defaults are the paper's tables."""
@@ -49,16 +53,25 @@ class ModelConfig:
     with one dense layer."""
 
     def __post_init__(self) -> None:
-        positive = ("feature_size", "patch_size", "location_code_size")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UserError(f"model setting {name} must be at least 1, not {getattr(self, name)}.")
+        for field in fields(self):
+            value, usual = getattr(self, field.name), type(field.default)
+            if isinstance(value, bool) != (usual is bool) or not isinstance(
+                value, (usual, int) if usual is float else usual
+            ):
+                raise UserError(f"model setting {field.name} must be a {usual.__name__}, not {value!r}.")
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(
+                    f"model setting {name} must be at least 1 and at most {most}, not {getattr(self, name)}."
+                )
         for name, choices in (("graph_input", GraphInput), ("norm", Norm), ("graph_norm", Norm), ("pooling", Pooling)):
             if getattr(self, name) not in get_args(choices):
                 allowed = ", ".join(get_args(choices))
                 raise UserError(f"model setting {name} must be one of {allowed}, not {getattr(self, name)!r}.")
-        if self.projection_layers < 0 or self.graph_projection_layers < 0:
-            raise UserError("model settings projection_layers and graph_projection_layers must not be negative.")
+        if not (0 <= self.projection_layers <= 64 and 0 <= self.graph_projection_layers <= 64):
+            raise UserError(
+                "model settings projection_layers and graph_projection_layers must not be negative or above 64."
+            )
         if self.feature_size % 2 and self.pooling == "mean_std":
             raise UserError(f"pooling mean_std needs an even feature_size, not {self.feature_size}.")
         if not self.hu_low < self.hu_high:

@@ -20,6 +20,7 @@ from anatograph.errors import UserError
 from anatograph.learning.embedding_model import Model
 from anatograph.learning.model_card import model_card
 from anatograph.learning.model_config import ModelConfig
+from anatograph.limits import read_json
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_LARGEST_WEIGHTS = 2**32
 
 
 def save_model(
@@ -102,6 +104,8 @@ def load_model(folder: str | Path) -> Model:
             f"{str(config['atlas']['hash'])[:12]}); copy the model folder anew."
         )
     try:
+        if (folder / WEIGHTS).stat().st_size > _LARGEST_WEIGHTS:
+            raise UserError(f"{folder}: {WEIGHTS} is larger than any model of this version.")
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}); copy the model folder anew.") from error
@@ -110,7 +114,7 @@ def load_model(folder: str | Path) -> Model:
     model = Model(settings, atlas.location_codes)
     try:
         model.load_state_dict(parse_tensors(weights))
-    except (RuntimeError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: the weights do not fit the architecture in {CONFIG} ({reason}).") from error
     model.atlas = atlas
@@ -151,7 +155,7 @@ def _expected_input(config: ModelConfig) -> dict[str, Any]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(folder / CONFIG)
         version = int(config["format_version"])
     except OSError as error:
         raise UserError(f"{folder}: no model here ({CONFIG} cannot be read); give the folder that holds it.") from error
@@ -160,7 +164,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if version > FORMAT_VERSION:
         raise UserError(f"{folder}: this model is of format {version}; install a newer anatograph.")
     missing = [name for name in ("architecture", "input", "atlas", "weights_sha256") if name not in config]
-    if missing or not isinstance(config["atlas"], dict) or "hash" not in config["atlas"]:
+    broken = [name for name in ("architecture", "input", "atlas") if not isinstance(config.get(name, {}), dict)]
+    if broken or not isinstance(config.get("preprocessing", {}), dict):
+        raise UserError(f"{folder / CONFIG}: {', '.join(broken) or 'preprocessing'} is not a table of settings.")
+    if missing or "hash" not in config["atlas"]:
         raise UserError(f"{folder / CONFIG}: incomplete, {', '.join(missing) or 'atlas.hash'} is missing.")
     return config
 

@@ -176,7 +176,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         OSError,
         pd.errors.ParserWarning,
     ) as error:  # pandas and pyarrow both raise ValueErrors on files they cannot parse
-        reason = plain(str(error))[:300]
+        reason = plain(str(error))[:300].rstrip(".")
+        if isinstance(error, pd.errors.ParserWarning):
+            reason = "a row has more cells than the header; put cells that hold a separator in quotes"
         raise UserError(f"The cohort table {path} cannot be read as {kind[1:].upper()}: {reason}.") from error
 
 

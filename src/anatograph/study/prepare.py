@@ -17,6 +17,7 @@ from anatograph.anatomy.patches import cut_patches
 from anatograph.anatomy.registration import Registration, register
 from anatograph.errors import UserError
 from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs, surroundings
+from anatograph.imaging.lungs.quality import MISSING_SHARE
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
@@ -26,6 +27,8 @@ from anatograph.study.subject import Figure, PreparedSubject
 
 MANY_OUTSIDE = 0.02
 """A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
+LEAST_ML = 250.0
+"""Less lung than this, found and not given, is not a lung: the smallest adults breathe out to some 800 ml."""
 FEWEST_INSIDE = 1 / 3
 """A scan that holds fewer of the landmarks is no chest CT, or not enough of one."""
 BETTER_TURNED = 0.08
@@ -85,6 +88,11 @@ def prepare_subject(
         volume = axis_aligned(volume, settings.interpolation)
     with stages("lungs"):
         found = _lungs(volume, lungs, settings, weights)
+        if found.method != "given" and float(found.quality["volume_ml"]) < LEAST_ML:
+            raise UserError(
+                f"Only {float(found.quality['volume_ml']):.0f} ml of lung with air were found in "
+                f"{volume.source or 'the scan'}; check that it is a chest CT, or give a lung mask."
+            )
         around = surroundings(found.mask, volume)
     # Sums over several threads round differently, and one subject has too little work for them.
     with threadpool_limits(1):
@@ -163,11 +171,11 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
     Where one lung is missing, the atlas's lung of that side is left out too, so that the other lies on its like and
     the landmarks of the missing one come to lie where it was.
     """
-    sides = [side for side in (Mask.RIGHT, Mask.LEFT) if (lungs.array == side).any()]
-    if len(sides) == 1 and not (lungs.array == Mask.UNSIDED).any():
-        only = np.where(atlas.lungs.array == sides[0], np.uint8(sides[0]), np.uint8(0))
-        if only.any():
-            atlas = replace(atlas, lungs=Mask(only, atlas.lungs.frame))
+    counts = np.bincount(lungs.array.ravel(), minlength=4)
+    largest = max(int(counts[Mask.RIGHT]), int(counts[Mask.LEFT]))
+    sides = [side for side in (Mask.RIGHT, Mask.LEFT) if counts[side] and counts[side] >= MISSING_SHARE * largest]
+    if len(sides) == 1 and not counts[Mask.UNSIDED] and (atlas.lungs.array == sides[0]).any():
+        atlas, lungs = replace(atlas, lungs=_only(atlas.lungs, sides[0])), _only(lungs, sides[0])
     found = register(atlas, lungs, settings.registration, settings.seed)
     if not found.quality.get("poor") or len(sides) < 2:
         return found, []
@@ -180,10 +188,13 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
             continue
         here, there = float(found.quality["dice"]), float(other.quality["dice"])
         if there > here + BETTER_TURNED:
-            return found, [
-                f"the lungs fit the atlas better {name} (Dice {there:.2f}, not {here:.2f}); check the scan's orientation"
-            ]
+            fit = f"the lungs fit the atlas better {name} (Dice {there:.2f}, not {here:.2f})"
+            return found, [f"{fit}: check the scan's orientation"]
     return found, []
+
+
+def _only(mask: Mask, side: int) -> Mask:
+    return Mask(np.where(mask.array == side, np.uint8(side), np.uint8(0)), mask.frame)
 
 
 def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from anatograph import __version__
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
 from anatograph.errors import UserError
+from anatograph.limits import read_json
 from anatograph.runlog import Failure
 from anatograph.study.blocks import layout, read_block
 from anatograph.study.claims import alone, holder, tidy
@@ -98,11 +99,13 @@ class Study:
         if not file.is_file():
             raise UserError(f"{path} is no study (it has no study.json); make one with `anatograph preprocess`.")
         try:
-            about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            about: dict[str, Any] = read_json(file)
             version = int(about["format_version"])
+            if not (1 <= int(about["landmarks"]) <= 10**6 and 4 <= int(about["patch_size"]) <= 128):
+                raise ValueError("impossible numbers of landmarks or voxels")
             if version <= FORMAT_VERSION:
                 return cls(path, about)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
             raise UserError(f"{file} cannot be read ({error}); restore it, or preprocess into a new folder.") from error
         raise UserError(f"The study {path} is of format {version}, this version reads up to {FORMAT_VERSION}; "
                         "install a newer anatograph.")  # fmt: skip

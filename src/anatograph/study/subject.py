@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import zlib
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from anatograph.errors import UserError
 from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.limits import check_scan_size, read_json
 from anatograph.study.files import write_text
 from anatograph.study.recipe import Recipe, recipe_of
 
@@ -125,9 +127,11 @@ class StoredSubject:
     def about(self) -> dict[str, Any]:
         """``subject.json``: quality, flags, notes, timings, where the scan came from."""
         try:
-            about: dict[str, Any] = json.loads((self.folder / "subject.json").read_text(encoding="utf-8"))
+            about: dict[str, Any] = read_json(self.folder / "subject.json")
             version = int(about["format_version"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if version <= FORMAT_VERSION:
+                _check_about(about)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(
                 f"{self.folder}: subject.json cannot be read; remove the folder and preprocess again."
             ) from error
@@ -208,12 +212,29 @@ class StoredSubject:
 
     def _load(self, name: str, mmap: bool = False) -> NDArray[Any]:
         try:
-            loaded: NDArray[Any] = np.load(self.folder / name, mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            # A map never is longer than its file, whatever shape its header claims.
+            mapped: NDArray[Any] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            loaded = mapped if mmap else np.array(mapped)
+        except (OSError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, EOFError) as error:
             raise UserError(
                 f"{self.folder / name} cannot be read ({error}); remove the folder {self.folder} and preprocess again."
             ) from error
         return loaded
+
+
+def _check_about(about: dict[str, Any]) -> None:
+    """Raise ValueError, TypeError or KeyError where ``subject.json`` is not as `write_subject_files` writes it."""
+    name = about["transform"]
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}\.(tfm|h5)", name):
+        raise ValueError("its transform is not a file beside it")
+    if not isinstance(about["quality"], dict) or not isinstance(about["flags"], list):
+        raise TypeError("quality or flags are not what they should be")
+    for key in ("frame", "stored_frame"):
+        frame = frame_from_dict(about[key])
+        numbers = [*frame.spacing, *frame.origin, *frame.direction.ravel()]
+        if frame.direction.shape != (3, 3) or not np.isfinite(numbers).all() or min(frame.spacing) <= 0:
+            raise ValueError(f"its {key} is no grid")
+        check_scan_size(frame.shape, 2, key)
 
 
 def frame_to_dict(frame: Frame) -> dict[str, Any]:
@@ -228,7 +249,7 @@ def frame_to_dict(frame: Frame) -> dict[str, Any]:
 
 def frame_from_dict(values: dict[str, Any]) -> Frame:
     """The frame that `frame_to_dict` wrote."""
-    z, y, x = values["shape"]
-    sx, sy, sz = values["spacing"]
-    ox, oy, oz = values["origin"]
+    z, y, x = (int(n) for n in values["shape"])
+    sx, sy, sz = (float(value) for value in values["spacing"])
+    ox, oy, oz = (float(value) for value in values["origin"])
     return Frame((z, y, x), (sx, sy, sz), (ox, oy, oz), np.array(values["direction"], dtype=np.float64))

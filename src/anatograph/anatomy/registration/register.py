@@ -104,7 +104,7 @@ def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -
     if float(figures["dice"]) < HOPELESS:
         raise UserError(
             f"the lung mask cannot be laid on the atlas's lungs (best Dice {float(figures['dice']):.2f}); look at the "
-            "mask: is it of both lungs, and is the scan's orientation right?"
+            "mask: is this a chest CT, is the mask of both lungs, and is the orientation right?"
         )
     return Registration(result, method, {**figures, "poor": bool(reasons), "reasons": "; ".join(reasons)}, tuple(notes))
 

@@ -13,6 +13,8 @@ PLAUSIBLE_ML = (800.0, 12000.0)
 """Both lungs of a person together, full expiration of a small woman to full inspiration of a tall man."""
 PLAUSIBLE_RATIO = (0.4, 2.0)
 """Left over right lung volume; about 0.85 in health."""
+MISSING_SHARE = 0.05
+"""A lung smaller than this share of the other is none: what is left after an operation, or a pocket of air in fluid."""
 CUT_AREA_MM2 = 2500.0
 """Lung in the first or last slice of a scan that means the base is cut (a costophrenic tip is smaller)."""
 TOP_AREA_MM2 = 400.0
@@ -63,9 +65,10 @@ def doubts(quality: dict[str, float | bool | str]) -> list[str]:
     if not PLAUSIBLE_ML[0] <= total <= PLAUSIBLE_ML[1]:
         found.append(f"lungs of {total:.0f} ml in all")
     ratio = float(quality["left_right_ratio"])
-    if right > 0 and left > 0 and not PLAUSIBLE_RATIO[0] <= ratio <= PLAUSIBLE_RATIO[1]:
+    missing = min(right, left) < MISSING_SHARE * max(right, left)
+    if not missing and right > 0 and left > 0 and not PLAUSIBLE_RATIO[0] <= ratio <= PLAUSIBLE_RATIO[1]:
         found.append(f"left over right volume {ratio:.2f}")
-    if (right == 0) != (left == 0):
+    if missing:
         found.append("one lung missing")
     if quality["truncated_top"]:
         found.append("top of the lungs not in the scan")

@@ -93,9 +93,9 @@ def _middle(part: NDArray[np.bool_], axis: int) -> float:
 def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str]:
     found = []
     if float(figures["spine_behind"]) < 0:
-        found.append("the spine lies in front of the lungs, so the scan seems turned over; check its orientation")
+        found.append("the spine lies in front of the lungs, so the scan seems turned over: check its orientation")
     if float(figures["heart_left_mm"]) < HEART_RIGHT_MM:
-        found.append("the heart lies to the right of the spine; unless the person's does, the scan is mirrored")
+        found.append("the heart lies to the right of the spine: unless the person's does, the scan is mirrored")
     if float(figures["mediastinum_hu"]) > ENHANCED_HU:
         found.append("a contrast agent seems to have been given")
     if float(figures["metal_ml"]) > MUCH_METAL_ML:

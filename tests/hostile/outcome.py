@@ -1,0 +1,44 @@
+"""What becomes of an awkward input, in the words that the user sees."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from anatograph.anatomy.atlas import Atlas, build_atlas
+from anatograph.errors import UserError
+from anatograph.imaging.reading import read_volume
+from anatograph.study.cohort import read_cohort
+from anatograph.study.prepare import prepare_subject
+from hostile import chests, dicoms, files, tables
+from hostile.case import CASES, Case
+from hostile.material import person
+
+GROUPS = {"Volume files": files, "DICOM folders": dicoms, "Chests": chests, "Cohort tables": tables}
+
+
+@cache
+def small_atlas() -> Atlas:
+    """Some hundred landmarks on the drawn person's lungs."""
+    return build_atlas(person().lungs, patch_size=16, step=36)
+
+
+def outcome(case: Case, folder: Path) -> str:
+    """Make an input and use it as `preprocess` would."""
+    path = case.build(folder)
+    try:
+        flags: tuple[str, ...] = ()
+        if case.way == "table":
+            read_cohort(path)
+        elif case.way == "scan":
+            flags = read_volume(path).flags
+        else:
+            flags = prepare_subject(read_volume(path), None, small_atlas()).flags
+    except UserError as error:
+        return str(error).replace(str(path), "SCAN" if case.way != "table" else "TABLE").replace(str(folder) + "/", "")
+    return f"usable, flagged: {'; '.join(flags)}" if flags else "usable"
+
+
+def cases_of(group: str) -> list[Case]:
+    """The cases of one part of the page."""
+    return [case for case in CASES if case.build.__module__ == GROUPS[group].__name__]

@@ -1,0 +1,27 @@
+"""Every awkward input ends as its page says: usable, with what is odd told, or one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostile.case import CASES, Case
+from hostile.outcome import GROUPS, cases_of, outcome
+from hostile.page import PAGE, page
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.build.__module__.split('.')[-1]}-{case.build.__name__}"
+)
+def test_awkward_input(case: Case, tmp_path: Path) -> None:
+    seen = outcome(case, tmp_path)
+    assert case.fits(seen), seen
+
+
+def test_enough_of_them() -> None:
+    assert sum(len(cases_of(group)) for group in GROUPS) == len(CASES) >= 90
+
+
+def test_the_page_tells_the_same() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew: cd tests && python -m hostile.page"
