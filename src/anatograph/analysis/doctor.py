@@ -91,8 +91,8 @@ def _machine() -> Iterator[Finding]:
     else:
         yield Finding(GOOD, f"{cores} cores, torch uses {threads} threads")
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        yield Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)}, {memory:.0f} GB")
+        on_card = torch.cuda.get_device_properties(0).total_memory / 1e9
+        yield Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)}, {on_card:.0f} GB")
     elif shutil.which("nvidia-smi") is not None:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         yield Finding(
