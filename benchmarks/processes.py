@@ -2,8 +2,9 @@
 
     python benchmarks/processes.py STUDY --json processes.json
 
-Runs ``anatograph pretrain`` alone and under ``torchrun`` on the same study, settings and batch, and compares patches
-per second of ``metrics.csv``, without the first updates (in which kernels are found).
+Runs ``anatograph pretrain`` alone and under ``torchrun`` in turn, ``--repeats`` times, on the same study, settings and
+batch, and compares the median of patches per second of ``metrics.csv``, without the first updates (in which kernels are
+found). In turn, because the speed of a shared machine drifts from minute to minute.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 
-def rate(study: Path, run: Path, processes: int, updates: int, precision: str) -> float:
-    """Patches per second of a run: the median over its rows of metrics.csv but the first two."""
+def rates(study: Path, run: Path, processes: int, updates: int, changes: dict[str, str]) -> list[float]:
+    """Patches per second of a run: its rows of metrics.csv but the first two."""
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -36,15 +37,14 @@ def rate(study: Path, run: Path, processes: int, updates: int, precision: str) -
         "threads": 1,
         "log_every": 5,
         "watch_every": 1000,
-        "precision": precision,
+        **changes,
     }
     chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     command = [*launch, "-m", "anatograph.cli", "pretrain", str(study), str(run), *chosen]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, env=env, check=True, capture_output=True)
     with (run / "metrics.csv").open(encoding="utf-8") as file:
-        rates = [float(row["patches_per_second"]) for row in csv.DictReader(file) if row["level"] == "patch"]
-    return statistics.median(rates[2:])
+        return [float(row["patches_per_second"]) for row in csv.DictReader(file) if row["level"] == "patch"][2:]
 
 
 def main() -> None:
@@ -52,18 +52,22 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--key-norm", choices=("teacher", "shuffle"), default="teacher")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    changes = {"precision": args.precision, "key_norm": args.key_norm}
+    seen: dict[int, list[float]] = {1: [], args.processes: []}
     with tempfile.TemporaryDirectory() as folder:
-        found: dict[str, Any] = {}
-        for processes in (1, args.processes):
-            found[f"patches_per_second_{processes}"] = rate(
-                args.study, Path(folder) / str(processes), processes, args.updates, args.precision
-            )
-            print(found, flush=True)
+        for repeat in range(args.repeats):
+            for processes, known in seen.items():
+                run = Path(folder) / f"{processes}-{repeat}"
+                known += rates(args.study, run, processes, args.updates, changes)
+                print(processes, [round(one, 1) for one in known], flush=True)
+    found: dict[str, Any] = {f"patches_per_second_{k}": statistics.median(v) for k, v in seen.items()}
     found["ratio"] = found[f"patches_per_second_{args.processes}"] / found["patches_per_second_1"]
-    found |= {"processes": args.processes, "updates": args.updates, "precision": args.precision}
+    found |= {"all": seen, "processes": args.processes, "updates": args.updates, **changes}
     print(found)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")

@@ -48,11 +48,23 @@ def _start(settings: PretrainSettings) -> Fabric:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     options: dict[str, Any] = {"accelerator": accelerator, "precision": autocast_precision(settings, accelerator)}
     if world > 1:
+        if accelerator == "cpu":
+            _take_own_cores(int(os.environ.get("LOCAL_RANK", "0")), local)
         fabric = Fabric(devices=local, num_nodes=max(1, world // local), strategy="ddp", **options)
     else:
         fabric = Fabric(devices=1, **options)
     fabric.launch()
     return fabric
+
+
+def _take_own_cores(rank: int, processes: int) -> None:
+    """Keep this process on its share of the cores: those that wander wait for each other at every exchange."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) >= processes:
+        part = len(cores) // processes
+        os.sched_setaffinity(0, cores[rank * part : (rank + 1) * part])
 
 
 def autocast_precision(settings: PretrainSettings, accelerator: str) -> Any:
