@@ -47,20 +47,24 @@ def _scans(cohort: Path, work: Path, seed: int = 0) -> Scans:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which everything is a matter of seconds."""
     monkeypatch.setitem(survey.SIZES, "quick", (32, 32))
-    widths, short = (8, 8, 16, 16), Training(12, 6, 3e-3)
+    widths, short = (8, 8, 16, 16), Training(30, 9, 4e-3)
     monkeypatch.setitem(
         moco.SETTINGS, "quick", replace(moco.SETTINGS["quick"], size=32, widths=widths, epochs=10, batch=8)
     )
     monkeypatch.setitem(
         models_genesis.SETTINGS, "quick", replace(models_genesis.SETTINGS["quick"], steps=12, landmarks=12)
     )
-    monkeypatch.setitem(cnn3d.SETTINGS, "quick", replace(cnn3d.SETTINGS["quick"], widths=widths, training=short))
+    monkeypatch.setitem(
+        cnn3d.SETTINGS,
+        "quick",
+        replace(cnn3d.SETTINGS["quick"], size=16, widths=widths, training=Training(15, 9, 4e-3)),
+    )
     monkeypatch.setitem(cnn2d.SETTINGS, "quick", replace(cnn2d.SETTINGS["quick"], training=short))
     monkeypatch.setitem(
         subject2vec.SETTINGS,
         "quick",
         replace(
-            subject2vec.SETTINGS["quick"], features=16, patches=4, predicted_from=12, training=Training(12, 6, 3e-3)
+            subject2vec.SETTINGS["quick"], features=16, patches=4, predicted_from=12, training=Training(30, 9, 6e-3)
         ),
     )
 
