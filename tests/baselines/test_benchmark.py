@@ -315,6 +315,21 @@ def test_people_and_probes_are_those_of_evaluate(
     assert mine.loc["r2_pooled", "mean"] == pytest.approx(apart.loc["r2_pooled", "mean"], abs=0.1)
 
 
+def test_models_and_weights_are_looked_at_before_anything_is_done(judged: Judged, tmp_path: Path) -> None:
+    from anatograph.baselines.registry import MethodOptions
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"atlas": {"hash": "other"}}))
+    for options, words in (
+        (MethodOptions(models={"anatograph": tmp_path / "none"}), "is no model folder"),
+        (MethodOptions(models={"anatograph": tmp_path / "model"}), "another atlas"),
+        (MethodOptions(weights={"medicalnet": tmp_path / "none.pth"}), "no file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(judged, tmp_path / "b", ["laa950"], options=options)
+    assert not (tmp_path / "b").exists()
+
+
 def test_covariates_come_from_the_people_fitted_on() -> None:
     from anatograph.baselines.floors import _columns
 

@@ -92,6 +92,7 @@ def benchmark(
     options = options or MethodOptions()
     rows = _chosen(methods, options)
     opened = Study.open(study)
+    _check_given(options, opened)
     plan = make_plan(opened, read_cohort(cohort), tasks, log, folds, repeats, group, seed)
     folder = Path(out)
     known = chosen_covariates(plan.table, covariates)
@@ -203,6 +204,27 @@ def _chosen(methods: Sequence[str | Method] | None, options: MethodOptions) -> l
     unique = {row.slug: row for row in rows}
     order = {slug: place for place, slug in enumerate(METHODS)}
     return sorted(unique.values(), key=lambda row: order.get(row.slug, -1))
+
+
+def _check_given(options: MethodOptions, study: Study) -> None:
+    """Refuse at once what would fail a row hours later.
+
+    Raises:
+        UserError: a model folder or a file of weights that is not there, or a model of another atlas.
+    """
+    for slug, path in options.weights.items():
+        if not path.is_file():
+            raise UserError(f"There is no file {path} with weights for {slug}.")
+    for slug, folder in options.models.items():
+        try:
+            atlas = json.loads((folder / "config.json").read_text(encoding="utf-8"))["atlas"]["hash"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder}, given for {slug}, is no model folder; give one such as RUN/model.") from error
+        if atlas != study.about["atlas_hash"]:
+            raise UserError(
+                f"{folder}, given for {slug}, is of another atlas (hash {str(atlas)[:12]}) than the study {study.path} "
+                f"(hash {str(study.about['atlas_hash'])[:12]}); preprocess with `--atlas {folder / 'atlas'}`."
+            )
 
 
 def _model_of(slug: str, options: MethodOptions) -> Path | None:
