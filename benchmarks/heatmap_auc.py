@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from phantom_study import DISEASES, box_fraction
+from phantom_study import DISEASES, region_truth
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -46,19 +46,11 @@ Array = NDArray[np.float64]
 Scores = dict[str, Array]
 
 
-def truth_of(cohort: Path, table: pd.DataFrame, study: Study, names: list[str]) -> dict[str, Array]:
+def truth_of(cohort: Path, study: Study, names: list[str]) -> dict[str, Array]:
     """Diseased fraction of every patch, (subjects, landmarks) for each disease."""
-    found: dict[str, list[Array]] = {disease: [] for disease in DISEASES}
-    for name in tqdm(names, desc="truth", leave=False):
-        landmarks = study.subject(name).landmarks
-        for disease in DISEASES:
-            path, extent = table.loc[name, f"{disease}_mask"], float(table.loc[name, f"{disease}_extent"])
-            some = isinstance(path, str) and extent > 0
-            zero = np.zeros(len(landmarks))
-            found[disease].append(
-                box_fraction(cohort.parent / path, landmarks, study.atlas.patch_size) if some else zero
-            )
-    return {disease: np.array(rows) for disease, rows in found.items()}
+    known = region_truth(cohort, study)
+    rows = [study.subject_ids.index(name) for name in names]
+    return {disease: known[disease][rows] for disease in DISEASES}
 
 
 def density_of(study: Study, names: list[str]) -> dict[str, Array]:
@@ -171,6 +163,9 @@ def main() -> None:
     parser.add_argument("--voxel-step", type=int, default=101, help="every so manieth voxel; 0 leaves voxels out")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--no-densitometry", dest="densitometry", action="store_false", help="leave it out: it reads all"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -178,7 +173,8 @@ def main() -> None:
     data = align(args.embeddings, args.cohort)
     table = data.table.set_index("subject_id", drop=False)
     names = [name for name in data.table["subject_id"] if name in study]
-    truth, density = truth_of(args.cohort, table, study, names), density_of(study, names)
+    truth = truth_of(args.cohort, study, names)
+    density = density_of(study, names) if args.densitometry else {}
     nodes = {name: regions.of(name) for name in names}
     present = np.array([study.subject(name).present for name in names])
 
@@ -205,7 +201,8 @@ def main() -> None:
         except UserError as error:
             print(f"{disease}: {error}")
         scores |= deviation
-        scores |= {"densitometry": density[disease], "densitometry, relative": relative(density[disease])}
+        if density:
+            scores |= {"densitometry": density[disease], "densitometry, relative": relative(density[disease])}
         for name, score in scores.items():
             held = np.where(present, score, np.nan)
             found: dict[str, object] = {"disease": disease, "score": name}
