@@ -143,7 +143,7 @@ def test_nothing_that_was_planted_is_on_the_page(study: Path, tmp_path: Path) ->
 def test_what_is_asked_for_is_shown(study: Path, tmp_path: Path) -> None:
     page = report(study, tmp_path / "page.html", identities=True).read_text(encoding="utf-8")
     assert "scan-20190413" in page
-    assert "plantedtwin" in page
+    assert "plantedclinic/Quux.nii.gz" in page
     assert '<th scope="row">patient_name</th>' in page
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from anatograph.analysis.heatmap import paint
 from anatograph.analysis.heatmap_picture import draw_map
 from anatograph.analysis.map_words import MapWords
+from anatograph.analysis.scans import find_scan
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.places import places, strongest
 from anatograph.errors import UserError
@@ -114,7 +115,12 @@ def write_map(
     write_text(folder / f"{stem}.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     at = subject.landmarks[top[0]] if top else None
     place = where[top[0]] if top else ""
-    draw_map(folder / f"{stem}.png", heat, lungs, find_scan(image, subject, account), words, at, place)
+    scan = find_scan(subject, image)
+    if scan is None:
+        account.note(
+            f"the scan of {subject.subject_id} is not where it was, so its picture shows only the lungs' outline"
+        )
+    draw_map(folder / f"{stem}.png", heat, lungs, scan, words, at, place)
     for ending in ENDINGS:
         account.output(folder / f"{stem}{ending}")
     return path
@@ -123,22 +129,3 @@ def write_map(
 def file_stem(*parts: str) -> str:
     """The parts joined by underscores, with what file systems dislike replaced."""
     return "_".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
-
-
-def find_scan(image: Path | None, subject: StoredSubject, account: RunAccount) -> Volume | None:
-    """The scan to draw on, on the grid of the study; None, and a note, where it is not to be had."""
-    from anatograph.imaging.reading import read_volume
-    from anatograph.imaging.resample import axis_aligned
-
-    known = subject.about.get("source", {}).get("path")
-    for path in (image, Path(known) if known else None):
-        if path is None or not path.exists():
-            continue
-        try:
-            volume = axis_aligned(read_volume(path))
-        except UserError:
-            continue
-        if volume.frame.same_grid(subject.frame, 0.02):
-            return volume
-    account.note(f"the scan of {subject.subject_id} is not where it was, so its picture shows the lungs' outline only")
-    return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatograph.analysis.report.identity import Discretion
-from anatograph.analysis.report.scans import find_scan
 from anatograph.analysis.report.slices import AXIAL, CORONAL, Slice, slice_of, webp
+from anatograph.analysis.scans import find_scan
 from anatograph.errors import UserError
 from anatograph.runlog import Failure
 from anatograph.study.store import Study

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anatograph.analysis.map_words import MapWords
 from anatograph.errors import UserError
 
 _ENDING = ".nii.gz"
@@ -36,12 +37,22 @@ class MapFile:
     """The value that says nothing."""
     ends: tuple[float, float]
     """Values at the two ends of the colours."""
-    diverging: bool
-    """Whether the colours run both ways from ``neutral``."""
     strongest: tuple[dict[str, Any], ...] = field(default=())
     """Up to five regions with their place in words and their value."""
     kind: str = "probe"
     """probe, deviation or change."""
+
+    @property
+    def words(self) -> MapWords:
+        """The same as the programme's own maps have it."""
+        return MapWords(
+            self.kind, self.name, self.meaning, self.high, self.low, self.neutral, self.ends, {}
+        )  # fmt: skip
+
+    @property
+    def diverging(self) -> bool:
+        """Whether the colours run both ways from ``neutral``."""
+        return self.words.diverging
 
 
 def find_maps(folders: Sequence[Path], subject_ids: Sequence[str]) -> list[MapFile]:
@@ -82,7 +93,7 @@ def _map_file(path: Path, subject_ids: Sequence[str]) -> MapFile | None:
     target = stem[len(owner) + 1 :]
     return MapFile(
         path, owner, target, f"what speaks for {target}", f"speaks for {target}", "speaks against it", 0.5,
-        _probe_ends(path), True,
+        _probe_ends(path),
     )  # fmt: skip
 
 
@@ -104,7 +115,6 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
         low=None if about.get("low") is None else str(about["low"]),
         neutral=float(about["neutral"]),
         ends=(low, high),
-        diverging=about["colours"] == "diverging",
         strongest=tuple(about.get("strongest") or ())[:5],
         kind=kind,
     )

@@ -20,7 +20,7 @@ from anatograph.analysis.report.results import benchmark as read_benchmark
 from anatograph.analysis.report.results import evaluation as read_evaluation
 from anatograph.analysis.report.results import read_json
 from anatograph.analysis.report.results import training as read_training
-from anatograph.analysis.report.viewers import COLOUR_MAPS, Viewer, choose, palette, viewers
+from anatograph.analysis.report.viewers import Viewer, choose, viewers
 from anatograph.errors import UserError
 from anatograph.runlog import RunAccount
 from anatograph.study.cohort import Cohort, read_cohort
@@ -160,7 +160,6 @@ def _frame(
 
 def _viewer_data(shown: Sequence[Viewer]) -> dict[str, Any]:
     return {
-        "palettes": {name: palette(name) for name in COLOUR_MAPS},
         "subjects": [
             {
                 "name": viewer.name,
@@ -168,7 +167,7 @@ def _viewer_data(shown: Sequence[Viewer]) -> dict[str, Any]:
                 "maps": [
                     {
                         "name": one.file.name,
-                        "colours": one.colours,
+                        "palette": one.palette,
                         "ends": one.file.ends,
                         "neutral": one.file.neutral,
                         "peak": one.peak,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anatograph.analysis.figures import LOWER_IS_BETTER
 from anatograph.analysis.report.identity import Discretion
 from anatograph.errors import UserError
 
@@ -21,7 +22,6 @@ _CURVES = (
     ("accuracy", "own key is the nearest"),
     ("effective_rank", "effective rank of the features"),
 )
-_LESS_IS_BETTER = {"mae", "rmse", "mse", "median_absolute_error", "brier", "log_loss", "ece"}
 Json = dict[str, Any]
 
 
@@ -156,7 +156,7 @@ def benchmark(folder: Path) -> list[Table]:
         for column, metric in enumerate(metrics, start=1):
             values = means[metric].dropna()
             if len(values) > 1:
-                winner = values.min() if metric.lower() in _LESS_IS_BETTER else values.max()
+                winner = values.min() if metric in LOWER_IS_BETTER else values.max()
                 best |= {(methods.index(str(m)), column) for m in values.index[values == winner]}
         body = tuple((m, *(cells.get((m, metric), "–") for metric in metrics)) for m in methods)
         tables.append(Table(("method", *metrics), body, str(target), frozenset(best)))

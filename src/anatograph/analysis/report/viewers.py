@@ -7,25 +7,21 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.analysis.report.identity import Discretion
 from anatograph.analysis.report.maps import MapFile
-from anatograph.analysis.report.scans import find_scan, from_patches
 from anatograph.analysis.report.slices import AXIAL, CORONAL, SAGITTAL, View, grey_of
 from anatograph.analysis.report.volumes import SmallVolume, map_on, shrink
+from anatograph.analysis.scans import find_scan, from_patches
 from anatograph.errors import UserError
 from anatograph.study.store import Study
 
 MOST_UNASKED = 4
 """Subjects shown where none is named: the first that have maps."""
-Colours = Literal["diverging", "sequential"]
-COLOUR_MAPS: dict[Colours, str] = {"diverging": "RdBu_r", "sequential": "YlOrRd"}
-"""Told apart with any colour vision; red is more."""
-_OPACITY = 0.55
 _PIXEL = 1.1  # mm of a pixel of the pictures for print
 
 
@@ -44,10 +40,18 @@ class ViewerMap:
     places: tuple[tuple[str, str], ...]
     """The strongest regions in words, and their values."""
 
+    palette: list[list[int]]
+    """256 colours RGBA, as `explain` draws them; the first stands for no value and is clear."""
+
     @property
-    def colours(self) -> Colours:
-        """Which of `COLOUR_MAPS`."""
-        return "diverging" if self.file.diverging else "sequential"
+    def legend(self) -> str:
+        """The colours from end to end, over grey, as a CSS gradient."""
+        stops = []
+        for red, green, blue, alpha in self.palette[1::32] + self.palette[-1:]:
+            share = alpha / 255
+            mixed = [round(share * value + 64 * (1 - share)) for value in (red, green, blue)]
+            stops.append(f"rgb({mixed[0]},{mixed[1]},{mixed[2]})")
+        return f"linear-gradient(90deg,{','.join(stops)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +116,14 @@ def viewers(
     return made, told
 
 
-def palette(colours: Colours) -> list[list[int]]:
-    """256 colours, RGB; the first is never drawn, as it stands for no value."""
-    from matplotlib import colormaps
+def palette(file: MapFile) -> NDArray[np.uint8]:
+    """(256, 4) RGBA of the codes of a map as `explain` draws its values; code 0 is clear."""
+    from anatograph.analysis.heatmap_picture import colours
 
-    shades = colormaps[COLOUR_MAPS[colours]](np.r_[0.0, np.linspace(0, 1, 255)])[:, :3]
-    return [[int(v) for v in row] for row in np.rint(255 * shades)]
+    low, high = file.ends
+    values = np.linspace(low, high, 255, dtype=np.float32)
+    shades = colours(np.where(values == 0, np.float32(1e-6), values), file.words)
+    return np.rint(255 * np.vstack([np.zeros(4, dtype=np.float32), shades])).astype(np.uint8)
 
 
 def _viewer(
@@ -139,7 +145,7 @@ def _viewer(
     centre = (np.asarray(small.frame.shape[::-1]) - 1) / 2
     middle = _triple(small.frame.to_lps(centre))
     drawn = tuple(_map(one, small, discretion) for one in maps)
-    plain = "" if drawn else _picture(small, None, "diverging", middle)
+    plain = "" if drawn else _picture(small, None, None, middle)
     return Viewer(discretion.subject(name), small.base64(), middle, small.frame.spacing, note, drawn, plain)
 
 
@@ -152,8 +158,10 @@ def _map(file: MapFile, small: SmallVolume, discretion: Discretion) -> ViewerMap
         for place in file.strongest
         if place.get("place") and isinstance(place.get("value"), int | float)
     )
-    colours: Colours = "diverging" if file.diverging else "sequential"
-    return ViewerMap(file, volume.base64(), peak, _picture(small, volume, colours, peak), places)
+    shades = palette(file)
+    return ViewerMap(
+        file, volume.base64(), peak, _picture(small, volume, shades, peak), places, shades.tolist()
+    )  # fmt: skip
 
 
 def _peak(volume: SmallVolume) -> tuple[float, float, float]:
@@ -169,11 +177,13 @@ def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(point[0]), float(point[1]), float(point[2])
 
 
-def _picture(ct: SmallVolume, heat: SmallVolume | None, colours: Colours, at: tuple[float, float, float]) -> str:
+def _picture(
+    ct: SmallVolume, heat: SmallVolume | None, shades: NDArray[np.uint8] | None, at: tuple[float, float, float]
+) -> str:
     """Base64 WebP: axial, coronal and sagittal slices side by side, with the patient's sides marked."""
     from PIL import Image
 
-    panels = [_panel(ct, heat, colours, view, at) for view in (AXIAL, CORONAL, SAGITTAL)]
+    panels = [_panel(ct, heat, shades, view, at) for view in (AXIAL, CORONAL, SAGITTAL)]
     height = max(panel.height for panel in panels)
     sheet = Image.new("RGB", (sum(panel.width for panel in panels) + 8, height), "black")
     left = 0
@@ -188,7 +198,7 @@ def _picture(ct: SmallVolume, heat: SmallVolume | None, colours: Colours, at: tu
 def _panel(
     ct: SmallVolume,
     heat: SmallVolume | None,
-    colours: Colours,
+    shades: NDArray[np.uint8] | None,
     view: View,
     at: tuple[float, float, float],
 ) -> Any:
@@ -199,12 +209,10 @@ def _panel(
     grey = grey_of(np.take(ct.values, index, axis=2 - view.through))
     size = [round(n * frame.spacing[axis] / _PIXEL) for n, axis in zip(grey.shape, (view.up, view.across), strict=True)]
     image = Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BICUBIC).convert("RGB")
-    if heat is not None:
+    if heat is not None and shades is not None:
         codes = np.take(heat.codes, index, axis=2 - view.through)
-        shades = np.asarray(palette(colours), dtype=np.uint8)[codes]
-        over = Image.fromarray(shades).resize(image.size, Image.Resampling.NEAREST)
-        alpha = Image.fromarray(((codes > 0) * round(255 * _OPACITY)).astype(np.uint8))
-        image.paste(over, (0, 0), alpha.resize(image.size, Image.Resampling.BILINEAR))
+        over = Image.fromarray(shades[codes]).resize(image.size, Image.Resampling.NEAREST)
+        image.paste(over, (0, 0), over)
     if not view.downwards:
         image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(15)

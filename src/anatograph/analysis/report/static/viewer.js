@@ -31,11 +31,8 @@
     const span = map.ends[1] - map.ends[0];
     const neutral = 1 + 254 * Math.min(1, Math.max(0, (map.neutral - map.ends[0]) / span));
     const reach = Math.max(neutral - 1, 255 - neutral), least = by("v-hide").value / 100 * reach;
-    const palette = data.palettes[map.colours], codes = palette.map((_, k) => k);
-    return {
-      R: palette.map(c => c[0]), G: palette.map(c => c[1]), B: palette.map(c => c[2]), I: codes,
-      A: codes.map(k => k > 0 && Math.abs(k - neutral) >= least ? 255 : 0),
-    };
+    const [R, G, B, A] = [0, 1, 2, 3].map(channel => map.palette.map(colour => colour[channel]));
+    return {R, G, B, A: A.map((a, k) => Math.abs(k - neutral) >= least ? a : 0), I: map.palette.map((_, k) => k)};
   }
 
   async function load() {
