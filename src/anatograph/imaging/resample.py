@@ -286,7 +286,7 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
 def _resample_about(axis: int, volume: Volume, target: Frame, interpolation: Interpolation) -> Volume:
     """A grid turned or sheared about one of its axes (a tilted gantry): the other two are sampled by one sparse matrix.
 
-    The same sums as for any grid, arranged so that they run along the axis: eight times as fast.
+    The same sums as for any grid, arranged so that they run along the axis.
     """
     matrix, offset = _index_map(volume.frame, target)
     p, q = (other for other in range(3) if other != axis)
