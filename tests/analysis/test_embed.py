@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,18 @@ from small_places import Small
 import anatograph
 from anatograph import cli
 from anatograph.analysis.embed import embed
+from anatograph.analysis.embed_block import Block, do_block
+from anatograph.analysis.embed_work import Work
+from anatograph.analysis.embedding_file import read_embeddings
 from anatograph.analysis.region_store import Regions
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.errors import UserError
 from anatograph.learning.embedding_model import Model
+from anatograph.learning.embedding_stream import Item, embed_stream
 from anatograph.learning.model_config import ModelConfig
 from anatograph.learning.model_folder import load_model, save_model
+from anatograph.study.claims import claim
+from anatograph.study.scheduling import Workplace, run_tasks
 from anatograph.study.store import Study
 
 
@@ -137,15 +145,138 @@ def test_a_graph_tells_in_the_embedding(small: Small) -> None:
     np.testing.assert_array_equal(with_edges.patch_features, without.patch_features)
 
 
-def test_an_unfinished_store_leaves_nothing(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+class Interrupted:
+    """Interrupts the network at its n-th batch, and counts them."""
 
-    monkeypatch.setattr(Model, "embed", stop)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.at, self.batches = at, 0
+        original = Model.patch_features
+
+        def counted(model: Model, *inputs: torch.Tensor) -> torch.Tensor:
+            self.batches += 1
+            if self.batches == self.at:
+                raise KeyboardInterrupt
+            return original(model, *inputs)
+
+        monkeypatch.setattr(Model, "patch_features", counted)
+
+
+def test_interrupted_before_anybody_is_done_it_leaves_nothing(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Interrupted(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         embed(small.study, tmp_path / "emb", model=small.model)
     assert [path.name for path in tmp_path.iterdir()] == ["emb.run.json"]
     assert json.loads((tmp_path / "emb.run.json").read_text(encoding="utf-8"))["status"] == "interrupted"
+
+
+def test_interrupted_in_the_middle_it_goes_on_from_there_with_the_same_bits(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small.study, tmp_path / "study")
+    shutil.copytree(small.model, tmp_path / "model")
+    whole = embed(tmp_path / "study", tmp_path / "whole", model=tmp_path / "model", patch_features=True)
+    every = sum(int(present.sum()) for present in Study.open(small.study).present()) // 64
+    stop = Interrupted(monkeypatch, every // 2)
+    out = tmp_path / "emb"
+    with pytest.raises(KeyboardInterrupt):
+        embed(tmp_path / "study", out, model=tmp_path / "model", patch_features=True)
+    assert not out.with_suffix(".parquet").exists()
+    done = len(list((tmp_path / ".emb.embed" / "done").glob("*.npy")))
+    assert 0 < done < 12
+    # A subject that is made anew meanwhile is embedded anew, and one that came later is embedded too.
+    first = tmp_path / "study" / "subjects" / "p00"
+    (first / "subject.json").touch()
+    shutil.copytree(first, tmp_path / "study" / "subjects" / "a-new-one")
+    stop.batches, stop.at = 0, -1
+    again = embed(tmp_path / "study", out, model=tmp_path / "model", patch_features=True)
+    assert stop.batches < every - every // 2 + 8  # those that were done were not done again
+    assert again.subject_ids == ["a-new-one", *whole.subject_ids]
+    np.testing.assert_array_equal(again.features[1:], whole.features)
+    for kind in ("regions", "patches"):
+        there, all_at_once = (Regions(tmp_path / f"{name}.{kind}.zarr") for name in ("emb", "whole"))
+        for name in whole.subject_ids:
+            np.testing.assert_array_equal(there.of(name), all_at_once.of(name))
+        np.testing.assert_array_equal(there.of("a-new-one"), there.of("p00"))
+    assert not list(tmp_path.glob(".emb*"))
+
+
+def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "anatograph", "embed", str(small.study), str(tmp_path / "emb")]
+    runs = [
+        subprocess.Popen([*line, "--model", str(small.model), "--workers", "2"], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for run in runs:
+        told = run.communicate(timeout=900)[1]
+        assert run.returncode == 0, told
+        assert "embed: 12 of 12" in told
+    alone = embed(small.study, model=small.model)
+    written = read_embeddings(tmp_path / "emb.parquet")
+    assert written.subject_ids == alone.subject_ids
+    np.testing.assert_array_equal(written.features.astype(np.float32), alone.features)
+    regions = Regions(tmp_path / "emb.regions.zarr")
+    assert regions.shape == alone.regions.shape
+    np.testing.assert_array_equal(regions.of("p07"), alone.regions[7])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emb.parquet", "emb.regions.zarr", "emb.run.json"]
+
+
+def test_another_model_starts_anew_and_is_refused_while_the_first_works(small: Small, tmp_path: Path) -> None:
+    kinds, shape, ids = ["regions"], (len(small.atlas), 32), ["p00", "p01"]
+    work = Work.start(tmp_path / "emb.parquet", {"model": "a"}, ids, shape, kinds)
+    held = claim(work.path / "claims", "p00.claim")
+    assert held is not None
+    with pytest.raises(UserError, match="Another run is writing"):
+        Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds)
+    held.release()
+    (work.path / "done" / "p00.npy").write_bytes(b"of a")
+    work = Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds)
+    assert not list((work.path / "done").iterdir())
+
+
+def loads_of_the_model(blocks: tuple[Block, ...]) -> int:
+    """How often a worker reads the weights for its blocks."""
+    seen: list[str] = []
+    sys.addaudithook(lambda event, args: seen.append(str(args[0])) if event == "open" else None)
+    for block in blocks:
+        assert [result.kind for result in do_block(block)] == ["done"]
+    return sum(name.endswith("model.safetensors") for name in seen)
+
+
+def test_a_worker_loads_the_model_once(small: Small, tmp_path: Path) -> None:
+    table = tmp_path / "emb.parquet"
+    Work.start(table, {}, ["p00", "p01", "p02"], (len(small.atlas), 32), ["regions"])
+    blocks = tuple(Block(small.study, small.model, table, (f"p0{k}",), 64, "cpu", 0.0) for k in range(3))
+    ((_, loads),) = run_tasks(loads_of_the_model, [blocks], Workplace(2))
+    assert loads == 1
+
+
+def test_batches_across_subjects_give_the_bits_of_each_alone(small: Small) -> None:
+    network = load_model(small.model)
+    study = Study.open(small.study)
+    items = []
+    for name in study.subject_ids[:5]:
+        subject = study.subject(name)
+        present = subject.present.copy()
+        present[: len(items) * 3] = False  # so that subjects end anywhere in a batch
+        items.append(Item(name, subject.load_patches(), subject.edges, present))
+    together = dict(embed_stream(network, items, batch_size=48))
+    for item in items:
+        alone = network.embed(item.patches, item.edges, item.present, batch_size=48)
+        np.testing.assert_array_equal(together[item.key].subject, alone.subject)
+        np.testing.assert_array_equal(together[item.key].nodes, alone.nodes)
+        other = network.embed(item.patches, item.edges, item.present, batch_size=7)
+        np.testing.assert_allclose(other.subject, alone.subject, atol=1e-6)
+
+
+def test_requests_for_workers_that_are_wrong(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="for a study"):
+        embed(small.folder / "0.nii.gz", tmp_path / "x", model=small.model, workers=2)
+    with pytest.raises(UserError, match="for a study, with OUT and a model folder"):
+        embed(small.study, model=small.model, workers=2)
+    with pytest.raises(UserError, match="cannot be reached"):
+        embed(small.study, tmp_path / "x", model=small.model, scheduler="tcp://127.0.0.1:9")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

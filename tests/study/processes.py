@@ -38,7 +38,7 @@ def kill(process: Process) -> None:
     process.wait()
 
 
-def until(what: Callable[[], bool], process: Process | None = None, seconds: float = 240) -> None:
+def until(what: Callable[[], bool], process: Process | None = None, seconds: float = 900) -> None:
     """Wait for something to happen, or for the process to end."""
     end = time.monotonic() + seconds
     while not what():

@@ -57,7 +57,7 @@ def test_a_worker_is_killed_and_the_scheduler_restarted_and_all_is_done_once(
         cluster.start_scheduler()
         for _ in range(2):
             cluster.add_worker()
-        assert run.wait(timeout=400) == 0, (tmp_path / "run.log").read_text()
+        assert run.wait(timeout=900) == 0, (tmp_path / "run.log").read_text()
         assert_whole(study, EVERYBODY)
         assert {name: there(study)[name] for name in done} == done  # nothing was done twice
         assert (study / "failures.csv").read_text() == "subject_id,stage,reason\n"
@@ -157,7 +157,7 @@ def test_the_job_script_runs_a_cluster_with_a_key_of_its_own(cohort: Path, atlas
     (tmp_path / "job.sh").write_text(job_script(SlurmJob(2, python=sys.executable), command))
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ANATOGRAPH_HOST": "127.0.0.1"}
     done = subprocess.run(
-        ["bash", "job.sh"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False
+        ["bash", "job.sh"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "The scheduler at tls://127.0.0.1" in done.stderr

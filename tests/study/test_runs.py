@@ -57,7 +57,7 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
     until(at_work, first)
     kill(first)
     done = there(study)
-    assert second.wait(timeout=300) == 0, (place / "second.log").read_text()
+    assert second.wait(timeout=900) == 0, (place / "second.log").read_text()
     assert_whole(study, EVERYBODY)
     assert {name: there(study)[name] for name in done} == done  # nothing was done twice
     assert failures(study) == {}
@@ -141,9 +141,9 @@ def test_a_subject_that_another_run_holds_is_waited_for(cohort: Path, place: Pat
     study = place / "study"
     table = place / "part.csv"
     lines = cohort.read_text(encoding="utf-8").splitlines()[:2]
-    table.write_text(
-        "\n".join(lines).replace("0.nii.gz", f"{cohort.parent}/0.nii.gz").replace("0_l", f"{cohort.parent}/0_l")
-    )
+    header, row = lines
+    name, image, mask, age = row.split(",")
+    table.write_text(f"{header}\n{name},{cohort.parent / image},{cohort.parent / mask},{age}\n")
     (study / ".claims").mkdir(parents=True)
     code = "import sys, time\nfrom pathlib import Path\nfrom anatograph.study.claims import claim\n"
     code += f"c = claim(Path({str(study / '.claims')!r}), 'p00.claim')\ntime.sleep(300)\n"
@@ -153,5 +153,5 @@ def test_a_subject_that_another_run_holds_is_waited_for(cohort: Path, place: Pat
     until(lambda: "Another run is at 1 subjects" in (place / "run.log").read_text(), run)
     assert run.poll() is None
     kill(other)
-    assert run.wait(timeout=120) == 0, (place / "run.log").read_text()
+    assert run.wait(timeout=900) == 0, (place / "run.log").read_text()
     assert_whole(study, {"p00"})

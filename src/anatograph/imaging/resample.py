@@ -253,6 +253,10 @@ def _bounding_frame(frame: Frame, spacing: tuple[float, ...]) -> Frame:
 def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolation) -> Volume:
     """Any grid to any grid, a few slices at a time."""
     matrix, offset = _index_map(volume.frame, target)
+    for axis in range(3):
+        others = [other for other in range(3) if other != axis]
+        if np.abs(matrix[axis, others]).max() < 1e-9 and np.abs(matrix[others, axis]).max() < 1e-9:
+            return _resample_about(axis, volume, target, interpolation)
     shape = np.asarray(volume.frame.shape)
     array = np.full(target.shape, AIR, dtype=np.int16)
     plane = [np.arange(n, dtype=np.float64) for n in target.shape[1:]]
@@ -277,3 +281,51 @@ def _resample_oblique(volume: Volume, target: Frame, interpolation: Interpolatio
         slab = array[start : start + len(z)].reshape(-1)
         slab[inside] = to_int16(values)
     return replace(volume, array=array, frame=target)
+
+
+def _resample_about(axis: int, volume: Volume, target: Frame, interpolation: Interpolation) -> Volume:
+    """A grid turned or sheared about one of its axes (a tilted gantry): the other two are sampled by one sparse matrix.
+
+    The same sums as for any grid, arranged so that they run along the axis.
+    """
+    matrix, offset = _index_map(volume.frame, target)
+    p, q = (other for other in range(3) if other != axis)
+    n, size = volume.frame.shape, target.shape
+    places = np.stack(np.meshgrid(np.arange(size[p]), np.arange(size[q]), indexing="ij")).reshape(2, -1)
+    index = [matrix[k, p] * places[0] + matrix[k, q] * places[1] + offset[k] for k in (p, q)]
+    inside = np.flatnonzero(
+        (index[0] >= -0.5) & (index[0] <= n[p] - 0.5) & (index[1] >= -0.5) & (index[1] <= n[q] - 0.5)
+    )
+    plane = _plane_weights(index[0][inside], index[1][inside], n[p], n[q], interpolation)
+    along = matrix[axis, axis] * np.arange(size[axis]) + offset[axis]
+    within = np.flatnonzero((along >= -0.5) & (along <= n[axis] - 0.5))
+    array = np.full(target.shape, AIR, dtype=np.int16)
+    rows = np.moveaxis(array, axis, -1)  # a view: what is written here is in `array`
+    source = np.moveaxis(volume.array, axis, -1)
+    step = max(16, _BLOCK_BYTES // (4 * n[p] * n[q]) - 2 * _MARGIN)
+    for start in range(0, len(within), step):
+        columns = within[start : start + step]
+        ends = along[columns[[0, -1]]]
+        low = int(max(0, np.floor(ends.min()) - _MARGIN))
+        high = int(min(n[axis], np.floor(ends.max()) + 2 + _MARGIN))
+        block = coefficients(np.ascontiguousarray(source[:, :, low:high]), interpolation).reshape(n[p] * n[q], -1)
+        last = weights(along[columns] - low, high - low, interpolation)
+        values = (plane @ block) @ last.T
+        slab = np.full((size[p] * size[q], len(columns)), AIR, dtype=np.int16)
+        slab[inside] = to_int16(values)
+        rows[:, :, columns[0] : columns[-1] + 1] = slab.reshape(size[p], size[q], -1)
+    return replace(volume, array=array, frame=target)
+
+
+def _plane_weights(
+    first: NDArray[np.float64], second: NDArray[np.float64], n_first: int, n_second: int, interpolation: Interpolation
+) -> sparse.csr_array:
+    """(len, n_first · n_second) matrix taking coefficients of a plane to its values at pairs of fractional indices."""
+    (low_a, taps_a), (low_b, taps_b) = _taps(first, interpolation), _taps(second, interpolation)
+    reach = np.arange(taps_a.shape[1])
+    a = _within(low_a[:, None] + reach, n_first, interpolation)
+    b = _within(low_b[:, None] + reach, n_second, interpolation)
+    columns = (a[:, :, None] * n_second + b[:, None, :]).reshape(-1)
+    values = (taps_a[:, :, None] * taps_b[:, None, :]).astype(np.float32).reshape(-1)
+    starts = np.arange(len(first) + 1) * len(reach) ** 2
+    return sparse.csr_array((values, columns, starts), shape=(len(first), n_first * n_second))

@@ -92,7 +92,7 @@ def _finished(done: Any) -> list[Any]:
         batch = done.next_batch(block=False)
         if batch:
             return list(batch)
-        time.sleep(0.05)
+        time.sleep(0.01)
     return []
 
 

@@ -11,6 +11,7 @@ from anatograph.runlog import Failure, RunAccount
 from anatograph.study import failed
 from anatograph.study.claims import holder
 from anatograph.study.cohort import Cohort
+from anatograph.study.memory import available_gb
 from anatograph.study.progress import Progress
 from anatograph.study.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
 from anatograph.study.store import Study
@@ -47,7 +48,10 @@ class Filling:
             large, elsewhere = self._pass([replace(job, alone=alone) for job in waiting], place)
             if large and not self.stopped:
                 self.bar.say(f"{len(large)} scans lacked memory beside others and are tried alone.")
-                elsewhere += self._pass([replace(job, alone=True) for job in large], Workplace())[1]
+                for job in large:  # in a process of its own, which may die without the run
+                    room = available_gb()
+                    own = Workplace(2, memory_gb=None if room is None else 0.9 * room)
+                    elsewhere += self._pass([replace(job, alone=True)], own)[1]
             waiting = self._those_let_go(elsewhere)
 
     def _pass(self, jobs: Sequence[Job], place: Workplace) -> tuple[list[Job], list[Job]]:
