@@ -36,8 +36,11 @@ def test_every_fault_of_a_cohort_at_once(tmp_path: Path) -> None:
     (tmp_path / "empty.nii.gz").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe.nii")
-    rows = ["subject_id,image,lungs", "good,good.nii.gz,", "coarse,coarse.nrrd,", "thin,thin.mha,", "empty,empty.nii.gz,",
-            "folder,folder,", "pipe,pipe.nii,", "gone,gone.nii,", "twin,good.nii.gz,empty.nii.gz", "../x,good.nii.gz,"]  # fmt: skip
+    rows = [
+        *("subject_id,image,lungs", "good,good.nii.gz,", "coarse,coarse.nrrd,", "thin,thin.mha,"),
+        *("empty,empty.nii.gz,", "folder,folder,", "pipe,pipe.nii,", "gone,gone.nii,"),
+        *("twin,good.nii.gz,empty.nii.gz", "../x,good.nii.gz,"),
+    ]
     (tmp_path / "cohort.csv").write_text("\n".join(rows) + "\n")
     findings = list(look_at_cohort(tmp_path / "cohort.csv"))
     found = _by_subject(findings)

@@ -16,12 +16,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.dicom_tags import DamagedError, Elements, is_dicom, read_elements
+from anatograph.imaging.dicom_tags import DamagedError, Elements, looks_like_dicom, read_elements
 from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Vector
 from anatograph.limits import MAX_FOLDER_FILES
 
-__all__ = ["Headers", "Slice", "folder_files", "is_dicom", "quiet", "read_headers", "slice_reader"]
+__all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
 
 _LARGEST_PLANE = 2**26
 """Pixels of one image; a CT slice has up to 2048 × 2048."""

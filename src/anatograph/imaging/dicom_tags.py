@@ -50,7 +50,7 @@ class Elements:
     """Bytes of pixels that are really there; None where they are compressed."""
 
 
-def is_dicom(path: Path) -> bool:
+def looks_like_dicom(path: Path) -> bool:
     """Whether a regular file begins as DICOM files do, whatever its name."""
     try:
         if not path.is_file():  # a pipe or a device would never answer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
 from anatograph.imaging.dicom import inspect_dicom_folder, read_dicom_folder
-from anatograph.imaging.dicom_headers import is_dicom, quiet
+from anatograph.imaging.dicom_headers import looks_like_dicom, quiet
 from anatograph.imaging.file_headers import FileHeader, read_file_header
 from anatograph.imaging.orientation import frame_of, lps_frame, lps_view, vector
 from anatograph.imaging.sides import label_sides
@@ -154,7 +154,7 @@ def _open(path: Path, what: str, whole: bool = False) -> sitk.ImageFileReader:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
     if not path.name.lower().endswith(SUFFIXES):
-        if is_dicom(path):
+        if looks_like_dicom(path):
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
         raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")
     header = read_file_header(path)
