@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +118,8 @@ def test_parquet_with_an_extension_type_that_unpickles(tmp_path: Path, reader: o
         [pa.array(["a"]), pa.array(["x.nii"])], schema=pa.schema([pa.field("subject_id", pa.string()), field])
     )
     pq.write_table(table, tmp_path / "t.parquet")
-    try:
+    with suppress(UserError):
         reader(tmp_path / "t.parquet")  # type: ignore[operator]
-    except UserError as error:
-        assert "t.parquet" in str(error)
     assert not (tmp_path / "ran").exists()
 
 

@@ -22,7 +22,7 @@ class Case:
     build: Callable[[Path], Path]
     """Makes it in an empty folder and returns the path that a cohort table would name."""
     sees: str
-    """``usable``, ``usable, flagged: …`` or the line of the refusal; ``…`` stands for anything, ``SCAN`` for the path."""
+    """``usable``, ``usable, flagged: …`` or the line of the refusal; ``…`` stands for anything, SCAN for the path."""
 
     def fits(self, seen: str) -> bool:
         """Whether an outcome is the one that the page tells."""

@@ -10,12 +10,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "awkward-scans.md"
 
 _HEAD = """# Awkward scans
 
-What a user sees of scans and tables that are damaged, mislabelled, out of the ordinary, or made to do harm. Each row is a
-test (`tests/hostile/`); this page is written from the same table by `cd tests && python -m hostile.page`, and a test compares
-the two. `SCAN` and `TABLE` stand for the path, `…` for what changes from scan to scan.
+What a user sees of scans and tables that are damaged, mislabelled, out of the ordinary, or made to do harm. Each row is
+a test (`tests/hostile/`); this page is written from the same table by `cd tests && python -m hostile.page`, and a test
+compares the two. `SCAN` and `TABLE` stand for the path, `…` for what changes from scan to scan.
 
-A scan that cannot be used never ends the run of a cohort: its line stands in `STUDY/failures.csv`, the others are done, and
-`anatograph preprocess` ends with status 1. A scan that is usable but odd is *flagged*: the words stand in its
+A scan that cannot be used never ends the run of a cohort: its line stands in `STUDY/failures.csv`, the others are done,
+and `anatograph preprocess` ends with status 1. A scan that is usable but odd is *flagged*: the words stand in its
 `subject.json`, in `preprocess.run.json` and in the report. `anatograph doctor cohort.csv` finds what headers tell
 beforehand. A faulty table is refused whole (status 2), with all its faulty rows.
 """
@@ -41,16 +41,16 @@ followed, since archives are built of them (git-annex, DataLad), each folder onc
 
 ## Names in headers
 
-Neither messages, accounts, failures nor reports hold anything of a DICOM header that names a person: series are called by
-number and kernel, never by their description. Paths from the cohort table do stand in messages and in `subject.json`.
+Neither messages, accounts, failures nor reports hold anything of a DICOM header that names a person: series are called
+by number and kernel, never by their description. Paths from the cohort table do stand in messages and `subject.json`.
 
-`anatograph preprocess --deidentified-only` refuses scans and masks whose headers still name a person, and says which fields
-do, never what is in them. Of DICOM: names, patient and other numbers, birth date, address, telephone, institution,
-physicians, comments, and pictures with names burned in, in every file of the folder. A code (`LUNG1-001`) passes; a name
-(`DOE^JANE`) never does, and a number such as hospitals give (six digits and more) only where PatientIdentityRemoved says
-YES. Of NIfTI: `descrip`, `db_name`, `aux_file`, `intent_name` and the extensions; of NRRD and MetaImage: comments and keys
-of their own. There a text counts where it reads like a name or a date of birth. What stands inside DICOM sequences or
-private elements, in file names, or in the pixels is not looked at.
+`anatograph preprocess --deidentified-only` refuses scans and masks whose headers still name a person, and says which
+fields do, never what is in them. Of DICOM: names, patient and other numbers, birth date, address, telephone,
+institution, physicians, comments, and pictures with names burned in, in every file of the folder. A code (`LUNG1-001`)
+passes; a name (`DOE^JANE`) never does, and a number such as hospitals give (six digits and more) only where
+PatientIdentityRemoved says YES. Of NIfTI: `descrip`, `db_name`, `aux_file`, `intent_name` and the extensions; of NRRD
+and MetaImage: comments and keys of their own. There a text counts where it reads like a name or a date of birth. What
+stands inside DICOM sequences or private elements, in file names, or in the pixels is not looked at.
 """
 
 

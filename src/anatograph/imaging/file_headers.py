@@ -247,7 +247,10 @@ def _metaimage(path: Path) -> FileHeader:
             raise _damaged(path, f"{key} {claimed[:20]}")
     if fields["ElementDataFile"].upper() != "LOCAL":
         _check_data_file(path, fields["ElementDataFile"])
+    elif len(size) > 7 or min(size) < 1:
+        raise _damaged(path, f"impossible dimensions {list(size)}")
     elif fields.get("CompressedData", "False").upper() != "TRUE" and fields.get("HeaderSize", "0") == "0":
+        check_scan_size(size, _META_BYTES[kind] * channels[0], str(path))
         needed = math.prod(size) * _META_BYTES[kind] * channels[0]
         if path.stat().st_size - at < needed:
             raise _damaged(path, f"cut short, {path.stat().st_size - at} bytes of voxels out of {needed}")

@@ -207,8 +207,8 @@ def _uncompressed_size(path: Path, header: FileHeader) -> int:
                 size += len(block)
                 if packed and size > header.needed + _SLACK:
                     raise UserError(
-                        f"{path}: it unpacks to far more than the {header.needed:,} bytes that its header speaks of, so "
-                        "it is not what it says; copy or convert it again."
+                        f"{path}: it unpacks to far more than the {header.needed:,} bytes that its header speaks of, "
+                        "so it is not what it says; copy or convert it again."
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(

@@ -103,6 +103,8 @@ class Study:
             version = int(about["format_version"])
             if not (1 <= int(about["landmarks"]) <= 10**6 and 4 <= int(about["patch_size"]) <= 128):
                 raise ValueError("impossible numbers of landmarks or voxels")
+            if not all(isinstance(n, int) for numbers in about.get("recipe", {}).values() for n in numbers):
+                raise ValueError("its recipe is not numbers")
             if version <= FORMAT_VERSION:
                 return cls(path, about)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:

@@ -123,7 +123,8 @@ def palette(file: MapFile) -> NDArray[np.uint8]:
     low, high = file.ends
     values = np.linspace(low, high, 255, dtype=np.float32)
     shades = colours(np.where(values == 0, np.float32(1e-6), values), file.words)
-    return np.rint(255 * np.vstack([np.zeros(4, dtype=np.float32), shades])).astype(np.uint8)
+    coloured: NDArray[np.uint8] = np.rint(255 * np.vstack([np.zeros(4, dtype=np.float32), shades])).astype(np.uint8)
+    return coloured
 
 
 def _viewer(
