@@ -216,6 +216,9 @@ def test_goes_on_where_it_stopped_and_refuses_other_settings(judged: Judged, tmp
     changed.to_csv(tmp_path / "changed.csv", index=False)
     with pytest.raises(UserError, match="other people or labels"):
         run(Judged(tmp_path / "changed.csv", judged.study), out, [MeanHU()])
+    with pytest.raises(UserError, match=r"made with covariates .*'age', 'sex', 'site'.*, not covariates"):
+        run(judged, out, [MeanHU(), Faulty()], covariates=["age"])
+    assert not (out / "methods" / "faulty").exists()  # refused before anything was done
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no benchmark"):

@@ -115,6 +115,8 @@ def benchmark(
         reporter = Reporter(folder, plan, log, bootstrap, truth)
         everything: list[Method] = [Majority(), Covariates(known), *rows]
         job = _Job(plan, scans, folder, options, pretrained_on, truth, account, reporter, tell)
+        for method in everything:  # before the first, since it may be hours to the last
+            RowStore(folder / "methods" / method.slug).check(_made_with(method, options))
         for number, method in enumerate(everything, start=1):
             job.run(method, f"[{number}/{len(everything)}]")
         if truth is not None:
@@ -151,7 +153,7 @@ class _Job:
             self.reporter.notes.append("no row of covariates: the cohort has none of age, sex and site that varies")
             return
         made_with = _made_with(method, self.options)
-        store.begin(made_with)  # another model in the same folder is a wrong request, not a failed row
+        store.begin(made_with)
         if store.about is None:
             self.say(f"{where} {method.slug}: {method.title}")
         elif not self._lacks_regions(method, store):

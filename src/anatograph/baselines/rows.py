@@ -60,20 +60,24 @@ class RowStore:
         found = _read_json(self.folder / "failed.json")
         return str(found["reason"]) if found else None
 
-    def begin(self, made_with: Mapping[str, Any]) -> None:
-        """Make the folder; parts of the row that were made with something else are removed.
+    def check(self, made_with: Mapping[str, Any]) -> None:
+        """Refuse to mix.
 
         Raises:
             UserError: a finished row that was made with something else.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        done, begun = self.about, _read_json(self.folder / "made_with.json")
+        done = self.about
         if done and done["made_with"] != dict(made_with):
             raise UserError(
                 f"{self.folder} holds results made with {_words(done['made_with'])}, not {_words(made_with)}; give "
                 "what they were made with, another --out, or remove this folder."
             )
-        if not done and begun is not None and begun != dict(made_with):
+
+    def begin(self, made_with: Mapping[str, Any]) -> None:
+        """Make the folder; parts of an unfinished row that were made with something else are removed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun = _read_json(self.folder / "made_with.json")
+        if self.about is None and begun is not None and begun != dict(made_with):
             shutil.rmtree(self.folder)
             self.folder.mkdir()
         write_text(self.folder / "made_with.json", json.dumps(dict(made_with), indent=2) + "\n")
