@@ -3,14 +3,16 @@
     python benchmarks/report_size.py [--subjects 100 1000] [--study STUDY] [--keep DIR]
 
 A few phantoms on the atlas that ships (or the subjects of ``--study``) are linked under many names; a table, vectors of
-three clusters and predictions are drawn at random, and two subjects have maps.  Seconds of processor time for
-writing; of the clock, in the system's Chromium without a graphics card, for opening: until everything is drawn, and
-from there until the viewer shows a scan.
+three clusters and predictions are drawn at random, and two subjects have maps.  The slices of a person are drawn once,
+however many names they have; what drawing takes is told for each.  Seconds are of processor time for drawing, and of
+the clock, in the system's Chromium without a graphics card, for opening: until everything is drawn, and from there
+until the viewer shows a scan.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ import pandas as pd
 from anatograph.analysis.api import phantom
 from anatograph.analysis.embedding_file import write_embeddings
 from anatograph.analysis.heatmap import paint
+from anatograph.analysis.report import cards as montage
 from anatograph.analysis.report import report
 from anatograph.imaging.volume import Volume
 from anatograph.imaging.writing import write_array
@@ -29,6 +32,7 @@ from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
 
 PHANTOMS = 6
+SECONDS: list[float] = []
 
 
 def main() -> None:
@@ -37,7 +41,9 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="a study to take subjects from, in place of phantoms")
     parser.add_argument("--keep", type=Path, help="leave the pages in this folder")
     options = parser.parse_args()
-    print("| subjects | page | written in | opened in | viewer after | memory of scripts |")
+    sys.modules["umap"] = None  # type: ignore[assignment]  # its own time is not the page's
+    draw_once()
+    print("| subjects | page | opened in | viewer after | memory of scripts | drawing a subject |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -46,15 +52,28 @@ def main() -> None:
             place = folder / str(count)
             parts = many(source, place, count)
             page = (options.keep or place) / f"report-{count}.html"
-            begin = time.process_time()
             report(out=page, **parts)
-            seconds = time.process_time() - begin
             load, viewer, heap = opened(page)
-            megabytes = page.stat().st_size / 1e6
+            megabytes, each = page.stat().st_size / 1e6, np.mean(SECONDS)
             print(
-                f"| {count} | {megabytes:.1f} MB | {seconds:.0f} s | {load:.1f} s | {viewer:.1f} s | {heap:.0f} MB |",
+                f"| {count} | {megabytes:.1f} MB | {load:.1f} s | {viewer:.1f} s | {heap:.0f} MB | {each:.2f} s |",
                 flush=True,
             )
+
+
+def draw_once() -> None:
+    """Have the montage draw each person once, and note how long that takes."""
+    draw, known = montage._slices, {}
+
+    def remembered(subject: Any, *others: Any) -> Any:
+        person = (subject.folder / "subject.json").resolve()
+        if person not in known:
+            begin = time.process_time()
+            known[person] = draw(subject, *others)
+            SECONDS.append(time.process_time() - begin)
+        return known[person]
+
+    montage._slices = remembered
 
 
 def few(folder: Path) -> Path:

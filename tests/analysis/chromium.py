@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # WebGL 2 drawn by the processor, as there is no graphics card where tests run.
 SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE = 120_000
+PATIENCE = 240_000
 """Milliseconds a page may take on a busy machine."""
 
 
