@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import assert_whole, kill, start, there, until
 
 from anatograph import cli
 from anatograph.anatomy.atlas import Atlas, save_atlas
+from anatograph.imaging.volume import Mask
 from anatograph.study.claims import holder
 
 EVERYBODY = {f"p{number:02d}" for number in range(6)}
@@ -120,6 +122,8 @@ def test_what_itk_does_not_write_whole_on_a_full_disk_is_noticed(disk: Path, coh
     from anatograph.study.subject import check_written
 
     mask = read_mask(cohort.parent / "0_lungs.nii.gz")
+    noise = np.random.default_rng(0).integers(0, 3, mask.array.shape).astype(np.uint8)  # some 50 KB when compressed
+    mask = Mask(noise, mask.frame)
     write_mask(disk / "mask.nii.gz", mask)
     size = (disk / "mask.nii.gz").stat().st_size
     transform = disk / "t.tfm"

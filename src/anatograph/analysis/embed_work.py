@@ -66,7 +66,7 @@ class Work:
         with _lock(table):
             about = _about(path)
             if about is not None and (about["request"] != dict(request) or about["kinds"] != kinds):
-                if any(holder(path / "claims", file.name) for file in (path / "claims").glob("*.claim")):
+                if _in_use(path):
                     raise UserError(
                         f"Another run is writing {table} from another study or model; wait for it, or give another OUT."
                     )
@@ -140,8 +140,8 @@ class Work:
 
     def drop_if_empty(self) -> None:
         """Leave nothing behind where nothing was done."""
-        if self.is_there and not any((self.path / "done").iterdir()):
-            with _lock(self.table):
+        with _lock(self.table):
+            if self.is_there and not any((self.path / "done").iterdir()) and not _in_use(self.path):
                 _remove(self.path)
 
     def _read(self, subject_id: str) -> NDArray[np.void]:
@@ -155,6 +155,11 @@ def _layout(features: int) -> np.dtype[np.void]:
 
 def _folder(table: Path) -> Path:
     return table.with_name(f".{table.stem}.embed")
+
+
+def _in_use(path: Path) -> bool:
+    """Whether somebody alive works there."""
+    return any(holder(path / "claims", file.name) for file in (path / "claims").glob("*.claim"))
 
 
 def _lock(table: Path) -> Any:
