@@ -40,7 +40,7 @@ $(AUDIT)/.ready:
 	touch $@
 
 audit: $(AUDIT)/.ready
-	$(AUDIT)/bin/pip-audit --requirement $(AUDITED) --no-deps --disable-pip
+	$(AUDIT)/bin/pip-audit --strict --requirement $(AUDITED) --no-deps --disable-pip
 
 sbom: $(AUDIT)/.ready $(STAMP)
 	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \

@@ -130,13 +130,13 @@ def exchanged(folder: Path) -> Path:
     return save(folder, person().volume.array[:, :, ::-1])
 
 
-@case("contrast agent in the vessels", "usable, flagged: a contrast agent seems to have been given", "chest")
+@case("contrast agent in the vessels", "usable, flagged: a contrast agent seems to have been given…", "chest")
 def enhanced(folder: Path) -> Path:
     array = person().volume.array
     return save(folder, np.where((array > 10) & (array < 90) & (person().lungs.array == 0), array + 150, array))
 
 
-@case("a metal implant", "usable, flagged: … ml of metal in the scan", "chest")
+@case("a metal implant", "usable, flagged: … ml of metal in the scan…", "chest")
 def metal(folder: Path) -> Path:
     array = person().volume.array.copy()
     y, x = (n // 2 for n in array.shape[1:])

@@ -10,6 +10,8 @@ from anatograph.imaging.volume import Mask, Volume
 
 BONE_HU = 180
 """Above any unenhanced soft tissue."""
+ABOVE_TISSUE_HU = 120.0
+"""And this much above the tissue between the lungs, where a contrast agent was given."""
 METAL_HU = 2900
 """Above any bone; scanners of 12 bits end at 3071."""
 MUCH_METAL_ML = 1.0
@@ -67,21 +69,24 @@ def _between(mask: Mask, volume: Volume) -> dict[str, float]:
     columns = slice(int(middle[0]), int(middle[1]) + 1)
     height = len(labels)
     chest = slice(height // 4, 3 * height // 4)
-    bone = hu[chest, :, columns] > BONE_HU
+    tissue = hu[height // 5 : 3 * height // 4, :, columns]
+    tissue = tissue[(tissue > -20) & (tissue < 500) & ~lungs[height // 5 : 3 * height // 4, :, columns]]
+    if tissue.size < 100:
+        return unknown
+    usual = float(np.percentile(tissue, 75))
+    bone = hu[chest, :, columns] > max(BONE_HU, usual + ABOVE_TISSUE_HU)  # enhanced blood is brighter than spongy bone
     if bone.sum() < 20 or depth < 2:
         return unknown
     spine = (_middle(bone, 1) - centre) / depth
     behind = bone[:, int(centre) :]
     heart = slice(height // 5, height // 2), slice(int(rows[0]), int(centre + 0.3 * depth)), columns
     soft = (hu[heart] > -50) & (hu[heart] < 400) & ~lungs[heart]
-    tissue = hu[height // 5 : 3 * height // 4, :, columns]
-    tissue = tissue[(tissue > -20) & (tissue < 500) & ~lungs[height // 5 : 3 * height // 4, :, columns]]
     known = behind.sum() > 10 and soft.sum() > 100 and spine > 0
     offset = (_middle(soft, 2) - _middle(behind, 2)) * steps[2] * mask.frame.spacing[0] if known else float("nan")
     return {
         "spine_behind": float(spine),
         "heart_left_mm": float(offset),
-        "mediastinum_hu": float(np.percentile(tissue, 75)) if tissue.size > 100 else float("nan"),
+        "mediastinum_hu": usual,
     }
 
 
