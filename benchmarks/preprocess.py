@@ -126,7 +126,7 @@ def reset_peak() -> None:
 
 def peak_mb() -> float:
     """Peak of resident memory since `reset_peak`, MB."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 

@@ -78,7 +78,7 @@ def test_a_zarr_store_with_a_codec_that_unpickles(tmp_path: Path) -> None:
     array.attrs.update({"subject_ids": ["a"]})
     assert Regions(tmp_path / "r.zarr").of("a").shape == (2, 3)
     file = tmp_path / "r.zarr" / "zarr.json"
-    whole = json.loads(file.read_text())
+    whole = json.loads(file.read_text(encoding="utf-8"))
     for change in (
         {"codecs": [{"name": "numcodecs.pickle", "configuration": {"protocol": 5}}]},
         {"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}]},
@@ -161,7 +161,7 @@ def test_a_subject_that_is_a_link_elsewhere_is_not_emptied(tmp_path: Path) -> No
     (tmp_path / "precious" / "thesis.txt").write_text("years")
     (tmp_path / "study" / "subjects" / "p1").symlink_to(tmp_path / "precious")
     Study.open(tmp_path / "study").remove_subject("p1")
-    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years"
+    assert (tmp_path / "precious" / "thesis.txt").read_text(encoding="utf-8") == "years"
 
 
 def test_a_subject_whose_transform_lies_elsewhere(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_deviation(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(line) == 0
     told = capsys.readouterr().out
     assert "of the regions are unusual" in told
-    about = json.loads((tmp_path / "out" / "p11_deviation.json").read_text())
+    about = json.loads((tmp_path / "out" / "p11_deviation.json").read_text(encoding="utf-8"))
     assert (about["kind"], about["neutral"], about["low"], about["colours"]) == ("deviation", 0, None, "sequential")
     assert about["strongest"][0]["place"].startswith("right")
     assert about["score"]["reference_people"] == 16
@@ -190,7 +190,7 @@ def test_change(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtur
     for kind in ("change", "shift"):
         heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"p03_p03b_{kind}.nii.gz")))
         assert np.abs(heat).max() > 0.5
-        assert json.loads((tmp_path / f"p03_p03b_{kind}.json").read_text())["kind"] == "change"
+        assert json.loads((tmp_path / f"p03_p03b_{kind}.json").read_text(encoding="utf-8"))["kind"] == "change"
     same = anatograph.change(extended.study, extended.embeddings, "vLPS", "vRAS", tmp_path)
     assert np.nanmax(same.shift) < 0.1
     assert np.nanmax(np.abs(same.after - same.before)) < 0.1
@@ -207,7 +207,7 @@ def test_similar(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtu
     regions = pd.read_csv(tmp_path / "out" / "vLPS_similar_regions.csv")
     assert regions["landmark"].tolist() == [2, 2, 2]
     assert set(regions["subject_id"]) <= {"vRAS", "vLAS", "vdicom", "p09"}
-    about = json.loads((tmp_path / "out" / "vLPS_similar.json").read_text())
+    about = json.loads((tmp_path / "out" / "vLPS_similar.json").read_text(encoding="utf-8"))
     for key in ("picture", "regions_picture"):
         assert (tmp_path / "out" / about[key]).stat().st_size > 10_000
     # Without the person's own other scans; and without a study there are neither regions nor pictures.

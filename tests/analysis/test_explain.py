@@ -153,7 +153,7 @@ def test_more_disease_is_warmer_and_where_it_is(small: Small, embedded: Path, tm
         assert (values > 0).sum() > 0.05 * (mask > 0).sum()
         assert values.max() < 1
         means[name] = [values[(mask == side) & (values > 0)].mean() for side in (1, 2)]
-        about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8"))
         assert about["kind"] == "probe"
         assert about["high"].startswith("speaks for higher density")
         assert path.with_name(about["picture"]).stat().st_size > 20_000

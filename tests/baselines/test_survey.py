@@ -114,7 +114,7 @@ def test_scans_that_are_gone_are_all_named(cohort: Path, scans: Scans, tmp_path:
     shutil.copytree(cohort.parent / "study", tmp_path / "study")
     for name in ("p03", "p04"):
         about = tmp_path / "study" / "subjects" / name / "subject.json"
-        about.write_text(about.read_text().replace(".nii.gz", ".gone.nii.gz"))
+        about.write_text(about.read_text(encoding="utf-8").replace(".nii.gz", ".gone.nii.gz"))
     mine = Scans(Study.open(tmp_path / "study"), scans.table[2:5], tmp_path / "work", 0, "quick", "cpu")
     with pytest.raises(UserError, match=r"2 of 3 scans cannot be read again.*p03: there is no .*p04: there is no"):
         LAA950(progress=False).embed(mine)

@@ -65,7 +65,7 @@ def test_good_and_bad_together(tmp_path: Path) -> None:
     assert "from a file elsewhere" in reasons["reach"]
     assert "no element where one should begin" in reasons["shifted"]
     assert not any("unexpected" in reason for reason in reasons.values())
-    account = json.loads((tmp_path / "study" / "preprocess.run.json").read_text())
+    account = json.loads((tmp_path / "study" / "preprocess.run.json").read_text(encoding="utf-8"))
     assert {failure["subject_id"] for failure in account["failures"]} == set(builders)
 
     pages = [done.stdout, done.stderr]

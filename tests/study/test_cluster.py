@@ -31,7 +31,7 @@ def claimed_by(study: Path) -> set[int]:
     found = set()
     for file in (study / ".claims").glob("*.claim"):
         try:
-            found.add(int(json.loads(file.read_text())["pid"]))
+            found.add(int(json.loads(file.read_text(encoding="utf-8"))["pid"]))
         except (OSError, ValueError, KeyError):
             continue
     return found
@@ -57,10 +57,10 @@ def test_a_worker_is_killed_and_the_scheduler_restarted_and_all_is_done_once(
         cluster.start_scheduler()
         for _ in range(2):
             cluster.add_worker()
-        assert run.wait(timeout=900) == 0, (tmp_path / "run.log").read_text()
+        assert run.wait(timeout=900) == 0, (tmp_path / "run.log").read_text(encoding="utf-8")
         assert_whole(study, EVERYBODY)
         assert {name: there(study)[name] for name in done} == done  # nothing was done twice
-        assert (study / "failures.csv").read_text() == "subject_id,stage,reason\n"
+        assert (study / "failures.csv").read_text(encoding="utf-8") == "subject_id,stage,reason\n"
         results = json.loads((study / "preprocess.run.json").read_text(encoding="utf-8"))["results"]
         assert results["done"] + results["done_by_other_runs"] == 6
         assert results["failed"] == results["not_tried"] == 0

@@ -90,7 +90,7 @@ def test_an_image_that_changed_is_done_anew_on_request(cohort: Path, atlas: Atla
     table = table_of(cohort, tmp_path, 1)
     own = tmp_path / "own.nii.gz"
     own.write_bytes((cohort.parent / "0.nii.gz").read_bytes())
-    table.write_text(table.read_text().replace(str(cohort.parent / "0.nii.gz"), str(own)))
+    table.write_text(table.read_text(encoding="utf-8").replace(str(cohort.parent / "0.nii.gz"), str(own)))
     study = tmp_path / "study"
     preprocess(table, study, atlas, progress=False)
     own.write_bytes((cohort.parent / "1.nii.gz").read_bytes())

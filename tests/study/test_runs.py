@@ -47,7 +47,11 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
     def first_is_at_work() -> bool:
         workers = [int(w) for w in subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True,
                                                   check=False).stdout.split()]  # fmt: skip
-        held = [json.loads(file.read_text() or "{}").get("pid") for file in claims.glob("*.claim") if file.exists()]
+        held = [
+            json.loads(file.read_text(encoding="utf-8") or "{}").get("pid")
+            for file in claims.glob("*.claim")
+            if file.exists()
+        ]
         return bool(set(workers) & set(held))
 
     def at_work() -> bool:
@@ -59,7 +63,7 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
     until(at_work, first)
     kill(first)
     done = there(study)
-    assert second.wait(timeout=900) == 0, (place / "second.log").read_text()
+    assert second.wait(timeout=900) == 0, (place / "second.log").read_text(encoding="utf-8")
     assert_whole(study, EVERYBODY)
     assert {name: there(study)[name] for name in done} == done  # nothing was done twice
     assert failures(study) == {}
@@ -154,8 +158,8 @@ def test_a_subject_that_another_run_holds_is_waited_for(cohort: Path, place: Pat
     other = start("-c", code, log=place / "other.log")
     until(lambda: holder(study / ".claims", "p00.claim") is not None)
     run = start("-m", "anatograph", *line(table, place, study, 1), log=place / "run.log")
-    until(lambda: "Another run is at 1 subjects" in (place / "run.log").read_text(), run)
+    until(lambda: "Another run is at 1 subjects" in (place / "run.log").read_text(encoding="utf-8"), run)
     assert run.poll() is None
     kill(other)
-    assert run.wait(timeout=900) == 0, (place / "run.log").read_text()
+    assert run.wait(timeout=900) == 0, (place / "run.log").read_text(encoding="utf-8")
     assert_whole(study, {"p00"})
