@@ -231,7 +231,7 @@ def test_a_failed_row_is_tried_again(judged: Judged, tmp_path: Path) -> None:
             return MeanHU().embed(scans)
 
     first = run(judged, tmp_path / "b", [MeanHU(), Faulty()])
-    assert "Faulty: failed" in first.table
+    assert "faulty: failed" in first.table
     second = run(judged, tmp_path / "b", [MeanHU(), Mended()])
     assert second.account.exit_status == 0
     assert "Not there" not in second.table
