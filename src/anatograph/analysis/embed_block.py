@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -103,8 +103,9 @@ def embed_subjects(
                 yield item
 
     begin = time.perf_counter()
+    reader = ahead(items())
     try:
-        for name, found in embed_stream(model, ahead(items()), batch_size):
+        for name, found in embed_stream(model, reader, batch_size):
             networks, begin = time.perf_counter() - begin, time.perf_counter()
             result = _kept(work, name, stamps[name], found)
             now = time.perf_counter()
@@ -117,6 +118,7 @@ def embed_subjects(
         while told:
             yield told.popleft()
     finally:
+        reader.close()  # so that it claims nothing more
         for kept in held.values():
             kept.release()
 
@@ -176,7 +178,7 @@ def _failed(work: Work, name: str, reason: str) -> Result:
     return Result(name, "failed", reason)
 
 
-def ahead(things: Iterator[Thing], depth: int = 1) -> Iterator[Thing]:
+def ahead(things: Iterator[Thing], depth: int = 1) -> Generator[Thing]:
     """The same things, made in a thread while the one before is used; an error there is raised here."""
     waiting: queue.Queue[tuple[Thing | None, BaseException | None]] = queue.Queue(depth)
     over = threading.Event()
