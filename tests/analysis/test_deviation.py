@@ -132,20 +132,20 @@ def test_a_scan_stored_in_every_way_gets_one_map(extended: Extended, tmp_path: P
 
 
 def test_deviation(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """p11's right lung is the densest of all: without a label its most unusual regions are on the right."""
+    """The left base of p03b is dense as nobody else's: without a label it is the most unusual of its regions."""
     files = [str(extended.study), str(extended.embeddings), "--cohort", str(extended.cohort)]
-    line = ["deviation", *files, "--subject", "p11", "--out", str(tmp_path / "out"), "--group", "person"]
+    line = ["deviation", *files, "--subject", "p03b", "--out", str(tmp_path / "out"), "--group", "person"]
     assert cli.main(line) == 0
     told = capsys.readouterr().out
     assert "of the regions are unusual" in told
-    about = json.loads((tmp_path / "out" / "p11_deviation.json").read_text(encoding="utf-8"))
+    about = json.loads((tmp_path / "out" / "p03b_deviation.json").read_text(encoding="utf-8"))
     assert (about["kind"], about["neutral"], about["low"], about["colours"]) == ("deviation", 0, None, "sequential")
-    assert about["strongest"][0]["place"].startswith("right")
-    assert about["score"]["reference_people"] == 16
-    table = pd.read_csv(tmp_path / "out" / "p11_deviation.regions.csv")
-    side = table["place"].str.split().str[0]
-    assert table.loc[side == "right", "deviation"].median() > table.loc[side == "left", "deviation"].median()
-    heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "p11_deviation.nii.gz")))
+    assert about["strongest"][0]["place"].startswith("left lower")
+    assert about["score"]["reference_people"] == 15
+    table = pd.read_csv(tmp_path / "out" / "p03b_deviation.regions.csv")
+    base = table["place"].str.startswith("left lower")
+    assert table.loc[base, "deviation"].median() > table.loc[~base, "deviation"].median() + 1
+    heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "p03b_deviation.nii.gz")))
     assert heat.min() == 0
     assert heat.max() == pytest.approx(table["value"].max(), abs=1e-3)
 

@@ -1,0 +1,85 @@
+"""A map of ground glass, learnt from phantoms, on a patient's CT, against the slices that radiologists marked.
+
+    python benchmarks/covid_slices.py SCAN SLICES.csv MODEL EMBEDDINGS COHORT
+
+SLICES.csv has ``z_lps_mm``, ``infected`` and a column a lobe (``left_lower_lobe`` …), 1 where radiologists saw
+infection (as COVID-CT-MD gives it). The probe of ``--target`` is fitted on the phantoms of EMBEDDINGS, which MODEL
+made, and its weights are applied to the regions of the scan. For each lung a slice's score is the 90th percentile of
+the map over its voxels; printed is the AUC of these scores against the marks, and how warm each lung is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from anatograph.analysis.contribution import Contribution, Explainer, reference_of, towards
+from anatograph.analysis.embedding_file import beside, parquet_path
+from anatograph.analysis.heatmap import paint
+from anatograph.analysis.probe import align
+from anatograph.analysis.region_store import Regions
+from anatograph.analysis.targets import read_target
+from anatograph.imaging.reading import read_volume
+from anatograph.imaging.volume import Mask
+from anatograph.learning.model_folder import load_model
+from anatograph.study.prepare import prepare_subject
+from anatograph.study.settings import PreprocessSettings
+
+
+def covid_slices(
+    scan: Path, slices: Path, model: Path, embeddings: Path, cohort: Path, target: str, lungs: str = "threshold"
+) -> dict[str, float]:
+    """The figures, by name."""
+    data = align(embeddings, cohort)
+    regions = Regions(beside(parquet_path(embeddings), "regions"))
+    explainer = Explainer(data, read_target(data.table, target, "regression"), regions)
+    network = load_model(model)
+    if network.atlas is None:
+        raise SystemExit(f"{model} has no atlas")
+    subject = prepare_subject(
+        read_volume(scan), None, network.atlas, PreprocessSettings(lungs=lungs), subject_id="scan"
+    )
+    nodes = network.embed(subject.patches, subject.edges, subject.present).nodes
+    fitted = explainer.fitted_for("scan")  # of nobody's fold, so it is fitted on all
+    direction = towards(fitted, None, np.nanmean(nodes, axis=0))
+    names = [explainer.subject_ids[row] for row in fitted.target.rows]
+    found = Contribution("scan", direction.of(nodes), direction, reference_of(regions, names, direction))
+    frame = subject.lungs.frame
+    heat = paint(found.values(), subject.landmarks, network.atlas.patch_size, subject.lungs.lungs, frame)
+
+    marks = pd.read_csv(slices)
+    z = frame.origin[2] + frame.spacing[2] * np.arange(frame.shape[0])
+    nearest = np.abs(z[:, None] - marks["z_lps_mm"].to_numpy()[None]).argmin(axis=1)
+    figures: dict[str, float] = {"predicted": direction.offset + direction.scale * found.answer}
+    warm = {}
+    for side, label in (("right", Mask.RIGHT), ("left", Mask.LEFT)):
+        lobes = [name for name in marks.columns if name.startswith(side)]
+        marked = marks[lobes].to_numpy().any(axis=1)[nearest]
+        own = (subject.lungs.array == label) & (heat > 0)
+        enough = np.flatnonzero(own.sum(axis=(1, 2)) > 50)
+        score = np.array([np.quantile(heat[k][own[k]], 0.9) for k in enough])
+        warm[side] = float(heat[own].mean())
+        figures |= {f"slices marked, {side}": float(marked[enough].sum()), f"mean of the map, {side}": warm[side]}
+        if 0 < marked[enough].sum() < len(enough):
+            figures[f"AUC of slices, {side}"] = float(roc_auc_score(marked[enough], score))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("scan", "slices", "model", "embeddings", "cohort"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--target", default="ground_glass_extent")
+    parser.add_argument("--lungs", default="threshold")
+    args = parser.parse_args()
+    found = covid_slices(args.scan, args.slices, args.model, args.embeddings, args.cohort, args.target, args.lungs)
+    for name, value in found.items():
+        print(f"{name}: {value:.3f}")
+
+
+if __name__ == "__main__":
+    main()
