@@ -10,7 +10,7 @@ import pytest
 import anatograph
 
 PACKAGE = Path(anatograph.__file__).parent
-ORDER = ["errors", "runlog", "imaging", "anatomy", "study", "learning", "analysis", "baselines", "cli"]
+ORDER = ["errors", "limits", "runlog", "imaging", "anatomy", "study", "learning", "analysis", "baselines", "cli"]
 HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "lightning_fabric", "pyarrow"}
 OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
 

@@ -201,7 +201,12 @@ def test_doctor_finds_what_is_wrong_with_a_cohort(tmp_path: Path, capsys: pytest
     pd.DataFrame(rows, columns=["subject_id", "image"]).to_csv(tmp_path / "cohort.csv", index=False)
     assert cli.main(["doctor", str(tmp_path / "cohort.csv")]) == 1
     told = capsys.readouterr().out
-    for words in ("b: only 3 slices", "c: cannot be read", "gone.nii.gz does not exist", "a scan is read as it was"):
+    for words in (
+        "b: flat.nii.gz: only 3 slices",
+        "c: broken.nii.gz: cannot be read",
+        "gone.nii.gz does not exist",
+        "a scan is read as it was",
+    ):
         assert words in told
     assert "a: " not in told
     assert cli.main(["doctor"]) in (0, 1)

@@ -105,7 +105,7 @@ def test_a_full_disk_stops_the_run_and_one_with_room_goes_on(
     done = there(study)
     assert 1 <= len(done) < 6
     assert_whole(study)
-    assert failures(study) == {}  # nobody's scan is to blame
+    assert failures(study) == {}, (study / "failures.csv").read_text(encoding="utf-8")  # nobody's scan is to blame
     assert not list((study / ".unfinished").iterdir())
     assert cli.main(asked) == 1  # still full
     (own / "5.nii.gz").unlink()  # and an input vanishes

@@ -107,7 +107,7 @@ def check_item(model: Model, item: Item[Key]) -> None:
     if shape[:1] != (count,):
         raise ValueError(f"{shape[0] if shape else 0} patches for a model whose atlas has {count} landmarks")
     if shape[1:] != (size, size, size):
-        raise ValueError(f"patches have shape {shape[1:]}, not ({size}, {size}, {size})")
+        raise ValueError(f"patches have shape {shape}, not (B, {size}, {size}, {size})")
     there = np.ones(count, dtype=bool) if item.present is None else np.asarray(item.present, dtype=bool)
     if there.shape != (count,) or not there.any():
         raise ValueError("none of the subject's landmarks is present")

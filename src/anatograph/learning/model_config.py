@@ -58,7 +58,9 @@ class ModelConfig:
             if isinstance(value, bool) != (usual is bool) or not isinstance(
                 value, (usual, int) if usual is float else usual
             ):
-                raise UserError(f"model setting {field.name} must be a {usual.__name__}, not {value!r}.")
+                raise UserError(
+                    f"model setting {field.name} has a value of the wrong type: {value!r} is no {usual.__name__}."
+                )
         for name, most in _MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise UserError(

@@ -163,6 +163,9 @@ def _disk_error(error: OSError, job: Job, stages: Stages, need: int) -> Outcome:
     if stages.current == "write":
         if error.errno in FULL:
             return Outcome("stop", stages.timings, stage="write", reason=_full(job.study, need))
+        if error.errno in (errno.EIO, None):  # numpy says of a short write how many bytes are missing, and no number
+            # Another worker may have given its room back between the file that was cut short and the look at the disk.
+            return Outcome("stop", stages.timings, stage="write", reason=_cut_short(job.study))
         if error.errno == errno.ENOENT and (job.study / "subjects" / job.row.subject_id / "subject.json").is_file():
             return Outcome("there", stages.timings)  # this process was thought dead, and another did the subject
         return Outcome("failed", stages.timings, stage="write", reason=f"could not be written: {_text(error)}")
@@ -195,6 +198,14 @@ def _opened(path: Path, modified_ns: int) -> Study:
 def _full(study: Path, need: int) -> str:
     free = shutil.disk_usage(study).free
     return f"the disk of {study} is full ({free / 1e6:.0f} MB free, a subject takes {need / 1e6:.0f} MB); make room"
+
+
+def _cut_short(study: Path) -> str:
+    free = shutil.disk_usage(study).free / 1e6
+    return (
+        f"a file in {study} was not written whole: its disk was full at that moment ({free:.0f} MB are free now) or is "
+        "failing; make room, or look after the disk"
+    )
 
 
 def _no_memory(job: Job, stages: Stages) -> Outcome:

@@ -29,6 +29,8 @@ def build_cohort(
         raise UserError(f"There is no recipe for '{archive}'; there are {', '.join(ARCHIVES)}.")
     if archive != "copdgene" and (phenotypes or pattern):
         raise UserError(f"--phenotypes and --pattern are for copdgene; {archive} has its labels in its folders.")
+    if not Path(folder).is_dir():
+        raise UserError(f"There is no folder {folder}; give the one where {archive} was unpacked.")
     given = [str(file) for file in phenotypes]
     settings = {"archive": archive, "folder": str(folder), "phenotypes": given, "pattern": pattern}
     with RunAccount("cohort", settings, out) as account:
