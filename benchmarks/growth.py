@@ -90,7 +90,7 @@ def main() -> None:
     rows = []
     for subjects, landmarks in ROWS:
         command = [sys.executable, __file__, "--updates", str(args.updates), "--one", str(subjects), str(landmarks)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print({k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
     if args.json:

@@ -43,7 +43,7 @@ def main() -> None:
             env={**os.environ, **dict.fromkeys(threads, "1")},
             stdout=subprocess.PIPE,
             check=True,
-            text=True,
+            encoding="utf-8",
         )
     figures = json.loads(done.stdout.splitlines()[-1])
     print(f"{' × '.join(map(str, figures['size']))} voxels, {figures['landmarks']} landmarks, lungs {figures['lungs']}")

@@ -206,7 +206,9 @@ def test_interrupted_in_the_middle_it_goes_on_from_there_with_the_same_bits(
 def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "anatograph", "embed", str(small.study), str(tmp_path / "emb")]
     runs = [
-        subprocess.Popen([*line, "--model", str(small.model), "--workers", "2"], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*line, "--model", str(small.model), "--workers", "2"], stderr=subprocess.PIPE, encoding="utf-8"
+        )
         for _ in range(2)
     ]
     for run in runs:

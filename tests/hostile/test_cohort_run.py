@@ -25,7 +25,7 @@ NAMED = ("PatientName", "PatientID", "SeriesDescription", "StudyDescription", "I
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "anatograph", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=600, check=False)
 
 
 def test_good_and_bad_together(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ class Reader:
     def __init__(self) -> None:
         driver = Path(__file__).with_name("read_driver.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(driver), str(MEMORY_MB)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(driver), str(MEMORY_MB)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         )
 
     def __call__(self, kind: str, path: Path) -> str:

@@ -28,7 +28,7 @@ def work(processes: int, run: Path, people: int, *overrides: str) -> dict[str, l
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent), "CUDA_VISIBLE_DEVICES": ""}
     command = [*launch, str(DRIVER), str(run), str(people), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, env=env, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return losses(run)
 

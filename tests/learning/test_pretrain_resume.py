@@ -26,7 +26,7 @@ def test_killed_many_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(DRIVER), str(tmp_path)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=600,
         env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent), "PATH": ""},
         check=False,

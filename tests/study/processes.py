@@ -29,7 +29,7 @@ Process = subprocess.Popen[str]
 def start(*words: str | Path, log: Path) -> Process:
     """A Python program (``-m`` and so on), its output in a file."""
     with log.open("a") as file:
-        return subprocess.Popen([sys.executable, *map(str, words)], stdout=file, stderr=file, text=True)
+        return subprocess.Popen([sys.executable, *map(str, words)], stdout=file, stderr=file, encoding="utf-8")
 
 
 def kill(process: Process) -> None:

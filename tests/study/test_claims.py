@@ -40,7 +40,7 @@ sys.stdin.read()
 
 
 def hold(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, encoding="utf-8")
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
@@ -134,7 +134,7 @@ def test_many_processes_share_the_work_and_nothing_is_given_twice(tmp_path: Path
     start = str(time.time() + 3)
     pipe = subprocess.PIPE
     processes = [
-        subprocess.Popen([sys.executable, "-c", TAKE, str(tmp_path), start], stdin=pipe, stdout=pipe, text=True)
+        subprocess.Popen([sys.executable, "-c", TAKE, str(tmp_path), start], stdin=pipe, stdout=pipe, encoding="utf-8")
         for _ in range(4)
     ]
     taken = [int(number) for p in processes if p.stdout is not None for number in p.stdout.readline().split()]

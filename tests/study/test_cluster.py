@@ -119,7 +119,7 @@ def test_job_scripts_are_bash_and_ask_for_what_was_asked(capsys: pytest.CaptureF
     assert "#SBATCH --cpus-per-task=8\n" in array
     assert "-m anatograph embed s o --model m --workers 8 --worker-memory 3\n" in array
     for text in (script, array):
-        checked = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
+        checked = subprocess.run(["bash", "-n"], input=text, encoding="utf-8", capture_output=True, check=False)
         assert checked.returncode == 0, checked.stderr
 
 
@@ -157,7 +157,7 @@ def test_the_job_script_runs_a_cluster_with_a_key_of_its_own(cohort: Path, atlas
     (tmp_path / "job.sh").write_text(job_script(SlurmJob(2, python=sys.executable), command))
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ANATOGRAPH_HOST": "127.0.0.1"}
     done = subprocess.run(
-        ["bash", "job.sh"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=900, check=False
+        ["bash", "job.sh"], cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "The scheduler at tls://127.0.0.1" in done.stderr

@@ -45,7 +45,7 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
     claims = study / ".claims"
 
     def first_is_at_work() -> bool:
-        workers = [int(w) for w in subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True,
+        workers = [int(w) for w in subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, encoding="utf-8",
                                                   check=False).stdout.split()]  # fmt: skip
         held = [
             json.loads(file.read_text(encoding="utf-8") or "{}").get("pid")
