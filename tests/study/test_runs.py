@@ -45,8 +45,9 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
     claims = study / ".claims"
 
     def first_is_at_work() -> bool:
-        workers = [int(w) for w in subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, encoding="utf-8",
-                                                  check=False).stdout.split()]  # fmt: skip
+        children = ["pgrep", "-P", str(first.pid)]
+        found = subprocess.run(children, capture_output=True, encoding="utf-8", check=False)
+        workers = [int(w) for w in found.stdout.split()]
         held = [
             json.loads(file.read_text(encoding="utf-8") or "{}").get("pid")
             for file in claims.glob("*.claim")
