@@ -24,7 +24,7 @@ from hostile.material import chest, series, write
 from hostile.outcome import small_atlas
 
 MEMORY_MB = 4000
-"""Address space above what the interpreter has mapped with all libraries loaded; the files below are of some 40 KB. Each
+"""Address space above what the interpreter has mapped with all libraries loaded; the files below are of 40 KB. Each
 thread of a reader maps some 70 MB without touching them."""
 
 
