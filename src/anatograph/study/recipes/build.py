@@ -33,11 +33,14 @@ def build_cohort(
         raise UserError(f"There is no folder {folder}; give the one where {archive} was unpacked.")
     given = [str(file) for file in phenotypes]
     settings = {"archive": archive, "folder": str(folder), "phenotypes": given, "pattern": pattern}
-    with RunAccount("cohort", settings, out) as account:
+    account = RunAccount("cohort", settings, out)
+    # A request that is refused leaves no account, nor takes the place of that of a table that is there.
+    with account.stage("table"):
         if archive == "copdgene":
             made = copdgene(folder, out, phenotypes, pattern)
         else:
             made = (mosmeddata if archive == "mosmeddata" else covid_ct_md)(folder, out)
+    with account:
         for note in made.notes:
             account.note(note)
         account.result(people=made.people)
