@@ -128,10 +128,10 @@ def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, p
     without = pixels(canvas)
     assert coloured(without).mean() < 0.2 * coloured(with_map).mean()
     assert (without.max(axis=2) > 60).mean() > 0.1
-    body.get_by_label("Opacity of the map").fill("100")
+    body.get_by_label("Opacity of the map").fill("60")
     body.get_by_label("Hide the weakest").fill("95")
     assert coloured(pixels(canvas)).mean() < 0.9 * coloured(with_map).mean()
-    body.get_by_label("Hide the weakest").fill("0")
+    body.get_by_label("Hide the weakest").fill("10")
 
     place = body.locator("#v-place")
     at_peak = place.inner_text()

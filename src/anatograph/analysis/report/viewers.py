@@ -45,12 +45,8 @@ class ViewerMap:
 
     @property
     def legend(self) -> str:
-        """The colours from end to end, over grey, as a CSS gradient."""
-        stops = []
-        for red, green, blue, alpha in self.palette[1::32] + self.palette[-1:]:
-            share = alpha / 255
-            mixed = [round(share * value + 64 * (1 - share)) for value in (red, green, blue)]
-            stops.append(f"rgb({mixed[0]},{mixed[1]},{mixed[2]})")
+        """The colours from end to end as a CSS gradient."""
+        stops = [f"rgb({red},{green},{blue})" for red, green, blue, _ in [*self.palette[1::32], self.palette[-1]]]
         return f"linear-gradient(90deg,{','.join(stops)})"
 
 

@@ -31,8 +31,9 @@
     const span = map.ends[1] - map.ends[0];
     const neutral = 1 + 254 * Math.min(1, Math.max(0, (map.neutral - map.ends[0]) / span));
     const reach = Math.max(neutral - 1, 255 - neutral), least = by("v-hide").value / 100 * reach;
-    const [R, G, B, A] = [0, 1, 2, 3].map(channel => map.palette.map(colour => colour[channel]));
-    return {R, G, B, A: A.map((a, k) => Math.abs(k - neutral) >= least ? a : 0), I: map.palette.map((_, k) => k)};
+    const [R, G, B] = [0, 1, 2].map(channel => map.palette.map(colour => colour[channel]));
+    const codes = map.palette.map((_, k) => k);  // NiiVue knows a colour as there or not; how clear is the slider's matter
+    return {R, G, B, A: codes.map(k => k > 0 && Math.abs(k - neutral) >= least ? 255 : 0), I: codes};
   }
 
   async function load() {
