@@ -114,17 +114,17 @@
     nv.onLocationChange = told;
     await nv.attachToCanvas(canvas);
     nv.setSliceType(nv.sliceTypeAxial);
-    await reload();
     by("v-subject").addEventListener("change", () => { listMaps(); reload(); });
     by("v-map").addEventListener("change", reload);
     by("v-window").addEventListener("change", event => {
+      if (!nv.volumes.length) return;
       [nv.volumes[0].cal_min, nv.volumes[0].cal_max] = event.target.value.split(",").map(Number);
       nv.updateGLVolume();
     });
     by("v-planes").addEventListener("change", event => {
       nv.setSliceType({axial: nv.sliceTypeAxial, coronal: nv.sliceTypeCoronal, sagittal: nv.sliceTypeSagittal,
         all: nv.sliceTypeMultiplanar}[event.target.value]);
-      nv.createOnLocationChange();
+      if (nv.volumes.length) nv.createOnLocationChange();
     });
     by("v-slice").addEventListener("input", event => move(Number(event.target.value)));
     by("v-opacity").addEventListener("input", event => { if (nv.volumes.length > 1) nv.setOpacity(1, event.target.value / 100); });
@@ -133,7 +133,7 @@
       nv.addColormap("anatograph", colours(map()));
       nv.setColormap(nv.volumes[1].id, "anatograph");
     });
-    by("v-peak").addEventListener("click", () => go(map().peak));
+    by("v-peak").addEventListener("click", () => { if (nv.volumes.length) go(map().peak); });
     canvas.addEventListener("keydown", event => {
       const step = {ArrowUp: 1, ArrowRight: 1, PageUp: 10, ArrowDown: -1, ArrowLeft: -1, PageDown: -10}[event.key];
       if (event.key !== "Tab") event.stopImmediatePropagation();  // NiiVue's own keys turn views that are not offered here
@@ -142,9 +142,11 @@
       move(Number(by("v-slice").value) + step);
     }, {capture: true});
     window.anatograph = Object.assign(window.anatograph ?? {}, {viewer: nv});
+    await reload();
   }
 
   function move(slice) {
+    if (!nv.volumes.length) return;
     const fraction = [...nv.scene.crosshairPos];
     fraction[axis()] = (Math.min(count() - 1, Math.max(0, slice)) + 0.5) / count();
     place(fraction);
