@@ -86,7 +86,7 @@ class EmbedRun:
         except BaseException:
             self.work_folder.drop_if_empty()
             raise
-        return self._finished()
+        return self._finished(progress)
 
     def _results(self, names: list[str], place: Workplace, say: Callable[[str], None]) -> Generator[Result]:
         if place.scheduler is None and place.workers == 1:
@@ -152,7 +152,7 @@ class EmbedRun:
                 time.sleep(_LOOK)
         return []
 
-    def _finished(self) -> tuple[list[str], NDArray[np.float32]]:
+    def _finished(self, progress: Callable[[str, int, int], None] | None) -> tuple[list[str], NDArray[np.float32]]:
         account, asked = self.account, self.source.subject_ids
         left = len(asked) - len(self.done) - len(account.failures)
         if self.stopped:
@@ -168,6 +168,11 @@ class EmbedRun:
                  "frame": "LPS mm of the atlas"}  # fmt: skip
         self.work_folder.finish(names, {kind: {**about, "feature": text} for kind, text in _KINDS.items()})
         written = read_embeddings(self.table)
+        there = set(written.subject_ids)
+        known = self.done | {failure.subject_id for failure in account.failures}
+        for name in [name for name in asked if name not in known]:  # another run has finished meanwhile
+            lacking = "" if name in there else "it failed in another run, see what that run said"
+            self._tell(Result(name, "failed" if lacking else "there", lacking), progress)
         account.output(self.table)
         for kind in self.work_folder.kinds:
             account.output(beside(self.table, kind))
