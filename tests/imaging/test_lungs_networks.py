@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from anatograph.errors import UserError
-from anatograph.imaging.lungs import segment_lungs
+from anatograph.imaging.lungs import networks, segment_lungs
 from anatograph.imaging.lungs.choose import WEIGHTS_VARIABLE
 from anatograph.imaging.volume import Frame, Mask, Volume
 
@@ -60,6 +61,20 @@ def test_lungmask_runs_from_a_file(chest: Volume, weights: Path) -> None:
     body = chest.array > -500
     assert (result.mask.lungs & body).sum() > 0.9 * body.sum()
     assert any("unet.pth" in note for note in result.notes)
+
+
+def test_lungmask_is_loaded_once_for_all_scans_of_a_process(weights: Path) -> None:
+    seen: list[str] = []
+    on = True
+    sys.addaudithook(lambda event, args: seen.append(str(args[0])) if on and event == "open" else None)
+    networks._inferer.cache_clear()
+    first = networks._inferer(weights, 1)
+    loads = seen.count(str(weights))
+    assert loads > 0
+    assert networks._inferer(weights, 1) is first
+    assert seen.count(str(weights)) == loads
+    assert networks._inferer(weights, 2) is not first  # the file is another
+    on = False
 
 
 def test_auto_falls_back_when_a_network_is_implausible(chest: Volume, weights: Path) -> None:
