@@ -91,14 +91,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_the_run_and_one_with_room_goes_on(
-    cohort: Path, place: Path, disk: Path, workers: int, capsys: pytest.CaptureFixture[str]
+    cohort: Path, place: Path, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = disk / "study"
     own = place / "scans"
     shutil.copytree(cohort.parent, own)
-    asked = line(own / "cohort.csv", place, study, workers)
+    asked = line(own / "cohort.csv", place, study, 2)
     assert cli.main(asked) == 1
     told = capsys.readouterr().err
     assert "is full" in told
