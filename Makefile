@@ -43,7 +43,7 @@ audit: $(AUDIT)/.ready
 	$(AUDIT)/bin/pip-audit --strict --requirement $(AUDITED) --no-deps --disable-pip
 
 sbom: $(AUDIT)/.ready $(STAMP)
-	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --no-validate \
 	    --output-format JSON --output-file sbom.json
 
 clean:

@@ -161,6 +161,21 @@ def unknown_syntax(folder: Path) -> Path:
 
 
 @case(
+    "a compressed picture that claims 65,535 × 65,535 pixels",
+    "SCAN: 24 CT images cannot be read, the first is 0000.dcm: its compressed picture is not of the size that the header says; copy the folder again.",
+)
+def giant_picture(folder: Path) -> Path:
+    stream = b"\xff\xd8\xff\xc3\x00\x0b\x10\xff\xff\xff\xff\x01\x01\x11\x00\xff\xd9"
+
+    def change(k: int, data: FileDataset) -> None:
+        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+        data.PixelData = pydicom.encaps.encapsulate([stream])
+        data["PixelData"].is_undefined_length = True
+
+    return series(folder, each=change)
+
+
+@case(
     "screen captures", "SCAN: series 1 (24 images) is no usable CT scan: it holds screen captures (secondary capture)."
 )
 def captures(folder: Path) -> Path:

@@ -51,8 +51,8 @@ class Reader:
         return f"the process ended with {self.process.wait()}"
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        with self.process:  # closes the pipes
+            self.process.kill()
 
 
 @pytest.fixture(scope="module")

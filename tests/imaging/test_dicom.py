@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
 from anatograph.errors import UserError
+from anatograph.imaging.codestream import picture_size
 from anatograph.imaging.dicom import list_series, read_dicom_folder
+from anatograph.imaging.dicom_headers import read_headers
 from anatograph.imaging.reading import read_volume, write_array
 
 HU = NDArray[np.int16]
@@ -403,3 +405,25 @@ def test_notes_and_order_do_not_depend_on_names(shared: Path, tmp_path: Path) ->
     a, b = read_volume(source), read_volume(tmp_path)
     np.testing.assert_array_equal(a.array, b.array)
     assert a.frame.same_grid(b.frame, 1e-9)
+
+
+def test_real_compressed_slices_whose_bytes_were_changed(shared: Path, tmp_path: Path) -> None:
+    """A size in the compressed picture that is not the header's is found before a decoder allocates by it."""
+    whole = sorted((shared / "data" / "dicom" / "normal002").iterdir())[60].read_bytes()
+    at = whole.index(b"\xff\xc3")
+    for place, change in ((at + 5, b"\xff\xff"), (at + 7, b"\x7f\xff"), (at - 30, b""), (at + 1, b"\xd9")):
+        (tmp_path / "x.dcm").write_bytes(whole[:place] + change + whole[place + len(change or b"1234") :])
+        headers = read_headers(tmp_path)
+        assert not headers.slices
+        assert "compressed picture" in headers.damaged[0][1] or "beyond its end" in headers.damaged[0][1]
+    (tmp_path / "x.dcm").write_bytes(whole)
+    assert len(read_headers(tmp_path).slices) == 1
+
+
+def test_sizes_of_compressed_pictures() -> None:
+    jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x01\x00\x02\x00\x01\x01\x11\x00"
+    assert picture_size(jpeg) == (512, 256)
+    assert picture_size(jpeg.replace(b"\xff\xc0", b"\xff\xf7")) == (512, 256)
+    assert picture_size(b"\xff\x4f\xff\x51\x00\x29\x00\x00" + np.array([512, 256, 0, 0], ">u4").tobytes()) == (512, 256)
+    for broken in (b"", jpeg[:12], b"\xff\xd8" + b"\xff" * 50, b"no picture at all", b"\xff\xd8\xff\xe0\xff\xff" * 3):
+        assert picture_size(broken) is None

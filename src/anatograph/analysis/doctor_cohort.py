@@ -19,6 +19,8 @@ MASKS_MB = 0.6
 """A subject's mask, picture and tables beside its patches."""
 _MANY_FOLDERS = 40
 """From so many DICOM folders on, several processes are worth their start."""
+_NAMES_IN = 4
+"""Files of a DICOM folder that are looked into for names; `preprocess --deidentified-only` looks into all."""
 _SCAN = "mend or replace the scan, or take the row out"
 
 
@@ -101,7 +103,7 @@ def _look(row: CohortRow) -> _Look:
     def scan() -> None:
         nonlocal flags, person
         flags = inspect_scan(row.image)
-        person = tuple(fields_naming_a_person(row.image))
+        person = tuple(fields_naming_a_person(row.image, _NAMES_IN))
 
     def mask() -> None:
         if row.lungs is not None and is_there(row.lungs):

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.imaging.codestream import picture_size
 from anatograph.imaging.dicom_tags import DamagedError, Elements, looks_like_dicom, read_elements
 from anatograph.imaging.orientation import vector
 from anatograph.imaging.volume import Vector
@@ -23,6 +24,8 @@ from anatograph.limits import MAX_FOLDER_FILES
 
 __all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
 
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
+"""Transfer syntaxes whose pictures tell their size at their beginning."""
 _LARGEST_PLANE = 2**26
 """Pixels of one image; a CT slice has up to 2048 × 2048."""
 _LARGEST_NUMBER = 1e7
@@ -190,6 +193,8 @@ def _slice(path: Path, elements: Elements) -> Slice:
     needed = rows * columns * frames * components * ((bits + 7) // 8)
     if elements.pixel_bytes is not None and elements.pixel_bytes < needed:
         raise DamagedError(f"it is cut short, {elements.pixel_bytes} bytes of pixels out of {needed}")
+    if elements.transfer_syntax in _JPEG and picture_size(elements.stream) != (columns, rows):
+        raise DamagedError("its compressed picture is not of the size that the header says")
     row_step, column_step = _numbers(tags.get("0028|0030", ""), 2, 1.0)
     direction = np.eye(3)
     cosines = np.asarray(_numbers(tags.get("0020|0037", ""), 6, np.nan))

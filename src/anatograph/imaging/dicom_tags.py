@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from anatograph.imaging.codestream import LONGEST_HEADER
+
 _LONGEST = 1024
 """Bytes of a value that are kept."""
 _WINDOW = 2**14
@@ -48,6 +50,8 @@ class Elements:
     """Whether there are pixels."""
     pixel_bytes: int | None
     """Bytes of pixels that are really there; None where they are compressed."""
+    stream: bytes = b""
+    """How the first compressed picture begins, where pixels are compressed."""
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -129,7 +133,22 @@ class _Walk:
                 raise DamagedError(f"its elements are out of order at byte {at}")
             last = tag
             self._value(tag, vr, size, at)
-        return Elements(self.tags, syntax, storage, has_pixels, pixel_bytes)
+        stream = self._stream() if has_pixels and pixel_bytes is None else b""
+        return Elements(self.tags, syntax, storage, has_pixels, pixel_bytes, stream)
+
+    def _stream(self) -> bytes:
+        """The beginning of the first fragment that is not empty, behind the table of offsets."""
+        for number in range(_DEEPEST):
+            element = self._next()
+            if element is None or element[0] != _ITEM:
+                break
+            _, _, size, at = element
+            if at + size > self.length:
+                raise DamagedError(f"a picture reaches beyond its end at byte {at}")
+            if number and size:
+                return self._take(at, min(size, LONGEST_HEADER))
+            self.at = at + size
+        raise DamagedError("it holds no compressed picture")
 
     def _meta(self, start: int) -> tuple[str, str]:
         """Transfer syntax and storage class of group 2, which is explicit and little-endian; the file stands behind."""

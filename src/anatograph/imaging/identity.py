@@ -70,15 +70,15 @@ _TOOLS = re.compile(
 _DICOM_KEY = re.compile(r"\(?([0-9a-f]{4})[|,]([0-9a-f]{4})\)?", re.IGNORECASE)
 
 
-def fields_naming_a_person(path: str | Path) -> list[str]:
+def fields_naming_a_person(path: str | Path, most: int | None = None) -> list[str]:
     """Names of the header fields of a scan or mask that still name a person, or may; empty where none does.
 
-    DICOM: every file of the folder, elements at the top level. Fields for names, numbers, birth, address and
-    institution must be empty or hold what de-identification leaves there; a code in PatientName or PatientID passes
-    (``LUNG1-001``), a name (``DOE^JANE``) or a number such as hospitals give does not, unless PatientIdentityRemoved
-    says YES, which lets a number pass but never a name. Pictures with names burned in (BurnedInAnnotation) are told
-    too. NIfTI, NRRD, MetaImage: description, comments, extensions and keys that read like a name or a date, or are
-    called so.
+    DICOM: every file of the folder (the first ``most``, if given), elements at the top level. Fields for names,
+    numbers, birth, address and institution must be empty or hold what de-identification leaves there; a code in
+    PatientName or PatientID passes (``LUNG1-001``), a name (``DOE^JANE``) or a number such as hospitals give does not,
+    unless PatientIdentityRemoved says YES, which lets a number pass but never a name. Pictures with names burned in
+    (BurnedInAnnotation) are told too. NIfTI, NRRD, MetaImage: description, comments, extensions and keys that read
+    like a name or a date, or are called so.
 
     Raises:
         UserError: a file or folder that cannot be read.
@@ -88,7 +88,7 @@ def fields_naming_a_person(path: str | Path) -> list[str]:
         header = read_file_header(path)
         return sorted(set(_in_texts(header.texts)))
     found: set[str] = set()
-    for file in folder_files(path):
+    for file in folder_files(path)[:most]:
         try:
             elements = read_elements(file, _TAGS)
         except (DamagedError, OSError):
