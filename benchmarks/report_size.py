@@ -148,7 +148,7 @@ def opened(page: Path) -> tuple[float, float, float]:
         load = time.perf_counter() - begin
         begin = time.perf_counter()
         tab.locator("#viewer").scroll_into_view_if_needed()
-        tab.locator("#v-place:not(:empty)").wait_for()
+        tab.locator('#v-canvas[aria-busy="false"]').wait_for()
         viewer = time.perf_counter() - begin
         heap = float(tab.evaluate("performance.memory.usedJSHeapSize")) / 1e6
         browser.close()

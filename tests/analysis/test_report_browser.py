@@ -74,11 +74,11 @@ def test_subjects_are_found_ordered_and_flickered(visit: Visit) -> None:
     card = body.locator("#cards svg").first
     before = pixels(card)
     body.get_by_role("button", name="Flicker").click()
-    body.locator("#cards.flick.first").wait_for()
-    one = pixels(card)
-    body.locator("#cards.flick:not(.first)").wait_for()
-    other = pixels(card)
-    assert (np.abs(one - other).max(axis=2) > 40).mean() > 0.02  # the lungs turn from yellow to blue
+    body.locator("#cards.flick").wait_for()
+    # Pictures are taken until two differ: the lungs turn from yellow to blue, whenever that is on a busy machine.
+    first = pixels(card)
+    turned = (np.abs(pixels(card) - first).max(axis=2) > 40 for _ in range(100))
+    assert any(part.mean() > 0.02 for part in turned)
     body.get_by_role("button", name="Flicker").click()
     np.testing.assert_array_equal(pixels(card), before)
 
@@ -113,7 +113,7 @@ def test_the_map_recolours_and_a_lasso_chooses(visit: Visit) -> None:
 
 def start_viewer(visit: Visit) -> None:
     visit.page.locator("#viewer").scroll_into_view_if_needed()
-    visit.page.locator("#v-place:not(:empty)").wait_for()
+    visit.page.locator('#v-canvas[aria-busy="false"]').wait_for()
 
 
 def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, parts: Path, small: Small) -> None:

@@ -39,6 +39,7 @@
   async function load() {
     const number = by("v-subject").value, chosen = map();
     const [low, high] = by("v-window").value.split(",").map(Number);
+    canvas.setAttribute("aria-busy", "true");
     while (nv.volumes.length) nv.removeVolumeByIndex(0);
     const scan = await niivue.NVImage.loadFromBase64({
       base64: by(`vol-${number}`).textContent, name: "scan.nii.gz", colormap: "gray", cal_min: low, cal_max: high});
@@ -54,6 +55,7 @@
     for (const id of ["v-opacity", "v-hide", "v-peak"]) by(id).disabled = !chosen;
     go(chosen?.peak ?? subject().middle);
     show();
+    canvas.setAttribute("aria-busy", "false");
     canvas.setAttribute("aria-label", `slices of the scan of ${subject().name}${chosen ? ` with the map ${chosen.name}` : ""}`);
   }
 
