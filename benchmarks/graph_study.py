@@ -32,7 +32,7 @@ from anatograph.learning.graph_stage import graph_update
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.model import Model, load_model, window
-from anatograph.learning.networks import pool_nodes
+from anatograph.learning.networks import GraphNetwork, pool_nodes
 from anatograph.learning.processes import bf16_on_processor
 from anatograph.learning.schedule import learning_rate
 from anatograph.learning.settings import PRESETS, PretrainSettings
@@ -72,6 +72,8 @@ def arms(updates: int) -> list[Arm]:
         arm("rho 46 mm (26 neighbours)", graph=GraphSettings("atlas", 46.0)),
         arm("rule distance (eq. 3)", graph=GraphSettings("distance")),
         arm("rule overlap (published code)", graph=GraphSettings("overlap")),
+        arm("no weights of its own", model={"graph_own": False}),
+        arm("own weights", model={"graph_own": True}),
         arm("no graph", model={"graph": False}),
         arm("2 views", views=2),
         arm("quarter of the updates", times=0.25),
@@ -120,9 +122,10 @@ def kept(path: Path, make: Callable[[], dict[str, Array]]) -> dict[str, Array]:
         return {name: file[name] for name in file.files}
 
 
-def gathered(features: Array, study: Study, graph: GraphSettings) -> torch.Tensor:
-    """Message passing over each subject's graph: (S, ..., N, F) to the same shape, half precision."""
-    out = torch.empty(features.shape, dtype=torch.float16)
+def gathered(features: Array, study: Study, graph: GraphSettings, network: GraphNetwork) -> torch.Tensor:
+    """Message passing over each subject's graph: (S, ..., N, F) to (S, ..., N, F or 2F), half precision."""
+    wide = features.shape[-1] * (1 if network.own_weight is None else 2)
+    out = torch.empty((*features.shape[:-1], wide), dtype=torch.float16)
     for row, subject_id in enumerate(study.subject_ids):
         subject = study.subject(subject_id)
         atlas = study.atlas
@@ -138,7 +141,7 @@ def gathered(features: Array, study: Study, graph: GraphSettings) -> torch.Tenso
         graphs = make_graphs([found], len(atlas), subject.present[None])
         for index in np.ndindex(features.shape[1:-2]):
             h = torch.from_numpy(features[(row, *index)].astype(np.float32))
-            out[(row, *index)] = graphs.propagate(h[None])[0].half()
+            out[(row, *index)] = network.gather(h[None], graphs)[0].half()
     return out
 
 
@@ -201,7 +204,8 @@ def main() -> None:
         graph = arm.graph
 
         def pass_on(values: Array, study: Study, arm: Arm = arm, graph: GraphSettings = graph) -> torch.Tensor:
-            return gathered(values, study, graph) if arm.settings.model.graph else torch.from_numpy(values).half()
+            network = Model(arm.settings.model, model.location_codes.numpy()).graph
+            return torch.from_numpy(values).half() if network is None else gathered(values, study, graph, network)
 
         views = pass_on(made[0][f"views {kind}"][:, : arm.views], studies[0])
         trained = train(arm, model, Bank(np.arange(len(views)), views, present[0]))

@@ -35,6 +35,19 @@ def test_graph_convolution_equals_torch_geometric() -> None:
         torch.testing.assert_close(mine[s], gradient[s], atol=1e-4, rtol=1e-4)
 
 
+def test_weights_of_its_own_equal_torch_geometric_and_a_dense_layer() -> None:
+    gcn = pytest.importorskip("torch_geometric.nn").GCNConv(16, 16)
+    own = torch.nn.Linear(16, 16, bias=False)
+    ours = GraphNetwork(16, "none", own=True)
+    weights = {"weight": gcn.lin.weight, "bias": gcn.bias, "own_weight": own.weight}
+    ours.load_state_dict({name: value.detach() for name, value in weights.items()})
+    pairs = random_edges(30, 60, 1)
+    h = torch.randn(1, 30, 16)
+    both = torch.from_numpy(np.concatenate([pairs, pairs[:, ::-1]]).T.copy())
+    theirs = torch.nn.functional.elu(gcn(h[0], both) + own(h[0]))
+    torch.testing.assert_close(ours(h, make_graphs([pairs], 30))[0], theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_weights_are_the_symmetric_normalisation_of_eq_6() -> None:
     pairs = random_edges(12, 20, 3)
     adjacency = np.eye(12)
@@ -50,6 +63,20 @@ def test_an_edge_counts_once_however_it_is_given() -> None:
     once = make_graphs([[(0, 1), (1, 2)]], 4).dense()
     again = make_graphs([[(1, 0), (0, 1), (1, 2), (1, 2), (3, 3)]], 4).dense()
     torch.testing.assert_close(once, again, atol=0, rtol=0)
+
+
+def test_what_an_absent_landmark_holds_reaches_no_weight_of_its_own() -> None:
+    network = GraphNetwork(8, own=True).train()
+    present = np.ones((1, 20), dtype=bool)
+    present[0, 3] = False
+    h = torch.randn(1, 20, 8)
+    h[0, 3] = float("nan")
+    nodes = network(h, make_graphs([random_edges(20, 50, 4)], 20, present))
+    nodes.sum().backward()
+    assert bool(nodes.isfinite().all())
+    assert network.own_weight is not None
+    assert network.own_weight.grad is not None
+    assert bool(network.own_weight.grad.isfinite().all())
 
 
 def test_an_absent_landmark_is_as_if_it_were_not_there() -> None:

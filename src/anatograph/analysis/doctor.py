@@ -13,6 +13,7 @@ from pathlib import Path
 from anatograph.analysis.doctor_cohort import look_at_cohort
 from anatograph.analysis.findings import BROKEN, GOOD, POOR, Finding
 from anatograph.errors import UserError
+from anatograph.study.memory import WORKER_GB
 
 __all__ = ["Finding", "doctor"]
 
@@ -103,7 +104,7 @@ def _machine() -> Iterator[Finding]:
     memory = _memory_gb()
     if memory is not None:
         poor = memory < 4
-        mend = "give fewer workers; preprocessing takes up to about 2.5 GB each" if poor else ""
+        mend = f"give fewer workers; one that preprocesses is reckoned with {WORKER_GB} GB" if poor else ""
         yield Finding(POOR if poor else GOOD, f"{memory:.1f} GB of memory are free", mend)
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     mend = "make room; a subject takes about 40 MB" if free < 5 else ""

@@ -52,15 +52,20 @@ class Bank:
     subjects: NDArray[np.int64]
     """(M,) ascending: indices of the subjects in the cohort."""
     gathered: Tensor
-    """(M, K, N, F) half precision on the processor: each node's weighted sum over its neighbours and itself."""
+    """(M, K, N, F or 2F) half precision on the processor: what `GraphNetwork.gather` made, or h where there is no G."""
     present: Tensor
     """(M, N) bool."""
 
     def pair(self, subjects: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> list[Tensor]:
-        """Two views (B, N, F) float32 of each of the given subjects, and who has which landmark (B, N)."""
+        """Two views (B, N, F or 2F) float32 of each of the given subjects, and who has which landmark (B, N)."""
         rows = torch.from_numpy(np.searchsorted(self.subjects, subjects))
         one, two = torch.from_numpy(first), torch.from_numpy(second)
         return [self.gathered[rows, one].float(), self.gathered[rows, two].float(), self.present[rows]]
+
+
+def gathered_size(model: Model) -> int:
+    """Length of what `GraphNetwork.gather` makes of a node."""
+    return model.config.feature_size * (2 if model.config.graph and model.config.graph_own else 1)
 
 
 def build_bank(
@@ -78,7 +83,7 @@ def build_bank(
     ``model`` is in evaluation mode and stays so. ``tick`` is told how many patches are done.
     """
     own = processes.spread(len(subjects))
-    shape = (len(own), views, cohort.landmarks, model.config.feature_size)
+    shape = (len(own), views, cohort.landmarks, gathered_size(model))
     found = torch.zeros(shape, dtype=torch.float16)
     for row, place in enumerate(own):
         index = int(subjects[place])
@@ -98,7 +103,7 @@ def subject_views(
     autocast: torch.autocast | None = None,
     tick: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Views (K, N, F) half precision of one subject, after E and message passing; without augmenter as stored."""
+    """Views (K, N, F or 2F) half precision of one subject, after E and message passing; without augmenter as stored."""
     device = model.location_codes.device
     here = np.flatnonzero(cohort.present[index])
     there = torch.from_numpy(here).to(device)
@@ -106,7 +111,7 @@ def subject_views(
     x = window(hu.to(device), model.config.hu_low, model.config.hu_high)
     graphs = make_graphs([cohort.edges[index]], cohort.landmarks, cohort.present[index][None], device)
     codes = model.location_codes[there]
-    out = torch.zeros(len(views), cohort.landmarks, model.config.feature_size, dtype=torch.float16)
+    out = torch.zeros(len(views), cohort.landmarks, gathered_size(model), dtype=torch.float16)
     for row, view in enumerate(views):
         seen = x if augmenter is None else augmenter.subject_view(x, (*chance, index, view))
         h = torch.zeros(cohort.landmarks, model.config.feature_size, device=device)
@@ -114,6 +119,6 @@ def subject_views(
             part = slice(start, start + CHUNK)
             with autocast or torch.autocast(device.type, enabled=False):
                 h[there[part]] = model.patch_features(seen[part], codes[part]).float()
-        out[row] = (h[None] if model.graph is None else graphs.propagate(h[None]))[0].half().cpu()
+        out[row] = (h[None] if model.graph is None else model.graph.gather(h[None], graphs))[0].half().cpu()
         tick(len(here))
     return out

@@ -37,7 +37,7 @@ class Model(nn.Module):
         self.encoder = PatchEncoder(config)
         joined = features + (config.location_code_size if config.conditional else 0)
         self.projection = ProjectionHead(joined, features, config.projection_layers)
-        self.graph = GraphNetwork(features, config.graph_norm) if config.graph else None
+        self.graph = GraphNetwork(features, config.graph_norm, config.graph_own) if config.graph else None
         self.graph_projection = ProjectionHead(features, features, config.graph_projection_layers)
         self.atlas: Atlas | None = None
         """The atlas it belongs to, set by `load_model` and by pretraining."""

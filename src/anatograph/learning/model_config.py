@@ -41,6 +41,8 @@ class ModelConfig:
     """Whether there is a G (False: the paper's ablation 'w/o Graph', the subject is the mean of its patches)."""
     graph_input: GraphInput = "projection"
     """What G and the embeddings are fed with: f_l's output (the paper, eq. 8) or C's features (the published code)."""
+    graph_own: bool = False
+    """Whether G has weights apart for a node's own feature, beside those for its neighbourhood (not in the paper)."""
     graph_projection_layers: int = 3
     """Dense layers of f_g: 3 in Table 3, 2 in the published code."""
     norm: Norm = "batch"

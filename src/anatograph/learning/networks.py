@@ -141,14 +141,19 @@ class ProjectionHead(nn.Module):
 class GraphNetwork(nn.Module):
     """G of Table 3 without its head: one graph convolution (eq. 6), normalisation, ELU.
 
-    The parameters are those of ``torch_geometric.nn.GCNConv``: H' = D^-1/2 (A + I) D^-1/2 H Wᵀ + b.
+    The parameters are those of ``torch_geometric.nn.GCNConv``: H' = D^-1/2 (A + I) D^-1/2 H Wᵀ + b. With ``own`` each
+    node's own feature has weights apart, + H Vᵀ, so that a region need not look like the mean of its neighbourhood.
     """
 
-    def __init__(self, features: int, norm: Norm = "batch") -> None:
+    def __init__(self, features: int, norm: Norm = "batch", own: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(features, features))
         self.bias = nn.Parameter(torch.zeros(features))
         nn.init.xavier_uniform_(self.weight)
+        self.own_weight: nn.Parameter | None = None
+        if own:
+            self.own_weight = nn.Parameter(torch.empty(features, features))
+            nn.init.xavier_uniform_(self.own_weight)
         self.norm: nn.Module = nn.Identity()
         if norm == "batch":
             self.norm = nn.BatchNorm1d(features)
@@ -160,12 +165,23 @@ class GraphNetwork(nn.Module):
 
         A landmark that a subject lacks sends nothing, counts in no statistics, and comes out as zeros.
         """
-        # Neighbours are gathered before W: where h is frozen (the graph stage) this part then needs no way back.
-        return self.nodes(graphs.propagate(h), graphs.present)
+        return self.nodes(self.gather(h, graphs), graphs.present)
+
+    def gather(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """Message passing, before W: where h is frozen (the graph stage) this part needs no way back.
+
+        h (S, N, F) to (S, N, F), or to (S, N, 2F) with each node's own feature behind.
+        """
+        found = graphs.propagate(h)
+        if self.own_weight is None:
+            return found
+        own = h if graphs.present is None else h.masked_fill(~graphs.present[..., None], 0.0)
+        return torch.cat([found, own], dim=-1)
 
     def nodes(self, gathered: Tensor, present: Tensor | None) -> Tensor:
-        """The part after message passing: gathered (S, N, F), present (S, N) or None for all, to nodes (S, N, F)."""
-        x = F.linear(gathered, self.weight, self.bias)
+        """The part after `gather`: gathered (S, N, F or 2F), present (S, N) or None for all, to nodes (S, N, F)."""
+        weight = self.weight if self.own_weight is None else torch.cat([self.weight, self.own_weight], dim=1)
+        x = F.linear(gathered, weight, self.bias)
         if present is None:
             rows = self.norm(x.flatten(0, -2))
             return F.elu(rows).view_as(x)

@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anatograph.learning import processes
 
-
 FEW = 8
 """Processes up to which everybody may send its part to everybody."""
 
