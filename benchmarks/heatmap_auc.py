@@ -11,7 +11,8 @@ percentile over 500 resamplings of the people.
 Scores, each without the person's own labels or scan:
 
 * ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``relative`` is M_j less the median of
-  the people fitted on at the same landmark, as `anatograph explain` draws it; ``as it stands`` is M_j itself.
+  the people fitted on at the same landmark, as `anatograph explain` draws it; ``as it stands`` is M_j itself;
+  ``probe of evaluate`` is ``relative`` with that probe (`--probe evaluate`) in place of the calm one.
 * ``eq. 10, yes or no``: the same of a logistic probe of whether the extent exceeds ``--sick``.
 * ``deviation``: `anatograph deviation` against everybody else, and against those with ``--reference``. No labels.
 * ``densitometry``: the share of the patch's lung below -950 HU (emphysema, paraseptal), of its lung from -700 to -200
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument(
         "--no-densitometry", dest="densitometry", action="store_false", help="leave it out: it reads all"
     )
+    parser.add_argument("--no-deviation", dest="deviation", action="store_false", help="leave it out: it takes longest")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -178,8 +180,10 @@ def main() -> None:
     nodes = {name: regions.of(name) for name in names}
     present = np.array([study.subject(name).present for name in names])
 
-    deviation = {"deviation, everybody": deviations(reference_people(regions)[0], nodes)}
-    if args.reference:
+    deviation: Scores = {}
+    if args.deviation:
+        deviation["deviation, everybody"] = deviations(reference_people(regions)[0], nodes)
+    if args.deviation and args.reference:
         try:
             people = reference_people(regions, args.cohort, args.reference)[0]
             deviation[f"deviation, {args.reference}"] = deviations(people, nodes)
@@ -193,11 +197,12 @@ def main() -> None:
             explainer = Explainer(data, extent, regions, None, args.folds, args.seed)
             raw, rel, drawn = contributions(explainer, names)
             scores |= {"eq. 10, relative": rel, "eq. 10, as it stands": raw}
+            plain = Explainer(data, extent, regions, None, args.folds, args.seed, "evaluate")
+            scores["eq. 10, probe of evaluate, relative"] = contributions(plain, names)[1]
             data.table["_sick"] = np.where(data.table[f"{disease}_extent"] > args.sick, "sick", "free")
             binary = Explainer(data, read_target(data.table, "_sick"), regions, None, args.folds, args.seed)
-            scores["eq. 10, yes or no, relative"] = -contributions(binary, names)[1] * (
-                1 if binary.contribution(names[0]).direction.class_name == "free" else -1
-            )
+            sign = -1 if binary.contribution(names[0]).direction.class_name == "free" else 1
+            scores["eq. 10, yes or no, relative"] = sign * contributions(binary, names)[1]
         except UserError as error:
             print(f"{disease}: {error}")
         scores |= deviation

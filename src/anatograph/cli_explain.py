@@ -18,7 +18,7 @@ def add_explain(commands: Commands) -> None:
         done = explain(
             args.study, args.embeddings, args.cohort, args.target, args.subject, args.out, group=args.group,
             task=args.task, class_name=args.class_name, every_class=args.every_class, scale=args.scale, log=args.log,
-            folds=args.folds, seed=args.seed, progress=counter,
+            folds=args.folds, seed=args.seed, probe=args.probe, progress=counter,
         )  # fmt: skip
         print(f"Explanations: {args.out} ({len(done.maps)} maps)")
         return told(done.account)
@@ -41,8 +41,11 @@ def add_explain(commands: Commands) -> None:
     made.add_argument("--every-class", action="store_true", help="also a map of each class, ID_TARGET_CLASS.nii.gz")
     made.add_argument("--scale", choices=("relative", "eq10"), default="relative",
                       help="against the people fitted on, or eq. 10 as it stands (default: relative)")  # fmt: skip
+    made.add_argument("--probe", choices=("calm", "evaluate"), default="calm",
+                      help="of those that predict about as well the one with the calmest map, or that of `evaluate`, "
+                           "whose predictions are in its table (default: calm)")  # fmt: skip
     made.add_argument("--log", action="store_true", help="take the logarithm of the target")
-    made.add_argument("--folds", type=int, default=5, help="as in `evaluate`, whose probes are explained (default: 5)")
+    made.add_argument("--folds", type=int, default=5, help="as in `evaluate` (default: 5)")
     made.add_argument("--seed", type=int, default=0, help="of the folds, as in `evaluate` (default: 0)")
 
 

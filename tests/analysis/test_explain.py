@@ -66,7 +66,7 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
     told = evaluate(embedded, cohort, target, folds).predictions.set_index("subject_id")
     data = align(embedded, cohort)
     regions = Regions(embedded.with_name("emb.regions.zarr"))
-    made = Explainer(data, read_target(data.table, target), regions, folds=folds)
+    made = Explainer(data, read_target(data.table, target), regions, folds=folds, probe="evaluate")
     for name in ("p02", "p07", "p11"):
         if target == "grade":
             chances = told.loc[name, [f"probability_g{k}" for k in range(3)]].to_numpy(float)
@@ -93,6 +93,14 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
         other = made.contribution(name, "sick")
         np.testing.assert_allclose(other.raw, -found.raw)
         np.testing.assert_allclose(other.values(), 1 - found.values(), atol=1e-12)
+
+
+@pytest.mark.parametrize("target", ["sick", "density"])
+def test_contributions_of_the_calm_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
+    made = explainer(small, embedded, target)
+    for name in ("p02", "p07", "p11"):
+        from_mean, from_sum = exact(made.contribution(name), made.regions)
+        assert from_sum == pytest.approx(from_mean, abs=1e-9)
 
 
 def test_relative_contributions_sum_to_the_difference_from_the_reference(small: Small, embedded: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,13 @@ from anatograph.analysis.folds import make_folds
 from anatograph.analysis.linear import Probe, fit_probe
 from anatograph.analysis.probe import Aligned
 from anatograph.analysis.region_store import Regions
+from anatograph.analysis.regional import regional_metric
 from anatograph.analysis.targets import Target
 from anatograph.errors import UserError
 
+ProbeKind = Literal["calm", "evaluate"]
+"""``calm``: of the probes that predict about as well, the one whose contributions scatter least over the regions of one
+lung (`regional_metric`). ``evaluate``: that of `evaluate`, whose answers its table of predictions has."""
 STRONG = 0.9
 """What the scale shows for a contribution that only one region in twenty of the reference people surpasses."""
 
@@ -118,8 +123,9 @@ class Fitted:
 class Explainer:
     """The probes of a target, one a fold, each fitted once, when the first of its held-out people asks for it.
 
-    The folds are those of `evaluate` with the same ``folds`` and ``seed``, so what is explained is the answer in its
-    table of predictions. Somebody without a value of the target is explained by a probe of all others who have one.
+    The folds are those of `evaluate` with the same ``folds`` and ``seed``; with ``probe`` "evaluate" what is explained
+    is the answer in its table of predictions. Somebody without a value of the target is explained by a probe of all
+    others who have one.
     """
 
     def __init__(
@@ -130,9 +136,10 @@ class Explainer:
         groups: NDArray[np.int64] | None = None,
         folds: int = 5,
         seed: int = 0,
+        probe: ProbeKind = "calm",
     ) -> None:
         """``groups`` (n,) numbers the group of each person of ``data``; raises UserError as `evaluate` does."""
-        self.data, self.regions, self.groups, self.seed = data, regions, groups, seed
+        self.data, self.regions, self.groups, self.seed, self.kind = data, regions, groups, seed, probe
         self.target = usable(target, groups, folds)
         self.subject_ids: list[str] = data.table["subject_id"].tolist()
         of_target = None if groups is None else groups[self.target.rows]
@@ -166,7 +173,10 @@ class Explainer:
                 )
             groups = None if self.groups is None else self.groups[people.rows]
             features = self.data.features[people.rows]
-            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed)
+            metric = None
+            if self.kind == "calm":
+                metric = regional_metric(self.regions, [self.subject_ids[row] for row in people.rows])
+            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed, metric)
             self._fitted[key] = Fitted(probe, people)
         return self._fitted[key]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import NDArray
 
-from anatograph.analysis.contribution import Contribution, Explainer
+from anatograph.analysis.contribution import Contribution, Explainer, ProbeKind
 from anatograph.analysis.map_files import RegionMap, file_stem, write_map
 from anatograph.analysis.map_words import MapWords
 from anatograph.analysis.probe import align, group_numbers
@@ -53,16 +53,18 @@ def explain(
     log: bool = False,
     folds: int = 5,
     seed: int = 0,
+    probe: ProbeKind = "calm",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Explained:
     """Maps of what speaks for a target in the scans of some subjects.
 
-    The probe is that of `evaluate` (same ``folds``, ``group`` and ``seed``) which did not see the subject, and its
-    weights are applied to each region: M_j = W h'_j.  A map shows M_j less the median of the people fitted on at the
-    same landmark, through a sigmoid whose 0.9 one of twenty of their regions goes beyond; ``scale`` "eq10" shows the
-    sigmoid of M_j + β as it stands.  A continuous target is standardised first.  With more than two classes M_j sets
-    the class against the mean of the others; ``every_class`` writes a map of each.  docs/explain.md says what is
-    written.
+    The probe did not see the subject (the folds are those of `evaluate` with the same ``folds``, ``group`` and
+    ``seed``), and its weights are applied to each region: M_j = W h'_j.  ``probe`` "calm" is, of those that predict
+    about as well, the one that scatters least over the regions of one lung; "evaluate" is that of `evaluate`.  A map shows
+    M_j less the median of the people fitted on at the same landmark, through a sigmoid whose 0.9 one of twenty of their
+    regions goes beyond; ``scale`` "eq10" shows the sigmoid of M_j + β as it stands.  A continuous target is
+    standardised first.  With more than two classes M_j sets the class against the mean of the others; ``every_class``
+    writes a map of each.  docs/explain.md says what is written.
 
     Raises:
         UserError: files that do not belong together, a target that cannot be fitted, or no subject that worked.
@@ -70,15 +72,18 @@ def explain(
     wanted = [subjects] if isinstance(subjects, str) else list(dict.fromkeys(subjects))
     if scale not in SCALES:
         raise UserError(f"The scale must be one of {', '.join(SCALES)}, not '{scale}'.")
+    if probe not in get_args(ProbeKind):
+        raise UserError(f"The probe must be one of {', '.join(get_args(ProbeKind))}, not '{probe}'.")
     settings = {"study": str(study), "embeddings": str(embeddings), "cohort": str(cohort), "target": target,
                 "subjects": wanted, "group": group, "task": task, "class": class_name, "every_class": every_class,
-                "scale": scale, "log": log, "folds": folds, "seed": seed}  # fmt: skip
+                "scale": scale, "log": log, "folds": folds, "seed": seed, "probe": probe}  # fmt: skip
     folder = Path(out)
     with RunAccount("explain", settings, folder) as account:
         opened, regions = open_pair(study, embeddings)
         data = align(embeddings, cohort)
         read = read_target(data.table, target, task, log)
-        explainer = Explainer(data, read, regions, group_numbers(data.table, group) if group else None, folds, seed)
+        groups = group_numbers(data.table, group) if group else None
+        explainer = Explainer(data, read, regions, groups, folds, seed, probe)
         for note in dict.fromkeys((*data.notes, *explainer.target.notes)):
             account.note(note)
         images = {row.subject_id: row.image for row in read_cohort(cohort).rows}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def fit_probe(
     classes: int,
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
+    metric: NDArray[np.float64] | None = None,
 ) -> Probe:
     """Fit on n people: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
 
@@ -69,19 +71,50 @@ def fit_probe(
     chosen by an inner cross-validation over these people alone, which keeps ``groups`` (n,) together: without that,
     a person's other scans make a weak penalty look good.  Where nothing can be held out, the strongest penalty is
     taken.  A class that nobody here has gets no probability.
+
+    ``metric`` (F, F), symmetric, changes what is penalised: wᵀ metric⁻² w in place of the squared weights of
+    standardised features, as strongly as the inner folds allow, that is the strongest penalty whose error is within
+    one standard error of the least (Breiman et al. 1984).
     """
     inner = make_folds(values, classes > 0, groups, INNER_FOLDS, seed + 1)
+    scaling = _each if metric is None else _whole
+    given = features if metric is None else features @ metric
     if classes:
-        return _fit_logistic(features, values.astype(np.int64), classes, inner)
-    return _fit_ridge(features, values, inner)
+        probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling)
+    else:
+        probe = _fit_ridge(given, values, inner, scaling)
+    return probe if metric is None else replace(probe, weights=probe.weights @ metric)
 
 
-def _standardise(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+Scaling = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Features (n, F) to what is taken from each (F,) and what each is divided by (F,)."""
+
+
+def _each(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation (F,); a feature that does not vary gets 1, so that it stays out."""
     mean, std = features.mean(axis=0), features.std(axis=0)
     # Features are float32: what rounding leaves of a constant is not variation, and must not be blown up to it.
     std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
     return mean, std
+
+
+def _whole(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (F,), and one standard deviation for all features (F,), which leaves their proportions as they are."""
+    std = float(np.sqrt(features.var(axis=0).mean()))
+    return features.mean(axis=0), np.full(features.shape[1], std if std > 0 else 1.0)
+
+
+def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) -> int:
+    """Which strength, strongest first, from summed errors (folds, strengths) of folds of ``counts`` people.
+
+    The least error, the strongest of equals; ``cautious``: the strongest within one standard error of it.
+    """
+    best = int(errors.sum(axis=0).argmin())
+    if not cautious or len(errors) < 2:
+        return best
+    means = errors / np.asarray(counts, dtype=np.float64)[:, None]
+    allowed = means[:, best].mean() + means[:, best].std(ddof=1) / np.sqrt(len(means))
+    return int(np.flatnonzero(means.mean(axis=0) <= allowed)[0])
 
 
 def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,17 +134,21 @@ def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> N
     return np.asarray(shrunk @ right, dtype=np.float64)
 
 
-def _fit_ridge(features: NDArray[np.float64], values: NDArray[np.float64], inner: list[Split]) -> Probe:
-    error = np.zeros(len(RIDGE_STRENGTHS))
-    for train, test in inner:
-        mean, std = _standardise(features[train])
+def _fit_ridge(
+    features: NDArray[np.float64], values: NDArray[np.float64], inner: list[Split], scaling: Scaling
+) -> Probe:
+    errors = np.zeros((len(inner), len(RIDGE_STRENGTHS)))
+    for row, (train, test) in enumerate(inner):
+        mean, std = scaling(features[train])
         middle = values[train].mean()
         path = _ridge_path((features[train] - mean) / std, values[train] - middle)
         predicted = (features[test] - mean) / std @ path.T + middle
-        error += ((predicted - values[test, None]) ** 2).sum(axis=0)
-    # The last of equals is the strongest.
-    best = len(error) - 1 - int(error[::-1].argmin()) if inner else len(RIDGE_STRENGTHS) - 1
-    mean, std = _standardise(features)
+        errors[row] = ((predicted - values[test, None]) ** 2).sum(axis=0)
+    last = len(RIDGE_STRENGTHS) - 1
+    best = last
+    if inner:
+        best = last - _choose(errors[:, ::-1], [len(test) for _, test in inner], scaling is _whole)
+    mean, std = scaling(features)
     middle = float(values.mean())
     weights = _ridge_path((features - mean) / std, values - middle)[best] / std
     return Probe(
@@ -124,27 +161,28 @@ def _fit_ridge(features: NDArray[np.float64], values: NDArray[np.float64], inner
     )
 
 
-def _fit_logistic(features: NDArray[np.float64], labels: NDArray[np.int64], classes: int, inner: list[Split]) -> Probe:
+def _fit_logistic(
+    features: NDArray[np.float64], labels: NDArray[np.int64], classes: int, inner: list[Split], scaling: Scaling
+) -> Probe:
     usable = [(train, test) for train, test in inner if len(np.unique(labels[train])) > 1]
     best = 0
     if usable:
         standardised = []
         for train, test in usable:
-            mean, std = _standardise(features[train])
+            mean, std = scaling(features[train])
             standardised.append(((features[train] - mean) / std, (features[test] - mean) / std))
         models = [_logistic() for _ in usable]
-        losses: list[float] = []
+        losses: list[list[float]] = []
         for strength in LOGISTIC_STRENGTHS:
-            total = 0.0
+            losses.append([])
             for model, (train, test), (fit_on, predict) in zip(models, usable, standardised, strict=True):
                 _fit_step(model, strength, fit_on, labels[train])
-                total += _log_loss(model, predict, labels[test])
-            losses.append(total)
+                losses[-1].append(_log_loss(model, predict, labels[test]))
             # Weaker penalties are slow to fit; once it only gets worse there is nothing to find.
-            if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
+            if len(losses) - 1 - int(np.argmin([sum(one) for one in losses])) >= _PATIENCE:
                 break
-        best = int(np.argmin(losses))
-    mean, std = _standardise(features)
+        best = _choose(np.array(losses).T, [len(test) for _, test in usable], scaling is _whole)
+    mean, std = scaling(features)
     model = _logistic()
     _fit_step(model, LOGISTIC_STRENGTHS[best], (features - mean) / std, labels)
     weights = np.asarray(model.coef_, dtype=np.float64) / std
