@@ -60,11 +60,12 @@ def explain(
 
     The probe did not see the subject (the folds are those of `evaluate` with the same ``folds``, ``group`` and
     ``seed``), and its weights are applied to each region: M_j = W h'_j.  ``probe`` "calm" is, of those that predict
-    about as well, the one that scatters least over the regions of one lung; "evaluate" is that of `evaluate`.  A map shows
-    M_j less the median of the people fitted on at the same landmark, through a sigmoid whose 0.9 one of twenty of their
-    regions goes beyond; ``scale`` "eq10" shows the sigmoid of M_j + β as it stands.  A continuous target is
-    standardised first.  With more than two classes M_j sets the class against the mean of the others; ``every_class``
-    writes a map of each.  docs/explain.md says what is written.
+    about as well, the one that scatters least over the regions of one lung; "evaluate" is that of `evaluate`.
+
+    A map shows M_j less the median of the people fitted on at the same landmark, through a sigmoid whose 0.9 one of
+    twenty of their regions goes beyond; ``scale`` "eq10" shows the sigmoid of M_j + β as it stands.  A continuous
+    target is standardised first.  With more than two classes M_j sets the class against the mean of the others;
+    ``every_class`` writes a map of each.  docs/explain.md says what is written.
 
     Raises:
         UserError: files that do not belong together, a target that cannot be fitted, or no subject that worked.
