@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from anatograph.analysis.linear import fit_probe
 from anatograph.analysis.region_store import Regions
-from anatograph.analysis.regional import FLOOR, regional_metric
+from anatograph.analysis.regional import regional_metric
+from anatograph.learning.whitening import FLOOR
 
 Array = NDArray[np.float64]
 

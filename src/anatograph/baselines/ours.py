@@ -15,6 +15,7 @@ from anatograph.analysis.embedding_file import beside, parquet_path, read_embedd
 from anatograph.analysis.region_store import Regions
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.errors import UserError
+from anatograph.learning.whitening import MOST, whitening
 from anatograph.study.files import write_text
 
 
@@ -46,7 +47,11 @@ class _Ours(CohortMethod):
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, F) of landmarks, NaN where absent."""
         store = Regions(beside(self._embedded(scans), "patches" if self.before_graph else "regions"))
-        return np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
+        found = np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
+        if self.before_graph and _config(self._folder(scans))["architecture"].get("whiten", False):
+            # The model's own is for its nodes; without a graph these are the patches' features, of the people at hand.
+            found = found @ whitening(found[:: -(-len(found) // MOST)])
+        return found
 
     def check(self, folder: Path) -> None:
         """Refuse a model that another row is for."""

@@ -39,6 +39,8 @@ class Model(nn.Module):
         self.projection = ProjectionHead(joined, features, config.projection_layers)
         self.graph = GraphNetwork(features, config.graph_norm, config.graph_own) if config.graph else None
         self.graph_projection = ProjectionHead(features, features, config.graph_projection_layers)
+        self.whitening: Tensor | None
+        self.register_buffer("whitening", torch.eye(features) if config.whiten else None)
         self.atlas: Atlas | None = None
         """The atlas it belongs to, set by `load_model` and by pretraining."""
         self.preprocessing: Mapping[str, Any] = {}
@@ -78,17 +80,22 @@ class Model(nn.Module):
         features = self.encode(patches)
         return self.project(features, codes) if self.config.graph_input == "projection" else features
 
-    def node_features(self, h: Tensor, graphs: Graphs) -> Tensor:
-        """G before pooling: h (S, N, F) to nodes (S, N, F); without G the nodes are h itself."""
+    def raw_nodes(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """G before pooling, as trained: h (S, N, F) to nodes (S, N, F); without G the nodes are h itself."""
         return h if self.graph is None else cast("Tensor", self.graph(h, graphs))
 
+    def node_features(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """What embeddings have of each region: h (S, N, F) to h' (S, N, F), whitened if the model is so configured."""
+        nodes = self.raw_nodes(h, graphs)
+        return nodes if self.whitening is None else nodes @ self.whitening
+
     def subject_features(self, h: Tensor, graphs: Graphs) -> Tensor:
-        """G with pooling: h (S, N, F) to S' (S, F), the feature used downstream."""
+        """What embeddings have of each subject: h (S, N, F) to the mean of `node_features` (S, F)."""
         return pool_nodes(self.node_features(h, graphs), graphs.present)
 
     def subject_projection(self, h: Tensor, graphs: Graphs) -> Tensor:
         """What the graph loss compares (eq. 7): h (S, N, F) to f_g(Pool(G(h))) (S, F), not normalised."""
-        return cast("Tensor", self.graph_projection(self.subject_features(h, graphs)))
+        return cast("Tensor", self.graph_projection(pool_nodes(self.raw_nodes(h, graphs), graphs.present)))
 
     def embed(
         self,

@@ -32,6 +32,13 @@ def subject_features(model: Model, gathered: Tensor, present: Tensor) -> Tensor:
     return pool_nodes(nodes, everywhere)
 
 
+@torch.no_grad()
+def region_nodes(model: Model, gathered: Tensor, present: Tensor) -> Tensor:
+    """Nodes (B, N, F) of what a bank holds, before any whitening; NaN where absent."""
+    nodes = gathered if model.graph is None else model.graph.nodes(gathered, present)
+    return nodes.masked_fill(~present[..., None], float("nan"))
+
+
 def graph_update(
     state: TrainState,
     settings: PretrainSettings,

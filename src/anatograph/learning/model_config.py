@@ -43,6 +43,9 @@ class ModelConfig:
     """What G and the embeddings are fed with: f_l's output (the paper, eq. 8) or C's features (the published code)."""
     graph_own: bool = False
     """Whether G has weights apart for a node's own feature, beside those for its neighbourhood (not in the paper)."""
+    whiten: bool = False
+    """Whether embeddings are put into coordinates in which the regions of one lung scatter alike in all directions
+    (`anatograph.learning.whitening`); estimated at the end of training, no loss sees it (not in the paper)."""
     graph_projection_layers: int = 3
     """Dense layers of f_g: 3 in Table 3, 2 in the published code."""
     norm: Norm = "batch"

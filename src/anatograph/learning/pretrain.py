@@ -21,7 +21,7 @@ from anatograph.learning.bank import Bank, Cohort, build_bank
 from anatograph.learning.batches import PatchBatch, PatchSampler, SubjectSampler, read_updates, share
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
-from anatograph.learning.graph_stage import graph_update, subject_features
+from anatograph.learning.graph_stage import graph_update, region_nodes, subject_features
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.metrics import MetricsFile, collapse
 from anatograph.learning.model import Model
@@ -33,6 +33,7 @@ from anatograph.learning.schedule import Place, Plan, learning_rate
 from anatograph.learning.seeding import GRAPH_ORDER, GRAPH_VIEWS, INITIAL, RECALIBRATE, generator, numpy_generator
 from anatograph.learning.settings import PretrainSettings
 from anatograph.learning.state import HISTORY, TrainState, frozen_copy
+from anatograph.learning.whitening import MOST, whitening
 from anatograph.runlog import RunAccount
 
 if TYPE_CHECKING:
@@ -294,13 +295,17 @@ class Pretraining:
             network = ready.graph
             recalibrate_batchnorm(network, everybody, lambda b: network.nodes(*b))  # type: ignore[arg-type]
         ready.eval()
+        if ready.whitening is not None:
+            nodes = [region_nodes(ready, *some) for some in everybody[: -(-MOST // 16)]]
+            ready.whitening.copy_(torch.from_numpy(whitening(torch.cat(nodes).cpu().numpy())))
         training: dict[str, Any] = {"epochs": place.epoch + 1, "updates": update, "subjects": len(self.cohort.ids)}
         training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
         save_model(ready, self.run / MODEL, self.study.atlas, described(self.study.settings), training)
         if self.settings.probe_target and self.metrics is not None:
             from anatograph.learning.online_probe import probe_score
 
-            features = torch.cat([subject_features(ready, *b) for b in everybody]).cpu().numpy()
+            subjects = torch.cat([subject_features(ready, *b) for b in everybody])
+            features = (subjects if ready.whitening is None else subjects @ ready.whitening).cpu().numpy()
             names = [self.cohort.ids[i] for i in bank.subjects]
             score = probe_score(features, names, Path(self.settings.probe_table), self.settings.probe_target)
             self.metrics.write({"step": update, "epoch": place.epoch, "level": "probe", "probe": score})

@@ -122,7 +122,9 @@ class PretrainSettings:
         default_factory=lambda: AugmentSettings(gamma_probability=0.0, shift=6.0, noise_probability=0.8)
     )
     """How views are drawn."""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder"))
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=True)
+    )
     """The networks."""
 
     def __post_init__(self) -> None:
