@@ -177,7 +177,7 @@ def main() -> None:
     names = [name for name in data.table["subject_id"] if name in study]
     truth = truth_of(args.cohort, study, names)
     density = density_of(study, names) if args.densitometry else {}
-    nodes = {name: regions.of(name) for name in names}
+    nodes = {name: regions.unwhitened(name) for name in names}
     present = np.array([study.subject(name).present for name in names])
 
     deviation: Scores = {}

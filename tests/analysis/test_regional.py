@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy.linalg import fractional_matrix_power
 from sklearn.metrics import roc_auc_score
@@ -13,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from anatograph.analysis.linear import fit_probe
 from anatograph.analysis.region_store import Regions
 from anatograph.analysis.regional import regional_metric
+from anatograph.errors import UserError
 from anatograph.learning.whitening import FLOOR
 
 Array = NDArray[np.float64]
@@ -104,3 +106,29 @@ def test_a_store_on_disk_gives_the_same(tmp_path: Path) -> None:
     rows.finish(tmp_path / "emb.regions.zarr", names, {})
     found = regional_metric(Regions(tmp_path / "emb.regions.zarr"), names)
     np.testing.assert_array_equal(found, regional_metric(*held(nodes)))
+
+
+def test_whitening_is_kept_with_the_regions_and_can_be_undone(tmp_path: Path) -> None:
+    from anatograph.analysis.region_store import RegionRows
+    from anatograph.learning.whitening import whitening
+
+    nodes, _, _ = people(12)
+    matrix = whitening(nodes)
+    for name, attributes in (("plain", {}), ("white", {"whitening": matrix.tolist()})):
+        rows = RegionRows.create(tmp_path / f".{name}", 12, 60, 24)
+        for row in range(12):
+            rows.write(row, (nodes[row] @ matrix).astype(np.float32))
+        rows.finish(tmp_path / f"{name}.regions.zarr", [str(row) for row in range(12)], attributes)
+    white = Regions(tmp_path / "white.regions.zarr")
+    np.testing.assert_allclose(white.unwhitened("3"), nodes[3], atol=1e-3)
+    np.testing.assert_array_equal(Regions(tmp_path / "plain.regions.zarr").unwhitened("3"), white.of("3"))
+
+
+def test_a_whitening_that_is_none_is_refused(tmp_path: Path) -> None:
+    from anatograph.analysis.region_store import RegionRows
+
+    for number, wrong in enumerate(([[1.0]], "x", np.zeros((24, 24)).tolist())):
+        rows = RegionRows.create(tmp_path / f".{number}", 1, 60, 24)
+        rows.finish(tmp_path / f"{number}.regions.zarr", ["p"], {"whitening": wrong})
+        with pytest.raises(UserError, match="embed anew"):
+            Regions(tmp_path / f"{number}.regions.zarr")

@@ -17,7 +17,7 @@ from anatograph.errors import UserError
 from anatograph.learning.augment import Augmenter
 from anatograph.learning.bank import build_bank
 from anatograph.learning.batches import PatchBatch, PatchSampler, read_updates
-from anatograph.learning.graph_stage import graph_update, pairs
+from anatograph.learning.graph_stage import graph_update, pairs, region_nodes
 from anatograph.learning.metrics import COLUMNS, MetricsFile, collapse, read_metrics
 from anatograph.learning.model import Model
 from anatograph.learning.model_folder import load_model
@@ -25,8 +25,10 @@ from anatograph.learning.online_probe import probe_score
 from anatograph.learning.patch_stage import patch_update
 from anatograph.learning.pretrain import pretrain, read_cohort
 from anatograph.learning.schedule import Plan, learning_rate
+from anatograph.learning.seeding import GRAPH_VIEWS
 from anatograph.learning.settings import PretrainSettings, build_settings
 from anatograph.learning.state import TrainState, frozen_copy
+from anatograph.learning.whitening import whitening
 
 SMALL = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
@@ -50,6 +52,23 @@ def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Au
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("graph", ["true", "false"])
+def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, graph: str) -> None:
+    """The matrix is that of the nodes of the bank's first views, which the run's last epoch had."""
+    study, run = SmallStudy(absent=0.2), tmp_path / "run"
+    settings = small("model.whiten=true", f"model.graph={graph}", "precision=fp32", "bank_draws=1")
+    pretrain(study, run, settings, progress=False)  # type: ignore[arg-type]
+    model = load_model(run / "model")
+    assert model.whitening is not None
+    cohort = read_cohort(study)
+    people = np.arange(len(cohort.ids))
+    augmenter = Augmenter(settings.augment, settings.model.patch_size)
+    bank = build_bank(model, cohort, people, 1, augmenter, (settings.seed, GRAPH_VIEWS, 0))
+    nodes = region_nodes(model, bank.gathered[:, 0].float(), bank.present).numpy()
+    np.testing.assert_allclose(model.whitening.numpy(), whitening(nodes), rtol=1e-3, atol=1e-3)
+    assert not np.allclose(model.whitening.numpy(), np.eye(16), atol=0.1)
 
 
 def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:

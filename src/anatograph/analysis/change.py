@@ -73,7 +73,7 @@ def change(
             account.note(note)
         subject = opened.subject(after)
         opened.subject(before)
-        first, second = regions.of(before), regions.of(after)
+        first, second = regions.unwhitened(before), regions.unwhitened(after)
         calibrated, kept = people.without([before, after])
         deviations = [calibrated.deviation(nodes) for nodes in (first, second)]
         usual = _between_people(calibrated.model, people.features[kept], seed)

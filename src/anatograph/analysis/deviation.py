@@ -88,7 +88,7 @@ def deviation(
         for number, name in enumerate(wanted, start=1):
             try:
                 subject = opened.subject(name)
-                nodes = regions.of(name)
+                nodes = regions.unwhitened(name)
                 calibrated, kept = people.without([name])
                 values = calibrated.deviation(nodes)
                 share, p = calibrated.burden_of(values)

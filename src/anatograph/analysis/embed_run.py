@@ -166,7 +166,10 @@ class EmbedRun:
             raise UserError(f"Nobody could be embedded; the first reason: {account.failures[0].reason}")
         about = {"landmarks": landmarks_of(self.model).tolist(), "atlas_hash": self.source.atlas_hash,
                  "frame": "LPS mm of the atlas"}  # fmt: skip
-        self.work_folder.finish(names, {kind: {**about, "feature": text} for kind, text in _KINDS.items()})
+        kinds = {kind: {**about, "feature": text} for kind, text in _KINDS.items()}
+        if self.model.whitening is not None:
+            kinds["regions"]["whitening"] = self.model.whitening.tolist()
+        self.work_folder.finish(names, kinds)
         written = read_embeddings(self.table)
         there = set(written.subject_ids)
         known = self.done | {failure.subject_id for failure in account.failures}

@@ -97,7 +97,7 @@ def reference_people(
         notes.append(f"of {len(names)} reference people {MOST_PEOPLE} were drawn")
         names = [names[row] for row in rows]
     notes.append(f"the reference is the {len(names)} people {what}; nobody is compared with themselves")
-    features = np.stack([regions.of(name) for name in names])
+    features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
     return ReferencePeople(names, features, groups, group_of, seed), notes
 

@@ -92,6 +92,7 @@ class Regions:
         if array.ndim != 3 or array.shape[0] != len(self.subject_ids):
             raise UserError(f"{self.path} has the shape {array.shape}, not (subject, landmark, feature); embed anew.")
         self._array = array
+        self._unwhiten = _inverse(self.attributes.get("whitening"), array.shape[2], self.path)
         self._rows = {name: row for row, name in enumerate(self.subject_ids)}
 
     @property
@@ -109,6 +110,27 @@ class Regions:
         if subject_id not in self._rows:
             raise UserError(f"{self.path} has no subject '{subject_id}'.")
         return np.asarray(self._array[self._rows[subject_id]], dtype=np.float32)
+
+    def unwhitened(self, subject_id: str) -> NDArray[np.float32]:
+        """The same before the model's whitening, as G made it: where a feature is large it varies much between regions.
+
+        What asks how far a region is from the usual needs that; a probe is better off without it.
+        """
+        nodes = self.of(subject_id)
+        return nodes if self._unwhiten is None else np.asarray(nodes @ self._unwhiten, dtype=np.float32)
+
+
+def _inverse(whitening: Any, features: int, path: Path) -> NDArray[np.float64] | None:
+    """Of the matrix that a store's attributes name; None where there is none."""
+    if whitening is None:
+        return None
+    try:
+        matrix = np.asarray(whitening, dtype=np.float64)
+        if matrix.shape != (features, features) or not np.isfinite(matrix).all():
+            raise ValueError(f"a matrix of shape {matrix.shape}")
+        return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+        raise UserError(f"The whitening in {path} is none ({error}); embed anew.") from error
 
 
 def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions]:

@@ -172,7 +172,7 @@ def _nearest_regions(
         return None
     people, _ = reference_people(regions, seed=seed)
     calibrated, kept = people.without(sorted(own))
-    nodes = regions.of(subject)
+    nodes = regions.unwhitened(subject)
     there: NDArray[np.bool_] = np.isfinite(nodes).all(axis=1).reshape(-1)
     for j in landmarks:
         if not 0 <= j < len(there) or not there[j]:
