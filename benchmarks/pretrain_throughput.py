@@ -33,8 +33,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from anatograph.learning.augment import Augmenter
-from anatograph.learning.bank import Cohort, build_bank, subject_views
+from anatograph.learning.bank import build_bank, subject_views
 from anatograph.learning.batches import PatchBatch, PatchSampler
+from anatograph.learning.cohort import Cohort
 from anatograph.learning.contrast import InfoNCE, KeyQueue
 from anatograph.learning.graph_stage import graph_update
 from anatograph.learning.graphs import make_graphs

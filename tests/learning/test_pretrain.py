@@ -17,13 +17,14 @@ from anatograph.errors import UserError
 from anatograph.learning.augment import Augmenter
 from anatograph.learning.bank import build_bank
 from anatograph.learning.batches import PatchBatch, PatchSampler, read_updates
+from anatograph.learning.cohort import read_cohort
 from anatograph.learning.graph_stage import graph_update, pairs, region_nodes
 from anatograph.learning.metrics import COLUMNS, MetricsFile, collapse, read_metrics
 from anatograph.learning.model import Model
 from anatograph.learning.model_folder import load_model
 from anatograph.learning.online_probe import probe_score
 from anatograph.learning.patch_stage import patch_update
-from anatograph.learning.pretrain import pretrain, read_cohort
+from anatograph.learning.pretrain import pretrain
 from anatograph.learning.schedule import Plan, learning_rate
 from anatograph.learning.seeding import GRAPH_VIEWS
 from anatograph.learning.settings import PretrainSettings, build_settings

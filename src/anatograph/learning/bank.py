@@ -17,32 +17,13 @@ from torch import Tensor
 
 from anatograph.learning import processes
 from anatograph.learning.augment import Augmenter
-from anatograph.learning.batches import PatchSource
+from anatograph.learning.cohort import Cohort
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.model import Model
 from anatograph.learning.windowing import window
 
 CHUNK = 96
 """Patches that go through E at once: what fits a processor's cache beside the weights is fastest."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """What pretraining needs to know of a study's subjects."""
-
-    source: PatchSource
-    """Where patches are read."""
-    ids: list[str]
-    """S names."""
-    present: NDArray[np.bool_]
-    """(S, N): which landmarks lie inside whose scan."""
-    edges: list[NDArray[np.int32]]
-    """S arrays (E, 2)."""
-
-    @property
-    def landmarks(self) -> int:
-        """N."""
-        return int(self.present.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.learning import processes
 from anatograph.learning.augment import Augmenter
-from anatograph.learning.bank import Bank, Cohort, build_bank
+from anatograph.learning.bank import Bank, build_bank
 from anatograph.learning.batches import PatchBatch, PatchSampler, SubjectSampler, read_updates, share
 from anatograph.learning.batchnorm import recalibrate_batchnorm
 from anatograph.learning.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
+from anatograph.learning.cohort import random_rows, read_cohort
 from anatograph.learning.graph_stage import graph_update, region_nodes, subject_features
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.metrics import MetricsFile, collapse
@@ -382,22 +383,6 @@ class Pretraining:
         if self.fabric.strategy.precision.precision == "bf16-mixed":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return None
-
-
-def read_cohort(study: Any) -> Cohort:
-    """Who is in a study: presence of landmarks and edges of everybody, patches left on disk."""
-    ids = list(study.subject_ids)
-    subjects = [study.subject(name) for name in ids]
-    present = np.stack([np.asarray(subject.present, dtype=bool) for subject in subjects])
-    edges = [np.asarray(subject.edges, dtype=np.int32) for subject in subjects]
-    return Cohort(study, ids, present, edges)
-
-
-def random_rows(cohort: Cohort, rows: int, names: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Subject and landmark of ``rows`` patches drawn from all there are."""
-    subjects, landmarks = np.nonzero(cohort.present)
-    chosen = numpy_generator(*names).integers(0, len(subjects), rows)
-    return subjects[chosen], landmarks[chosen]
 
 
 def described(settings: Any) -> dict[str, Any]:
