@@ -84,10 +84,10 @@ def embed(
     """Embed every subject of a study, or one CT: a volume file or a folder with a DICOM series.
 
     With ``out`` it writes ``OUT.parquet`` (subject_id, feature_000 …), ``OUT.regions.zarr`` (subject, landmark,
-    feature: h' of eq. 6, attributes ``subject_ids``, ``landmarks`` in LPS mm of the atlas, and the model's ``whitening``
-    where it has one, by which h' has been multiplied), with ``patch_features`` also ``OUT.patches.zarr`` (what the graph network was fed with), and an account.  A single CT
-    is prepared as the model's training scans were, so it gets the same vector as through a study; ``lungs``,
-    ``lung_mask``, ``lung_weights`` and ``registration`` change that.
+    feature: h' of eq. 6, attributes ``subject_ids``, ``landmarks`` in LPS mm of the atlas, and where the model has one
+    the ``whitening`` by which h' was multiplied), with ``patch_features`` also ``OUT.patches.zarr`` (what the graph
+    network was fed with), and an account.  A single CT is prepared as the model's training scans were, so it gets the
+    same vector as through a study; ``lungs``, ``lung_mask``, ``lung_weights`` and ``registration`` change that.
 
     Patches of several subjects go through the network together; a subject's vector does not depend on the others, on
     ``workers`` or on ``scheduler``, bit for bit on one kind of machine.  Stopped at any moment, the same call goes on
