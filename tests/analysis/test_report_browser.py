@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,9 +159,10 @@ def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, p
         value = float(words[words.index("map") + 1])
         scan = sitk.ReadImage(str(small.folder / f"{int(name[1:])}.nii.gz"), sitk.sitkFloat32)
         heat = sitk.ReadImage(str(parts / "explanations" / f"{name}_density.nii.gz"))
-        # The place is told in whole mm, voxels have 5: the same voxel, one byte deep.
-        assert abs(scan[scan.TransformPhysicalPointToIndex(point)] - hu) < 4
-        assert abs(heat[heat.TransformPhysicalPointToIndex(point)] - value) < 0.01
+        # The place is told in whole mm, so it may be any voxel within half a millimetre (they have 5), one byte deep.
+        near = [np.add(point, half).tolist() for half in product((-0.5, 0.0, 0.5), repeat=3)]
+        voxels = {scan.TransformPhysicalPointToIndex(one) for one in near}
+        assert any(abs(scan[k] - hu) < 4 and abs(heat[k] - value) < 0.01 for k in voxels), (point, hu, value)
     quiet(visit, page)
 
 
