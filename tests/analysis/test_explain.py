@@ -95,6 +95,11 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
         np.testing.assert_allclose(other.values(), 1 - found.values(), atol=1e-12)
 
 
+def test_a_probe_that_is_none_is_refused(small: Small, embedded: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="calm, evaluate"):
+        explain(small.study, embedded, small.cohort, "density", "p02", tmp_path, probe="loud")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("target", ["sick", "density"])
 def test_contributions_of_the_calm_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
     made = explainer(small, embedded, target)
