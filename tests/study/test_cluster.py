@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
+from urllib.error import ContentTooShortError
 
 import pytest
 from processes import Cluster, assert_whole, kill, start, there, until
@@ -16,7 +19,7 @@ from anatograph import cli
 from anatograph.anatomy.atlas import Atlas, save_atlas
 from anatograph.errors import UserError
 from anatograph.study.dask_pool import on_dask
-from anatograph.study.scheduling import SchedulerGoneError, Workplace, run_tasks
+from anatograph.study.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
 from anatograph.study.slurm import SlurmJob, job_script
 
 divmod_of = methodcaller("__divmod__", 2)
@@ -99,6 +102,52 @@ def test_a_scheduler_that_does_not_come_back(tmp_path: Path) -> None:
             list(on_dask(divmod_of, [1, 2], cluster.address, say, patience=1.0))
         assert any("waiting for workers" in sentence for sentence in said)
         assert any("went away; its 2 open tasks" in sentence for sentence in said)
+    finally:
+        cluster.close()
+
+
+@needs_dask
+def test_a_scheduler_that_goes_while_a_result_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Future
+
+    cluster = Cluster(tmp_path)
+    said: list[str] = []
+    killed: list[str] = []
+    fetch = Future.result
+
+    def result(future: Future, *words: Any, **options: Any) -> Any:
+        if not killed:  # the task is done and its result still lies with the worker
+            killed.append(future.status)
+            kill(cluster.scheduler)
+            cluster.start_scheduler()
+            cluster.add_worker()
+        return fetch(future, *words, **options)
+
+    monkeypatch.setattr(Future, "result", result)
+    try:
+        cluster.add_worker()
+        results = dict(on_dask(divmod_of, [7, 9], cluster.address, said.append))
+        assert results == {7: (3, 1), 9: (4, 1)}
+        assert killed == ["finished"]
+        assert any("went away; its 2 open tasks" in sentence for sentence in said)
+    finally:
+        cluster.close()
+
+
+@needs_dask
+def test_a_result_that_cannot_be_read_is_told_of_its_task_alone(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.add_worker()
+        one = partial(int, "1")
+        unreadable = partial(
+            ContentTooShortError, "made with two words", b""
+        )  # and pickled with one, which is a fault of it
+        results = dict(on_dask(methodcaller("__call__"), [one, unreadable], cluster.address, print))
+        lost = results[unreadable]
+        assert results[one] == 1
+        assert isinstance(lost, WorkerLost)
+        assert "lost on the cluster: TypeError" in lost.reason
     finally:
         cluster.close()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError as FutureCancelled
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ _LEAST = 32
 million never lies in its memory."""
 _LOOK = 5.0
 """Seconds between two looks at how many workers there are and whether the scheduler still answers."""
+
+_HANDOVER = 60.0
+"""Seconds that the result of a task may take from its worker to here, by way of the scheduler."""
+_GONE = (OSError, TimeoutError, CancelledError, FutureCancelled)
+"""What a result that cannot be had raises: a broken connection, silence, and futures that a client gave up."""
 
 
 def on_dask(
@@ -56,6 +63,7 @@ def _drain(
 ) -> Iterator[tuple[Task, Result | WorkerLost]]:
     """Work on ``waiting`` until it is empty or the scheduler is gone; what was not done is put back."""
     from distributed import as_completed
+    from distributed.client import ClosedClientError
 
     running: dict[Any, Task] = {}
     done = as_completed(loop=client.loop)
@@ -69,7 +77,10 @@ def _drain(
                     return
                 most = max(_LEAST, 3 * threads)
             while waiting and len(running) < most:
-                future = client.submit(_alone, function, waiting[0], pure=False)
+                try:
+                    future = client.submit(_alone, function, waiting[0], pure=False)
+                except ClosedClientError:  # it gave up while the last results were being written
+                    return
                 running[future] = waiting.popleft()
                 done.add(future)
             for future in _finished(done):
@@ -77,10 +88,13 @@ def _drain(
                 if future.status not in ("finished", "error"):  # lost with the scheduler
                     waiting.appendleft(task)
                     return
-                problem = future.exception()
-                result = future.result() if problem is None else None
+                try:
+                    result: Any = _fetch(future)
+                except _GONE:  # done, but the scheduler went before it had handed over the result
+                    waiting.appendleft(task)
+                    return
                 future.release()
-                yield task, WorkerLost(_reason(problem)) if problem is not None else result  # type: ignore[misc]
+                yield task, result
     finally:
         waiting.extendleft(running.values())
 
@@ -94,6 +108,23 @@ def _finished(done: Any) -> list[Any]:
             return list(batch)
         time.sleep(0.01)
     return []
+
+
+def _fetch(future: Any) -> Any:
+    """The result of a future that ended, or `WorkerLost` with the reason why it has none.
+
+    Raises:
+        OSError, TimeoutError, CancelledError: the scheduler, which hands results over, is gone.
+    """
+    problem = future.exception(timeout=_HANDOVER)
+    if problem is None:
+        try:
+            return future.result(timeout=_HANDOVER)
+        except _GONE:
+            raise
+        except Exception as error:  # a result that cannot be read here; trying again would not mend it
+            problem = error
+    return WorkerLost(_reason(problem))
 
 
 def _alone(function: Callable[[Any], Any], task: Any) -> Any:
