@@ -203,6 +203,55 @@ def test_interrupted_in_the_middle_it_goes_on_from_there_with_the_same_bits(
     assert not list(tmp_path.glob(".emb*"))
 
 
+def test_a_finished_run_again_embeds_only_what_is_new(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small.study, tmp_path / "study")
+    names = [f"p{number:02d}" for number in range(12)]
+    late = tmp_path / "study" / "subjects" / "p03"
+    late.rename(tmp_path / "p03")
+    first = embed(tmp_path / "study", tmp_path / "emb", model=small.model)
+    assert first.subject_ids == [name for name in names if name != "p03"]
+    table = (tmp_path / "emb.parquet").read_bytes()
+    count = Interrupted(monkeypatch, -1)
+    again = embed(tmp_path / "study", tmp_path / "emb", model=small.model)
+    assert count.batches == 0
+    assert again.account is not None
+    assert again.account.results["embedded_before"] == 11
+    assert (tmp_path / "emb.parquet").read_bytes() == table
+    assert again.subject_ids == first.subject_ids
+
+    (tmp_path / "p03").rename(late)  # one more, one made anew, one whose row is lost
+    (tmp_path / "study" / "subjects" / "p05" / "subject.json").touch()
+    (tmp_path / "emb.regions.zarr" / "c" / "0" / "0" / "0").unlink()
+    patches = {name: int(Study.open(small.study).subject(name).present.sum()) for name in ("p00", "p03", "p05")}
+    embed(tmp_path / "study", tmp_path / "emb", model=small.model)
+    assert count.batches == -(-sum(patches.values()) // 64)
+    count.batches = 0
+    whole = embed(small.study, model=small.model)
+    written, regions = read_embeddings(tmp_path / "emb.parquet"), Regions(tmp_path / "emb.regions.zarr")
+    assert written.subject_ids == names
+    np.testing.assert_array_equal(written.features.astype(np.float32), whole.features)
+    assert whole.regions is not None
+    for name, expected in zip(names, whole.regions, strict=True):
+        np.testing.assert_array_equal(regions.of(name), expected)
+
+    # Another model, or a store that was not there, and all is embedded.
+    for model, options in ((small.model, {"patch_features": True}), (_other(small.model, tmp_path), {})):
+        count.batches = 0
+        embed(tmp_path / "study", tmp_path / "emb", model=model, **options)
+        assert count.batches > sum(patches.values()) // 64 + 1
+    assert "study" not in (tmp_path / "emb.regions.zarr" / "zarr.json").read_text(encoding="utf-8")
+
+
+def _other(model: Path, place: Path) -> Path:
+    network = load_model(model)
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.5)
+    save_model(network, place / "other")
+    return place / "other"
+
+
 def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "anatograph", "embed", str(small.study), str(tmp_path / "emb")]
     runs = [
@@ -227,14 +276,14 @@ def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tm
 
 def test_another_model_starts_anew_and_is_refused_while_the_first_works(small: Small, tmp_path: Path) -> None:
     kinds, shape, ids = ["regions"], (len(small.atlas), 32), ["p00", "p01"]
-    work = Work.start(tmp_path / "emb.parquet", {"model": "a"}, ids, shape, kinds)
+    work = Work.start(tmp_path / "emb.parquet", {"model": "a"}, ids, shape, kinds, len)
     held = claim(work.path / "claims", "p00.claim")
     assert held is not None
     with pytest.raises(UserError, match="Another run is writing"):
-        Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds)
+        Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
     held.release()
     (work.path / "done" / "p00.npy").write_bytes(b"of a")
-    work = Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds)
+    work = Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
     assert not list((work.path / "done").iterdir())
 
 
@@ -249,7 +298,7 @@ def loads_of_the_model(blocks: tuple[Block, ...]) -> int:
 
 def test_a_worker_loads_the_model_once(small: Small, tmp_path: Path) -> None:
     table = tmp_path / "emb.parquet"
-    Work.start(table, {}, ["p00", "p01", "p02"], (len(small.atlas), 32), ["regions"])
+    Work.start(table, {}, ["p00", "p01", "p02"], (len(small.atlas), 32), ["regions"], len)
     blocks = tuple(Block(small.study, small.model, table, (f"p0{k}",), 64, "cpu", 0.0) for k in range(3))
     ((_, loads),) = run_tasks(loads_of_the_model, [blocks], Workplace(2))
     assert loads == 1

@@ -59,9 +59,11 @@ class EmbedRun:
             "model": _digest(model),
             "batch_size": batch_size,
         }
-        self.work_folder = Work.start(table, request, source.subject_ids, shape, kinds)
+        self.work_folder = Work.start(table, request, source.subject_ids, shape, kinds, source.stamp)
         self.since = (self.work_folder.path / "about.json").stat().st_mtime
         self.done: set[str] = set()
+        self.there = 0
+        """Subjects that this run found embedded already, by an earlier run or another one."""
         self.stopped = ""
 
     def work(
@@ -125,6 +127,7 @@ class EmbedRun:
             self.account.fail(result.subject_id, "embed", result.reason)
         else:
             self.done.add(result.subject_id)
+            self.there += result.kind == "there"
         if progress:
             progress(result.subject_id, len(self.done) + len(self.account.failures), len(self.source.subject_ids))
 
@@ -180,7 +183,10 @@ class EmbedRun:
         for kind in self.work_folder.kinds:
             account.output(beside(self.table, kind))
         account.result(
-            subjects=len(written.subject_ids), landmarks=self.model.landmarks, features=written.features.shape[1]
+            subjects=len(written.subject_ids),
+            embedded_before=self.there,
+            landmarks=self.model.landmarks,
+            features=written.features.shape[1],
         )
         return written.subject_ids, written.features.astype(np.float32)
 

@@ -2,7 +2,8 @@
 
 ``.OUT.embed/`` holds the regions of every subject as a row of a Zarr array, and a small file for each subject that is
 done.  A run that was stopped goes on from there, on this machine or another; when all are done the array gets its name,
-the table is written from the small files, and the folder goes.
+the table is written from the small files, and the folder goes.  Of subjects that an earlier run finished, and that are
+as they were, the folder begins with what that run found.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.analysis.embed_reuse import finished_before, mark_of, same_file
 from anatograph.analysis.embedding_file import beside, write_embeddings
 from anatograph.analysis.region_store import RegionRows
 from anatograph.errors import UserError
@@ -38,6 +40,7 @@ class Work:
         """``regions``, and ``patches`` where they are wanted."""
         self.rows: dict[str, int] = {name: row for row, name in enumerate(about["subject_ids"])}
         """The row of each subject."""
+        self._mark = mark_of(about["request"])
         self._arrays: dict[str, RegionRows] = {}
 
     @classmethod
@@ -48,6 +51,7 @@ class Work:
         subject_ids: Sequence[str],
         shape: tuple[int, int],
         kinds: list[str],
+        stamp: Callable[[str], int],
     ) -> Work:
         """Make the folder, or go on with the one of an earlier run that was asked for the same.
 
@@ -57,6 +61,7 @@ class Work:
             subject_ids: who; those that an earlier run did not know get rows behind its own.
             shape: landmarks and features.
             kinds: of stores.
+            stamp: a number that changes when a subject does.
 
         Raises:
             UserError: while another run writes to the same place what was asked for otherwise.
@@ -79,6 +84,7 @@ class Work:
                 (path / "claims").mkdir()
                 for kind in kinds:
                     RegionRows.create(path / f"{kind}.zarr", len(fresh), *shape)
+                _begin_with_finished(table, path, fresh, kinds, mark_of(request), stamp)
             elif fresh:
                 for kind in kinds:
                     RegionRows(path / f"{kind}.zarr").arrange(range(len(known)), len(known) + len(fresh))
@@ -106,17 +112,7 @@ class Work:
                 self._arrays[kind] = RegionRows(self.path / f"{kind}.zarr")
             self._arrays[kind].write(row, found.nodes if kind == "regions" else found.patch_features)
             sync(self.path / f"{kind}.zarr" / "c" / str(row) / "0" / "0")
-        done = np.zeros((), dtype=_layout(len(found.subject)))
-        done["stamp"], done["vector"] = stamp, found.subject
-        part = self.path / "done" / f".{subject_id}.{uuid.uuid4().hex[:12]}.part"
-        try:
-            with part.open("wb") as file:
-                np.save(file, done)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path / "done" / f"{subject_id}.npy")
-        finally:
-            part.unlink(missing_ok=True)
+        _write_done(self.path, subject_id, stamp, found.subject)
 
     def finish(self, subject_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> bool:
         """Make the table and the stores of these subjects, in this order; False where another run has done it.
@@ -126,12 +122,14 @@ class Work:
         with _lock(self.table):
             if not self.is_there:
                 return False
-            vectors = np.stack([np.asarray(self._read(name)["vector"], dtype=np.float32) for name in subject_ids])
+            done = [self._read(name) for name in subject_ids]
+            vectors = np.stack([np.asarray(one["vector"], dtype=np.float32) for one in done])
+            made = {"made_from": self._mark, "stamps": [int(one["stamp"]) for one in done]}
             rows = [self.rows[name] for name in subject_ids]
             for kind in self.kinds:
                 store = RegionRows(self.path / f"{kind}.zarr")
                 store.arrange(rows)
-                store.finish(beside(self.table, kind), subject_ids, attributes[kind])
+                store.finish(beside(self.table, kind), subject_ids, {**attributes[kind], **made})
             if "patches" not in self.kinds:
                 shutil.rmtree(beside(self.table, "patches"), ignore_errors=True)  # of an earlier run
             write_embeddings(self.table, subject_ids, vectors)
@@ -151,6 +149,32 @@ class Work:
 
 def _layout(features: int) -> np.dtype[np.void]:
     return np.dtype([("stamp", "<i8"), ("vector", "<f4", (features,))])
+
+
+def _write_done(path: Path, subject_id: str, stamp: int, vector: NDArray[np.float32]) -> None:
+    """The small file that says a subject is done; whole or not there."""
+    done = np.zeros((), dtype=_layout(len(vector)))
+    done["stamp"], done["vector"] = stamp, vector
+    part = path / "done" / f".{subject_id}.{uuid.uuid4().hex[:12]}.part"
+    try:
+        with part.open("wb") as file:
+            np.save(file, done)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path / "done" / f"{subject_id}.npy")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _begin_with_finished(
+    table: Path, path: Path, names: Sequence[str], kinds: Sequence[str], mark: str, stamp: Callable[[str], int]
+) -> None:
+    """Take over what an earlier run found; the row of the k-th name is k."""
+    rows = {name: row for row, name in enumerate(names)}
+    for subject_id, made, vector, files in finished_before(table, rows, kinds, mark, stamp):
+        for kind, file in files.items():
+            same_file(file, path / f"{kind}.zarr" / "c" / str(rows[subject_id]) / "0" / "0")
+        _write_done(path, subject_id, made, vector)
 
 
 def _folder(table: Path) -> Path:
