@@ -7,8 +7,9 @@ those people, and scored on the people of the second. Region level: a landmark's
 of its patch, all landmarks together. Subject level: the subject's feature against that of the lungs.
 
 Levels: ``encoder`` (C), ``projection`` (f_l), ``nodes`` (after G), ``subject``. With ``--step 4`` only every fourth
-landmark is looked at, and neither G nor subjects: quick, for comparing many short runs of the patch level. The true
-extents of a cohort are kept in ``region_truth.npz`` beside its table.
+landmark is looked at, and neither G nor subjects: quick, for comparing many short runs of the patch level; people are
+then judged by repeated folds over both cohorts together (level ``people``, `people.py`). The true extents of a cohort
+are kept in ``region_truth.npz`` beside its table.
 
 Rivals: the same network untrained (its BatchNorm statistics estimated on the same patches), the mean HU of each patch,
 and plain densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from people import people_scores
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -206,6 +208,11 @@ def main() -> None:
         of_train, of_test = network_features(model, train, args.step), network_features(model, test, args.step)
         for level in of_train:
             score(name, level, of_train[level], of_test[level])
+        if args.step > 1:
+            both = np.concatenate([of_train["encoder"], of_test["encoder"]])
+            for target, value in people_scores(both, pd.concat(extents)).items():
+                rows.append({"method": name, "level": "people", "target": target, "r2": round(value, 4)})
+                print(rows[-1], flush=True)
         if args.json:
             args.json.write_text(json.dumps(rows, indent=2))
     if args.json:

@@ -4,8 +4,9 @@
 
 Every arm is ``anatograph pretrain`` on the first study with ``--updates`` updates of 128 patches and next to nothing
 at graph level, scored by `phantom_study.py` at every fourth landmark: ridge probes from C's feature of a patch to the
-diseased fraction of that patch, fitted on the people of the first cohort, R² on those of the second. What is in RUNS
-is not done again, so several calls, each with other arms (``--only``), can share the work; the last prints the table.
+diseased fraction of that patch, fitted on the people of the first cohort, R² on those of the second; and from the mean of a person's regions to what is known of the
+person, by repeated folds over both cohorts. What is in RUNS is not done again, so several calls, each with other arms
+(``--only``), can share the work; the last prints the table.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "shift 6, mirrored border": ("padding=reflection",),
     "gamma in a quarter of views": ("gamma_probability=0.25",),
     "noise in a quarter of views": ("noise_probability=0.25",),
+    "no noise": ("noise_probability=0",),
     "offset of 20 HU": ("offset=20",),
     "SGD 0.06": ("optimiser=sgd", "learning_rate=0.06"),
     "AdamW 0.003": ("learning_rate=0.003",),
@@ -38,6 +40,13 @@ ARMS: dict[str, tuple[str, ...]] = {
     "key momentum 0.999": ("key_momentum=0.999",),
     "temperature 0.1": ("temperature=0.1",),
     "temperature 0.4": ("temperature=0.4",),
+    "temperature 0.1, noise in a quarter": ("temperature=0.1", "noise_probability=0.25"),
+    "temperature 0.05, noise in a quarter": ("temperature=0.05", "noise_probability=0.25"),
+    "temperature 0.1, noise in a quarter, offset of 20 HU": (
+        "temperature=0.1",
+        "noise_probability=0.25",
+        "offset=20",
+    ),
     "4 landmarks x 32 people": ("landmarks_per_batch=4",),
     "16 landmarks x 8 people": ("landmarks_per_batch=16",),
     "own person's keys are negatives": ("mask_same_subject=false", "in_batch=false"),
