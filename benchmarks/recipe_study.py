@@ -4,9 +4,9 @@
 
 Every arm is ``anatograph pretrain`` on the first study with ``--updates`` updates of 128 patches and next to nothing
 at graph level, scored by `phantom_study.py` at every fourth landmark: ridge probes from C's feature of a patch to the
-diseased fraction of that patch, fitted on the people of the first cohort, R² on those of the second; and from the mean of a person's regions to what is known of the
-person, by repeated folds over both cohorts. What is in RUNS is not done again, so several calls, each with other arms
-(``--only``), can share the work; the last prints the table.
+diseased fraction of that patch, fitted on the people of the first cohort, R² on those of the second; and from the mean
+of a person's regions to what is known of the person, by repeated folds over both cohorts. What is in RUNS is not done
+again, so several calls, each with other arms (``--only``), can share the work; the last prints the table.
 """
 
 from __future__ import annotations

@@ -9,13 +9,16 @@ import pytest
 import torch
 from small_cohort import PEOPLE
 
+from anatograph.baselines.density_shares import DensitySharesRow
 from anatograph.baselines.method import Scans
 from anatograph.baselines.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
 from anatograph.baselines.registry import MethodOptions, make_method
 from anatograph.errors import UserError
+from anatograph.learning.density import RAMP, THRESHOLDS
 from anatograph.learning.model import Model
 from anatograph.learning.model_config import ModelConfig
 from anatograph.learning.model_folder import load_model, save_model
+from anatograph.learning.windowing import HU_WINDOW
 
 
 def a_model(scans: Scans, folder: Path, **choices: bool) -> Path:
@@ -70,6 +73,24 @@ def test_a_model_of_another_ablation_is_refused(scans: Scans, tmp_path: Path) ->
         Anatograph(tmp_path, progress=False).embed(scans)
     assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (PEOPLE, 16)
     assert WithoutGraph(single, progress=False).embed(scans).shape == (PEOPLE, 16)
+
+
+def test_the_row_without_learning_is_a_histogram_of_every_patch(scans: Scans) -> None:
+    row = make_method("density-shares", MethodOptions(progress=False))
+    assert isinstance(row, DensitySharesRow)
+    regions, vectors = row.regions(scans), row.embed(scans)
+    np.testing.assert_allclose(vectors, np.nanmean(regions, axis=1))
+    shares = []
+    for name in scans.subject_ids:
+        subject = scans.study.subject(name)
+        hu = np.clip(np.asarray(subject.patches, dtype=np.float64), *HU_WINDOW).reshape(len(subject.patches), -1)
+        shares.append(np.stack([np.clip((t - hu) / (2 * RAMP) + 0.5, 0, 1).mean(axis=1) for t in THRESHOLDS], axis=1))
+        assert np.isnan(regions[len(shares) - 1][~subject.present]).all()
+    # Whitening is one linear map, the same for all; so what was whitened is found again by one.
+    there = np.isfinite(regions).all(axis=2)
+    expected, found = np.stack(shares)[there], regions[there]
+    back, *_ = np.linalg.lstsq(found, expected, rcond=None)
+    np.testing.assert_allclose(found @ back, expected, atol=1e-5)
 
 
 def test_without_a_model_one_is_pretrained_on_the_study_and_kept(scans: Scans) -> None:

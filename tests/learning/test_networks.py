@@ -134,6 +134,9 @@ def test_every_pooling_and_norm_gives_features_of_the_asked_size() -> None:
     for settings in (
         ModelConfig(pooling="mean_std"),
         ModelConfig(pooling="multiscale"),
+        ModelConfig(pooling="multiscale", density=True),
+        ModelConfig(pooling="mean_std", density=True),
+        ModelConfig(density=True),
         ModelConfig(norm="group"),
         ModelConfig(norm="none", feature_size=64),
     ):

@@ -158,6 +158,29 @@ def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
         assert torch.allclose(keys[0][:4], keys[1][:4], atol=1e-5) is same
 
 
+@pytest.mark.parametrize("norm", ["teacher", "shuffle"])
+def test_a_teachers_first_keys_are_normalised_by_statistics_of_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: str
+) -> None:
+    """Not by mean 0 and variance 1, with which BatchNorm is born: they are far from those of any patch."""
+    study, settings = SmallStudy(6), small(f"key_norm={norm}", "precision=fp32")
+    spread: list[float] = []
+
+    def look(state: TrainState, *rest: Any) -> Any:
+        if not spread:
+            hu = study.read_patches(study.subject_ids, np.zeros(6, dtype=np.int64))
+            first = state.key.encoder.stages[0][0]  # type: ignore[index]
+            with torch.no_grad():
+                maps = first.conv(state.key.windowed(torch.from_numpy(hu)))
+            found = maps.var(dim=(0, 2, 3, 4)) / first.norm.running_var
+            spread.append(float(found.log().abs().mean().exp()))
+        return patch_update(state, *rest)
+
+    monkeypatch.setattr("anatograph.learning.pretrain.patch_update", look)
+    pretrain(study, tmp_path / "run", settings, progress=False)  # type: ignore[arg-type]
+    assert (spread[0] < 1.5) is (norm == "teacher"), spread
+
+
 def test_shuffled_keys_share_no_more_company_with_their_queries_than_chance() -> None:
     """A part's statistics mark all its rows; a query's key must not be found by that mark."""
     from anatograph.learning.keys import key_forward, query_forward

@@ -58,6 +58,12 @@ def _without_graph(options: MethodOptions) -> Method:
     return WithoutGraph(model, options.progress)
 
 
+def _density_shares(options: MethodOptions) -> Method:
+    from anatograph.baselines.density_shares import DensitySharesRow
+
+    return DensitySharesRow(options.progress)
+
+
 def _untrained(options: MethodOptions) -> Method:
     from anatograph.baselines.ours import Untrained
 
@@ -135,6 +141,7 @@ METHODS: dict[str, Callable[[MethodOptions], Method]] = {
     "cnn2d": _cnn2d,
     "subject2vec": _subject2vec,
     "cnn3d": _cnn3d,
+    "density-shares": _density_shares,
     "untrained": _untrained,
     "without-ce": _without_ce,
     "without-graph": _without_graph,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from anatograph.errors import UserError
+from anatograph.learning.density import THRESHOLDS
 from anatograph.learning.windowing import HU_WINDOW
 
 GraphInput = Literal["projection", "encoder"]
@@ -57,6 +58,10 @@ class ModelConfig:
     takes the mean and standard deviation of each channel; 'multiscale' takes them after every stage and mixes them
     with one dense layer."""
 
+    density: bool = False
+    """Whether the last 14 of a patch's F numbers are not learnt but the shares of its voxels below 14 densities
+    (`anatograph.learning.density`; not in the paper)."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value, usual = getattr(self, field.name), type(field.default)
@@ -79,6 +84,8 @@ class ModelConfig:
             raise UserError(
                 "model settings projection_layers and graph_projection_layers must not be negative or above 64."
             )
+        if self.density and self.feature_size <= len(THRESHOLDS):
+            raise UserError(f"with density a feature_size must be above {len(THRESHOLDS)}, not {self.feature_size}.")
         if self.feature_size % 2 and self.pooling == "mean_std":
             raise UserError(f"pooling mean_std needs an even feature_size, not {self.feature_size}.")
         if not self.hu_low < self.hu_high:

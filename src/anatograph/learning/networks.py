@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anatograph.learning.density import THRESHOLDS, DensityShares
 from anatograph.learning.graphs import Graphs
 from anatograph.learning.model_config import ModelConfig, Norm
 from anatograph.learning.norm_elu import applies, norm_elu
@@ -86,7 +87,9 @@ class PatchEncoder(nn.Module):
         super().__init__()
         self.pooling = config.pooling
         coarse = config.pooling == "mean_std"
-        last = config.feature_size // 2 if coarse else config.feature_size
+        self.density = DensityShares(config.hu_low, config.hu_high) if config.density else None
+        learnt = config.feature_size - (len(THRESHOLDS) if config.density else 0)
+        last = learnt // 2 if coarse else learnt
         self.stages = nn.ModuleList()
         inputs = 1
         for channels, strides in STAGES:
@@ -103,8 +106,8 @@ class PatchEncoder(nn.Module):
                 ConvLayer(config.feature_size, last, 1 if coarse else 2, config.norm),
             )
         )
-        statistics = 2 * sum(channels for channels, _ in STAGES) + config.feature_size
-        self.mix = nn.Linear(statistics, config.feature_size) if config.pooling == "multiscale" else None
+        statistics = 2 * sum(channels for channels, _ in STAGES) + learnt
+        self.mix = nn.Linear(statistics, learnt) if config.pooling == "multiscale" else None
         # Measured: a training step is a third cheaper than in the default layout, and the results are the same.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
@@ -113,6 +116,10 @@ class PatchEncoder(nn.Module):
 
         With P = 32 the last map is one voxel, as in the table; a larger patch leaves several, which are averaged.
         """
+        learnt = self._learnt(x)
+        return learnt if self.density is None else torch.cat([learnt, self.density(x).to(learnt.dtype)], dim=1)
+
+    def _learnt(self, x: Tensor) -> Tensor:
         found: list[Tensor] = []
         for stage in self.stages:
             x = _in_float32(stage, x) if unsound_in_bf16(x) else stage(x)

@@ -132,6 +132,8 @@ class Pretraining:
             self.progress.say(f"{self.run} is finished; its model is in {self.run / MODEL}.")
             self.account.note("The run was finished already; nothing was done.")
             return
+        if update == 0 and self.settings.key_norm == "teacher":
+            self._begin_statistics()
         self.metrics = MetricsFile(self.run, update) if self.first else None
         self.progress.start(self.plan.total, update)
         self._saved_at = self._marked = time.monotonic()
@@ -276,6 +278,13 @@ class Pretraining:
         # Not split over processes: every one needs the result, and it is a small part of an epoch.
         recalibrate_batchnorm(frozen.encoder, (b.to(self.device) for b in batches), frozen.encode)
         return frozen.eval()
+
+    def _begin_statistics(self) -> None:
+        """A teacher's BatchNorm begins with statistics of patches, not with mean 0 and variance 1: its first keys would
+        else be of another kind than the queries, until the running averages had come there."""
+        statistics = self._frozen(0).encoder.state_dict()
+        self.model.encoder.load_state_dict(statistics)
+        self.state.key.encoder.load_state_dict(statistics)
 
     def _export_untrained(self) -> None:
         """The networks as they were drawn, with statistics of BatchNorm as a trained model gets them."""

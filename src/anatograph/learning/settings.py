@@ -118,12 +118,10 @@ class PretrainSettings:
     probe_table: str = ""
     """The cohort table with that column."""
 
-    augment: AugmentSettings = field(
-        default_factory=lambda: AugmentSettings(gamma_probability=0.0, shift=6.0, noise_probability=0.8)
-    )
+    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(gamma_probability=0.0, shift=6.0))
     """How views are drawn."""
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=True)
+        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=True, density=True)
     )
     """The networks."""
 
