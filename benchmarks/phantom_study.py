@@ -12,6 +12,7 @@ then judged by repeated folds over both cohorts together (level ``people``, `peo
 are kept in ``region_truth.npz`` beside its table.
 
 Rivals: the same network untrained (its BatchNorm statistics estimated on the same patches), the mean HU of each patch,
+six plain statistics of it, the shares of 14 densities that the network is given (what is learnt is more than these),
 and plain densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
 """
 
@@ -36,10 +37,12 @@ from tqdm import tqdm
 
 from anatograph.analysis.region_truth import region_truth as patch_truth
 from anatograph.learning.batchnorm import recalibrate_batchnorm
+from anatograph.learning.density import DensityShares
 from anatograph.learning.graphs import make_graphs
 from anatograph.learning.model import Model, load_model
 from anatograph.learning.networks import pool_nodes
 from anatograph.learning.processes import bf16_on_processor
+from anatograph.learning.windowing import HU_WINDOW, window
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
@@ -99,12 +102,14 @@ def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
     return {name: np.stack(values) for name, values in found.items()}
 
 
-plain_names = ("mean HU", "plain statistics")
+plain_names = ("mean HU", "plain statistics", "shares of 14 densities")
 
 
 def plain_features(study: Study) -> tuple[list[Array], Array]:
-    """Each patch's mean HU (S, N, 1) and six plain statistics (S, N, 6); each subject's densitometry (S, 6)."""
-    means, statistics, subjects = [], [], []
+    """Each patch's mean HU (S, N, 1), six plain statistics (S, N, 6), and the shares of 14 densities that end a feature
+    of the model (S, N, 14); each subject's densitometry (S, 6)."""
+    means, statistics, shares, subjects = [], [], [], []
+    density = DensityShares(*HU_WINDOW)
     for subject_id in tqdm(study.subject_ids, desc="densitometry", leave=False):
         subject = study.subject(subject_id)
         patches = np.clip(np.asarray(subject.patches, dtype=np.float32), -1024, 240)
@@ -112,11 +117,13 @@ def plain_features(study: Study) -> tuple[list[Array], Array]:
         means.append(flat.mean(axis=1)[:, None])
         low, middle, high = np.percentile(flat[:, ::7], (15, 50, 85), axis=1)
         statistics.append(np.stack([flat.mean(1), flat.std(1), low, middle, high, (flat < -950).mean(1)], axis=1))
+        shares.append(density.shares(window(torch.from_numpy(patches), *HU_WINDOW)[:, None]).numpy())
         lung = patches[patches < -200]
         volume = subject.quality.get("lungs_volume_ml")
-        shares = [(lung < -950).mean(), ((lung > -700) & (lung < -200)).mean()]
-        subjects.append([*shares, lung.mean(), np.percentile(lung, 15), lung.std(), float(volume or 0.0)])
+        dark_and_dense = [(lung < -950).mean(), ((lung > -700) & (lung < -200)).mean()]
+        subjects.append([*dark_and_dense, lung.mean(), np.percentile(lung, 15), lung.std(), float(volume or 0.0)])
     regions = [np.array(means, dtype=np.float64), np.array(statistics, dtype=np.float64)]
+    regions.append(np.array(shares, dtype=np.float64))
     return regions, np.array(subjects, dtype=np.float64)
 
 
