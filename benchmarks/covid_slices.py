@@ -5,7 +5,8 @@
 SLICES.csv has ``z_lps_mm``, ``infected`` and a column a lobe (``left_lower_lobe`` …), 1 where radiologists saw
 infection (as COVID-CT-MD gives it). The probe of ``--target`` is fitted on the phantoms of EMBEDDINGS, which MODEL
 made, and its weights are applied to the regions of the scan. For each lung a slice's score is the 90th percentile of
-the map over its voxels; printed is the AUC of these scores against the marks, and how warm each lung is.
+the map over its voxels; printed is the AUC of these scores against the marks, and how warm each lung is. Beside it the
+AUC of plain densitometry: the share of the lung's voxels in the slice between -700 and -200 HU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from anatograph.analysis.contribution import Contribution, Explainer, reference_of, towards
@@ -24,6 +26,7 @@ from anatograph.analysis.probe import align
 from anatograph.analysis.region_store import Regions
 from anatograph.analysis.targets import read_target
 from anatograph.imaging.reading import read_volume
+from anatograph.imaging.resample import axis_aligned
 from anatograph.imaging.volume import Mask
 from anatograph.learning.model_folder import load_model
 from anatograph.study.prepare import prepare_subject
@@ -40,15 +43,17 @@ def covid_slices(
     network = load_model(model)
     if network.atlas is None:
         raise SystemExit(f"{model} has no atlas")
-    subject = prepare_subject(
-        read_volume(scan), None, network.atlas, PreprocessSettings(lungs=lungs), subject_id="scan"
-    )
+    volume = read_volume(scan)
+    subject = prepare_subject(volume, None, network.atlas, PreprocessSettings(lungs=lungs), subject_id="scan")
     nodes = network.embed(subject.patches, subject.edges, subject.present).nodes
     fitted = explainer.fitted_for("scan")  # of nobody's fold, so it is fitted on all
     direction = towards(fitted, None, np.nanmean(nodes, axis=0))
     names = [explainer.subject_ids[row] for row in fitted.target.rows]
     found = Contribution("scan", direction.of(nodes), direction, reference_of(regions, names, direction))
     frame = subject.lungs.frame
+    hu = axis_aligned(volume)
+    if not frame.same_grid(hu.frame):
+        raise SystemExit("the lungs are not on the grid of the scan")
     heat = paint(found.values(), subject.landmarks, network.atlas.patch_size, subject.lungs.lungs, frame)
 
     marks = pd.read_csv(slices)
@@ -65,8 +70,16 @@ def covid_slices(
         warm[side] = float(heat[own].mean())
         figures |= {f"slices marked, {side}": float(marked[enough].sum()), f"mean of the map, {side}": warm[side]}
         if 0 < marked[enough].sum() < len(enough):
+            dense = np.array([_dense(hu.array[k], subject.lungs.array[k] == label) for k in enough])
             figures[f"AUC of slices, {side}"] = float(roc_auc_score(marked[enough], score))
+            figures[f"AUC of slices, {side}, densitometry"] = float(roc_auc_score(marked[enough], dense))
     return figures
+
+
+def _dense(hu: NDArray[np.int16], lung: NDArray[np.bool_]) -> float:
+    """The share of a slice's lung between -700 and -200 HU."""
+    inside = hu[lung]
+    return float(((inside > -700) & (inside < -200)).mean())
 
 
 def main() -> None:
