@@ -119,7 +119,7 @@ def _add_judging(made: Any) -> None:
     made.add_argument("--bootstrap", type=int, default=0, metavar="B", help="95 %% intervals from B samples of people")
     made.add_argument("--group", metavar="COLUMN", help="column whose equal values stay together, such as the person")
     made.add_argument("--task", nargs="+", action="extend", default=[], metavar="NAME=TASK",
-                      help="NAME=regression or =classification where the guess is wrong; one TASK for all")  # fmt: skip
+                      help="NAME=regression, =classification or =ordinal (a score); one TASK for all")  # fmt: skip
     made.add_argument(
         "--log", nargs="+", action="extend", default=[], metavar="NAME", help="targets to take the log of"
     )
@@ -127,13 +127,13 @@ def _add_judging(made: Any) -> None:
 
 def _tasks(texts: Sequence[str], targets: Sequence[str]) -> Any:
     """``NAME=TASK`` texts as a mapping; one bare TASK as itself."""
-    kinds = ("regression", "classification")
+    kinds = ("regression", "classification", "ordinal")
     if len(texts) == 1 and texts[0] in kinds:
         return texts[0]
     pairs = dict(text.rpartition("=")[::2] for text in texts)
     wrong = [text for text in texts if text.rpartition("=")[0] not in targets or text.rpartition("=")[2] not in kinds]
     if wrong:
-        raise UserError(f"--task {wrong[0]} must be TARGET=regression or TARGET=classification.")
+        raise UserError(f"--task {wrong[0]} must be TARGET=regression, TARGET=classification or TARGET=ordinal.")
     return pairs or None
 
 

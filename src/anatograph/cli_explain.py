@@ -31,7 +31,7 @@ def add_explain(commands: Commands) -> None:
     made.add_argument("--subject", nargs="+", action="extend", required=True, metavar="ID", help="whose scans")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for ID_TARGET.nii.gz and .png")
     made.add_argument("--group", metavar="COLUMN", help="people of the subject's group are not fitted on either")
-    made.add_argument("--task", choices=("regression", "classification"), help="where the guess is wrong")
+    made.add_argument("--task", choices=("regression", "classification", "ordinal"), help="where the guess is wrong")
     made.add_argument(
         "--class",
         dest="class_name",

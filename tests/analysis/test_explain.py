@@ -20,7 +20,7 @@ from anatograph.analysis.explain import explain
 from anatograph.analysis.heatmap import paint
 from anatograph.analysis.probe import align, evaluate, group_numbers
 from anatograph.analysis.region_store import Regions
-from anatograph.analysis.targets import read_target
+from anatograph.analysis.targets import Task, read_target
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Frame
 
@@ -32,14 +32,16 @@ def embedded(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "emb.parquet"
 
 
-def explainer(small: Small, embedded: Path, target: str, labels: object = None, people: object = None) -> Explainer:
+def explainer(
+    small: Small, embedded: Path, target: str, labels: object = None, people: object = None, task: Task | None = None
+) -> Explainer:
     """With a column of the cohort replaced by ``labels``, and ``people`` as groups."""
     data = align(embedded, small.cohort)
     if labels is not None:
         data.table[target] = labels
     regions = Regions(embedded.with_name("emb.regions.zarr"))
     groups = None if people is None else np.asarray(people)
-    return Explainer(data, read_target(data.table, target), regions, groups)
+    return Explainer(data, read_target(data.table, target, task), regions, groups)
 
 
 def exact(found: Contribution, regions: Regions) -> tuple[float, float]:
@@ -93,6 +95,38 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
         other = made.contribution(name, "sick")
         np.testing.assert_allclose(other.raw, -found.raw)
         np.testing.assert_allclose(other.values(), 1 - found.values(), atol=1e-12)
+
+
+def test_steps_of_a_score_share_one_direction(small: Small, embedded: Path, tmp_path: Path) -> None:
+    """Eq. 10 for a score: β_k + the mean of M_j is the log-odds of step k or more, with the same M_j for each k."""
+    grades = np.arange(12) // 4
+    made = explainer(small, embedded, "grade", grades, task="ordinal")
+    for name in ("p02", "p07"):
+        low, middle, high = (made.contribution(name, step) for step in "012")
+        chance = made.fitted_for(name).probe.probabilities(
+            np.nanmean(made.regions.of(name).astype(np.float64), axis=0)[None]
+        )[0]
+        for found, expected in ((low, chance[0]), (middle, chance[1:].sum()), (high, chance[2])):
+            from_mean, from_sum = exact(found, made.regions)
+            assert from_sum == pytest.approx(from_mean, abs=1e-9)
+            assert expit(found.answer) == pytest.approx(expected, abs=1e-9)
+        np.testing.assert_array_equal(middle.raw, high.raw)
+        np.testing.assert_array_equal(low.raw, -high.raw)
+        assert middle.answer > high.answer
+        assert high.direction.meaning == "grade of 2 or more"
+        assert made.contribution(name).direction.class_name == str(max(1, int(chance.argmax())))
+
+    table = pd.read_csv(small.cohort, dtype={"subject_id": str})
+    table["grade"] = grades
+    for column in ("image", "lungs"):
+        table[column] = [str(small.folder / name) for name in table[column]]
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    arguments = (small.study, embedded, tmp_path / "cohort.csv", "grade", "p11", tmp_path / "maps")
+    done = explain(*arguments, task="ordinal", every_class=True, folds=4)
+    assert [p.name for p in done.maps] == ["p11_grade.nii.gz"]  # one map serves all steps
+    told = json.loads((tmp_path / "maps" / "p11_grade.json").read_text(encoding="utf-8"))
+    assert told["high"].startswith("speaks for grade of ")
+    assert told["score"]["probability"] == pytest.approx(expit(told["score"]["answer"]))
 
 
 def test_a_probe_that_is_none_is_refused(small: Small, embedded: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class Explainer:
         self.target = usable(target, groups, folds)
         self.subject_ids: list[str] = data.table["subject_id"].tolist()
         of_target = None if groups is None else groups[self.target.rows]
-        self._folds = make_folds(self.target.values, self.target.task == "classification", of_target, folds, seed)
+        self._folds = make_folds(self.target.values, bool(self.target.classes), of_target, folds, seed)
         self._fitted: dict[frozenset[int], Fitted] = {}
         self._references: dict[tuple[int, str | None], tuple[Direction, Reference]] = {}
 
@@ -176,7 +176,8 @@ class Explainer:
             metric = None
             if self.kind == "calm":
                 metric = regional_metric(self.regions, [self.subject_ids[row] for row in people.rows])
-            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed, metric)
+            ordered = people.task == "ordinal"
+            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed, metric, ordered)
             self._fitted[key] = Fitted(probe, people)
         return self._fitted[key]
 
@@ -214,8 +215,8 @@ def reference_of(regions: Regions, subject_ids: Sequence[str], direction: Direct
 def towards(fitted: Fitted, class_name: str | None, subject: NDArray[np.float64]) -> Direction:
     """The linear answer for a class or a number; ``subject`` (F,) decides the class where none is named.
 
-    With more than two classes it is the class's logit against the mean of the others'. Raises UserError for a class
-    that is not there.
+    With more than two classes it is the class's logit against the mean of the others', with steps of a score the
+    log-odds of that step or more. Raises UserError for a class that is not there.
     """
     probe, target = fitted.probe, fitted.target
     if not target.classes:
@@ -233,6 +234,14 @@ def towards(fitted: Fitted, class_name: str | None, subject: NDArray[np.float64]
         sign = 1.0 if index == 1 else -1.0
         name = target.classes[index]
         return Direction(sign * probe.weights[0], float(sign * probe.intercept[0]), name, f"{target.name} = {name}")
+    if probe.ordered:
+        index = int(probe.predict(subject[None])[0]) if class_name is None else target.classes.index(class_name)
+        if class_name is not None and index == 0:
+            lowest = f"{target.name} = {class_name}"
+            return Direction(-probe.weights[0], float(-probe.intercept[0]), class_name, lowest)
+        index = max(index, 1)
+        name = target.classes[index]
+        return Direction(probe.weights[0], float(probe.intercept[index - 1]), name, f"{target.name} of {name} or more")
     logits = probe.scores(subject[None])[0]
     index = int(logits.argmax()) if class_name is None else target.classes.index(class_name)
     against = np.full(len(target.classes), -1.0 / (len(target.classes) - 1))

@@ -58,7 +58,7 @@ def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Targ
     """
     who = np.arange(len(target.rows)) if groups is None else groups[target.rows]
     unit = "people" if groups is None else "groups"
-    if target.task == "classification":
+    if target.classes:
         holders = [len(np.unique(who[target.values == k])) for k in range(len(target.classes))]
         alone = [k for k, count in enumerate(holders) if count < 2]
         if alone:
@@ -135,7 +135,9 @@ def probe_fold(
     """
     train, test = split
     held = None if groups is None else groups[train]
-    probe = fit_probe(features[train], target.values[train], len(target.classes), held, seed)
+    probe = fit_probe(
+        features[train], target.values[train], len(target.classes), held, seed, ordered=target.task == "ordinal"
+    )
     return probe.probabilities(features[test]) if target.classes else probe.predict(features[test])
 
 

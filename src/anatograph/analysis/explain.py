@@ -94,7 +94,7 @@ def explain(
                 subject = opened.subject(name)
                 found = explainer.contribution(name, class_name)
                 pairs = [(file_stem(name, target), found)]
-                if every_class and explainer.target.classes:
+                if every_class and explainer.target.task == "classification":
                     for one in explainer.fitted_for(name).target.classes:
                         pairs.append((file_stem(name, target, one), explainer.contribution(name, one)))
                 for stem, each in pairs:
@@ -137,12 +137,13 @@ def _score(found: Contribution, target: Target) -> dict[str, Any]:
             "predicted": predicted,
             "predicted_reference": line.offset + line.scale * found.reference_answer,
         }
-    return score if len(target.classes) > 2 else score | {"probability": float(expit(found.answer))}
+    one_direction = len(target.classes) == 2 or target.task == "ordinal"
+    return score | {"probability": float(expit(found.answer))} if one_direction else score
 
 
 def _words(found: Contribution, target: Target, scale: str, name: str) -> MapWords:
     what = found.direction.meaning
-    short = f"{name} = {found.direction.class_name}" if found.direction.class_name is not None else f"higher {name}"
+    short = what.removesuffix(", against the other classes")
     if scale == "eq10":
         meaning = f"sigmoid of W h' + intercept (eq. 10): above 0.5 for {what}"
         ticks = {0.01: "0\nagainst it", 0.5: "0.5  neither way", 0.99: f"1\nfor {short}"}

@@ -1,4 +1,4 @@
-"""The probe itself: a linear or logistic regression whose strength is chosen on the people it is fitted on."""
+"""The probe itself: linear or logistic regression or proportional odds, its penalty chosen on whom it is fitted on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.analysis.folds import Split, make_folds
+from anatograph.analysis.ordinal import ProportionalOdds, all_steps, step_probabilities
 
 RIDGE_STRENGTHS = np.logspace(-5, 5, 41)
 """Penalty per person on standardised features. The last one leaves little more than the mean of the target."""
@@ -26,9 +27,9 @@ class Probe:
     """A fitted probe, expressed for features as they are (the standardisation is folded in)."""
 
     weights: NDArray[np.float64]
-    """(K, F): W of eq. 10. K is 1 for a regression and for two classes."""
+    """(K, F): W of eq. 10. K is 1 for a regression, for two classes, and for steps of a score."""
     intercept: NDArray[np.float64]
-    """(K,): β of eq. 10."""
+    """(K,): β of eq. 10. For steps of a score (classes - 1,), one for being above each step but the last."""
     classes: int
     """Number of classes, 0 for a regression."""
     strength: float
@@ -37,14 +38,21 @@ class Probe:
     """Mean of the target over the people fitted on (regression)."""
     target_std: float
     """Standard deviation of the same."""
+    ordered: bool = False
+    """Whether it is of the steps of a score, more than two, by proportional odds."""
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """W x + β, (n, K): the predicted value, the log-odds of the second class, or one logit a class."""
+        """W x + β, (n, K): the predicted value, the log-odds of the second class, or one logit a class.
+
+        For steps of a score (n, classes - 1), the log-odds of being above each step but the last.
+        """
         return np.asarray(features @ self.weights.T + self.intercept, dtype=np.float64)
 
     def probabilities(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, classes) probability of each class."""
         scores = self.scores(features)
+        if self.ordered:
+            return step_probabilities(scores)
         if scores.shape[1] == 1:
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -64,8 +72,11 @@ def fit_probe(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
     metric: NDArray[np.float64] | None = None,
+    ordered: bool = False,
 ) -> Probe:
     """Fit on n people: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
+
+    ``ordered``: the classes are steps of a score, and one direction serves for all (`ProportionalOdds`).
 
     ``features`` (n, F), ``values`` (n,) numbers or class indices.  Features are standardised and the penalty is
     chosen by an inner cross-validation over these people alone, which keeps ``groups`` (n,) together: without that,
@@ -80,7 +91,7 @@ def fit_probe(
     scaling = _each if metric is None else _whole
     given = features if metric is None else features @ metric
     if classes:
-        probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling)
+        probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling, ordered)
     else:
         probe = _fit_ridge(given, values, inner, scaling)
     return probe if metric is None else replace(probe, weights=probe.weights @ metric)
@@ -162,8 +173,14 @@ def _fit_ridge(
 
 
 def _fit_logistic(
-    features: NDArray[np.float64], labels: NDArray[np.int64], classes: int, inner: list[Split], scaling: Scaling
+    features: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    classes: int,
+    inner: list[Split],
+    scaling: Scaling,
+    ordered: bool,
 ) -> Probe:
+    ordered = ordered and classes > 2
     usable = [(train, test) for train, test in inner if len(np.unique(labels[train])) > 1]
     best = 0
     if usable:
@@ -171,7 +188,7 @@ def _fit_logistic(
         for train, test in usable:
             mean, std = scaling(features[train])
             standardised.append(((features[train] - mean) / std, (features[test] - mean) / std))
-        models = [_logistic() for _ in usable]
+        models = [_logistic(ordered) for _ in usable]
         losses: list[list[float]] = []
         for strength in LOGISTIC_STRENGTHS:
             losses.append([])
@@ -183,13 +200,15 @@ def _fit_logistic(
                 break
         best = _choose(np.array(losses).T, [len(test) for _, test in usable], scaling is _whole)
     mean, std = scaling(features)
-    model = _logistic()
+    model = _logistic(ordered)
     _fit_step(model, LOGISTIC_STRENGTHS[best], (features - mean) / std, labels)
     weights = np.asarray(model.coef_, dtype=np.float64) / std
     intercept = np.asarray(model.intercept_, dtype=np.float64) - weights @ mean
-    if classes > 2:
+    if ordered:
+        intercept = all_steps(intercept, np.asarray(model.classes_), classes)
+    elif classes > 2:
         weights, intercept = _all_classes(weights, intercept, np.asarray(model.classes_), classes)
-    return Probe(weights, intercept, classes, float(LOGISTIC_STRENGTHS[best]), 0.0, 1.0)
+    return Probe(weights, intercept, classes, float(LOGISTIC_STRENGTHS[best]), 0.0, 1.0, ordered)
 
 
 def _all_classes(
@@ -205,7 +224,9 @@ def _all_classes(
     return full, offset
 
 
-def _logistic() -> Any:
+def _logistic(ordered: bool) -> Any:
+    if ordered:
+        return ProportionalOdds()
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=3000, tol=1e-5, warm_start=True)

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 
-Task = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "ordinal"]
+"""Linear regression of numbers, logistic regression of classes, or of the steps of a score by proportional odds."""
 MAX_INTEGER_CLASSES = 6
 """Whole numbers with at most this many different values are taken for scores (GOLD, CLE, mMRC, severity)."""
+MAX_STEPS = 20
+"""An ordinal target has at most this many different values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +27,15 @@ class Target:
     name: str
     """The column."""
     task: Task
-    """Linear regression of numbers, or logistic regression of classes."""
+    """How it is predicted."""
     rows: NDArray[np.int64]
     """(n,) rows of the table that have a value, ascending."""
     values: NDArray[np.float64]
-    """(n,) the value, on the log scale if asked for; for classes the index into ``classes``."""
+    """(n,) the value, on the log scale if asked for; for classes and steps the index into ``classes``."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, in order; empty for a regression."""
+    """Names of the classes or steps, in order; empty for a regression."""
     ordered: bool = False
-    """Whether the classes are consecutive steps of a score, so that being off by one means something."""
+    """Whether the classes are steps of a score, so that being off by one means something."""
     notes: tuple[str, ...] = ()
     """What was decided or left out, in plain sentences."""
 
@@ -61,7 +64,8 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
 
     Without ``task``: text, booleans and whole numbers of at most six different values (each held by two people on
     average) are classes, every other number is a continuous value.  ``log`` takes the natural logarithm of a
-    continuous value, as the paper does with FEV1pp and FEV1/FVC.  People without a value are left out and counted.
+    continuous value, as the paper does with FEV1pp and FEV1/FVC.  With ``task`` "ordinal" numbers are steps of a
+    score, in their order.  People without a value are left out and counted.
 
     Raises:
         UserError: no such column, no values, one value only, or a value that the task cannot take.
@@ -87,7 +91,21 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
         raise UserError(
             f"'{name}' is a class, so it has no logarithm; leave it out of --log or give --task regression."
         )
-    return _classes(name, rows, numbers, held, notes, guessed=task is None)
+    found = _classes(name, rows, numbers, held, notes, guessed=task is None)
+    return _steps(found, numbers, held) if chosen == "ordinal" else found
+
+
+def _steps(target: Target, numbers: NDArray[np.float64] | None, held: pd.Series) -> Target:
+    """Classes whose order is used."""
+    name, count = target.name, len(target.classes)
+    if numbers is None:
+        raise UserError(
+            f"'{name}' holds text such as '{held.iloc[0]}', which has no order to go by; give its steps as numbers, or "
+            f"use --task {name}=classification."
+        )
+    if count > MAX_STEPS:
+        raise UserError(f"'{name}' has {count} different values, too many for steps; use --task {name}=regression.")
+    return replace(target, task="ordinal", ordered=True)
 
 
 def _as_numbers(held: pd.Series) -> NDArray[np.float64] | None:
@@ -147,7 +165,8 @@ def _classes(
         names = tuple(str(int(v)) if v == np.rint(v) else f"{v:g}" for v in levels)
         ordered = len(levels) > 2 and bool(np.all(np.diff(levels) == 1))
         if guessed and len(levels) > 2:
-            notes = [*notes, f"{name} is taken as {len(levels)} classes (--task {name}=regression to regress it)"]
+            choice = f"--task {name}=ordinal to use their order, {name}=regression to regress it"
+            notes = [*notes, f"{name} is taken as {len(levels)} classes ({choice})"]
     else:
         text = np.array([str(v).strip() for v in held], dtype=object)
         found, codes = np.unique(text.astype(str), return_inverse=True)

@@ -120,6 +120,6 @@ def published_for(plan: Plan) -> tuple[PublishedTable | None, str]:
 
 def column_for(table: PublishedTable, target: Target, log: bool) -> Mapping[str, Figure]:
     """The paper's figures for a target: none where it is not the same quantity, as on another scale."""
-    if target.name not in table.cells or log != (target.name in table.log):
+    if target.name not in table.cells or log != (target.name in table.log) or target.task == "ordinal":
         return {}
     return table.cells[target.name] if (target.task == "regression") == (target.name in table.log) else {}

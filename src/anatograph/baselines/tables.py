@@ -245,7 +245,8 @@ def _below(content: Content) -> list[str]:
         if target.classes:
             counts = [int((target.values == k).sum()) for k in range(len(target.classes))]
             held = ", ".join(f"{name}: {count}" for name, count in zip(target.classes, counts, strict=True))
-            lines.append(f"* {target.name}: {len(target.rows)} people ({held})")
+            how = "; steps of a score, by proportional odds" if target.task == "ordinal" else ""
+            lines.append(f"* {target.name}: {len(target.rows)} people ({held}){how}")
         else:
             lines.append(f"* {target.name}: {len(target.rows)} people")
     lines += [f"* {note}" for note in content.notes]
