@@ -318,6 +318,23 @@ def test_people_and_probes_are_those_of_evaluate(
     assert mine.loc["r2_pooled", "mean"] == pytest.approx(apart.loc["r2_pooled", "mean"], abs=0.1)
 
 
+def test_grades_with_an_order_are_told_as_steps_on_the_same_folds(judged: Judged, tmp_path: Path) -> None:
+    told = {}
+    for task in ("classification", "ordinal"):
+        found = run(judged, tmp_path / task, [MeanHU(), Nearest()], task={"grade": task})
+        predictions = pd.read_parquet(tmp_path / task / "predictions.parquet")
+        told[task] = predictions[predictions["target"] == "grade"].set_index(["method", "subject_id"])
+        assert ("by proportional odds" in found.table) == (task == "ordinal")
+    classes, steps = told["classification"], told["ordinal"]
+    pd.testing.assert_series_equal(classes["fold"], steps["fold"])
+    chances = [name for name in steps if name.startswith("probability_")]
+    trained = steps.loc["nearest", chances]  # a row that is trained as a whole knows classes only
+    np.testing.assert_array_equal(trained, classes.loc["nearest", chances])
+    assert not np.allclose(steps.loc["mean-hu", chances], classes.loc["mean-hu", chances])
+    with pytest.raises(UserError, match="made with other settings"):
+        run(judged, tmp_path / "ordinal", [MeanHU()], task={"grade": "classification"})
+
+
 def test_models_and_weights_are_looked_at_before_anything_is_done(judged: Judged, tmp_path: Path) -> None:
     from anatograph.baselines.registry import MethodOptions
 

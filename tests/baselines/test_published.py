@@ -98,6 +98,7 @@ def test_another_scale_or_kind_is_another_quantity() -> None:
     grade = Target("GOLD", "classification", np.arange(3), np.ones(3), ("0", "1"))
     assert column_for(copdgene, grade, log=False)["anatograph"].mean == 63.2
     assert column_for(copdgene, replace(grade, task="regression"), log=False) == {}
+    assert column_for(copdgene, replace(grade, task="ordinal"), log=False) == {}  # the paper's probe knew no order
 
 
 def test_the_figures_are_those_of_the_papers_text(shared: Path) -> None:
