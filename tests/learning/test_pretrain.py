@@ -59,7 +59,7 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, graph: str) -> None:
     """The matrix is that of the nodes of the bank's first views, which the run's last epoch had."""
     study, run = SmallStudy(absent=0.2), tmp_path / "run"
-    settings = small("model.whiten=true", f"model.graph={graph}", "precision=fp32", "bank_draws=1")
+    settings = small("model.whiten=0.5", f"model.graph={graph}", "precision=fp32", "bank_draws=1")
     pretrain(study, run, settings, progress=False)  # type: ignore[arg-type]
     model = load_model(run / "model")
     assert model.whitening is not None
@@ -68,7 +68,7 @@ def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, grap
     augmenter = Augmenter(settings.augment, settings.model.patch_size)
     bank = build_bank(model, cohort, people, 1, augmenter, (settings.seed, GRAPH_VIEWS, 0))
     nodes = region_nodes(model, bank.gathered[:, 0].float(), bank.present).numpy()
-    np.testing.assert_allclose(model.whitening.numpy(), whitening(nodes), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(model.whitening.numpy(), whitening(nodes, 0.5), rtol=1e-3, atol=1e-3)
     assert not np.allclose(model.whitening.numpy(), np.eye(16), atol=0.1)
 
 

@@ -28,6 +28,9 @@ def test_afterwards_the_regions_of_a_person_scatter_alike_in_all_directions() ->
     flat = rows.reshape(-1, 12)
     covariance = np.cov(flat[np.isfinite(flat).all(axis=1)].T, bias=True)
     np.testing.assert_allclose(covariance, np.eye(12), atol=0.02)
+    half = whitening(nodes, 0.5)  # twice half of the way is all of it, none of it changes nothing
+    np.testing.assert_allclose(half @ half, matrix, atol=1e-9)
+    np.testing.assert_allclose(whitening(nodes, 0.0), np.eye(12), atol=1e-12)
 
 
 def test_features_that_are_constant_stay_finite() -> None:
@@ -38,7 +41,7 @@ def test_features_that_are_constant_stay_finite() -> None:
 def test_embeddings_are_the_nodes_times_the_matrix_and_the_loss_sees_none_of_it(tmp_path: Path) -> None:
     codes = np.random.default_rng(0).random((6, 3))
     plain = Model(MODEL_PRESETS["paper"], codes).eval()
-    model = Model(replace(MODEL_PRESETS["paper"], whiten=True), codes).eval()
+    model = Model(replace(MODEL_PRESETS["paper"], whiten=1.0), codes).eval()
     model.load_state_dict(plain.state_dict() | {"whitening": torch.randn(128, 128)})
     assert model.whitening is not None
     h, graphs = torch.randn(2, 6, 128), make_graphs([[(0, 1)], [(2, 3), (3, 4)]], 6)
@@ -49,8 +52,8 @@ def test_embeddings_are_the_nodes_times_the_matrix_and_the_loss_sees_none_of_it(
     torch.testing.assert_close(model.subject_projection(h, graphs), plain.subject_projection(h, graphs))
 
 
-@pytest.mark.parametrize("whiten", [True, False])
-def test_the_matrix_is_kept_with_the_weights(tmp_path: Path, whiten: bool) -> None:
+@pytest.mark.parametrize("whiten", [0.5, 0.0])
+def test_the_matrix_is_kept_with_the_weights(tmp_path: Path, whiten: float) -> None:
     from anatograph.anatomy.atlas import default_atlas
 
     atlas = default_atlas()

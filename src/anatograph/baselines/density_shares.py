@@ -46,5 +46,5 @@ class DensitySharesRow(CohortMethod):
                 rows[~subject.present] = np.nan
                 found.append(rows)
             regions = np.stack(found)
-            self._found = regions @ whitening(regions[:: -(-len(regions) // MOST)])
+            self._found = regions @ whitening(regions[:: -(-len(regions) // MOST)], 0.5)
         return self._found

@@ -48,9 +48,10 @@ class _Ours(CohortMethod):
         """(S, N, F) of landmarks, NaN where absent."""
         store = Regions(beside(self._embedded(scans), "patches" if self.before_graph else "regions"))
         found = np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
-        if self.before_graph and _config(self._folder(scans))["architecture"].get("whiten", False):
+        share = _config(self._folder(scans))["architecture"].get("whiten", 0.0)
+        if self.before_graph and isinstance(share, (int, float)) and share > 0:
             # The model's own is for its nodes; without a graph these are the patches' features, of the people at hand.
-            found = found @ whitening(found[:: -(-len(found) // MOST)])
+            found = found @ whitening(found[:: -(-len(found) // MOST)], share)
         return found
 
     def check(self, folder: Path) -> None:

@@ -40,7 +40,7 @@ class Model(nn.Module):
         self.graph = GraphNetwork(features, config.graph_norm, config.graph_own) if config.graph else None
         self.graph_projection = ProjectionHead(features, features, config.graph_projection_layers)
         self.whitening: Tensor | None
-        self.register_buffer("whitening", torch.eye(features) if config.whiten else None)
+        self.register_buffer("whitening", torch.eye(features) if config.whiten > 0 else None)
         self.atlas: Atlas | None = None
         """The atlas it belongs to, set by `load_model` and by pretraining."""
         self.preprocessing: Mapping[str, Any] = {}

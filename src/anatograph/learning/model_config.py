@@ -44,9 +44,10 @@ class ModelConfig:
     """What G and the embeddings are fed with: f_l's output (the paper, eq. 8) or C's features (the published code)."""
     graph_own: bool = False
     """Whether G has weights apart for a node's own feature, beside those for its neighbourhood (not in the paper)."""
-    whiten: bool = False
-    """Whether embeddings are put into coordinates in which the regions of one lung scatter alike in all directions
-    (`anatograph.learning.whitening`); estimated at the end of training, no loss sees it (not in the paper)."""
+    whiten: float = 0.0
+    """How far embeddings are put into coordinates in which the regions of one lung scatter alike in all directions, 0
+    (as they are) to 1 (`anatograph.learning.whitening`); estimated at the end of training, no loss sees it (not in the
+    paper)."""
     graph_projection_layers: int = 3
     """Dense layers of f_g: 3 in Table 3, 2 in the published code."""
     norm: Norm = "batch"
@@ -84,6 +85,8 @@ class ModelConfig:
             raise UserError(
                 "model settings projection_layers and graph_projection_layers must not be negative or above 64."
             )
+        if not 0 <= self.whiten <= 1:
+            raise UserError(f"whiten must be between 0 and 1, not {self.whiten:g}.")
         if self.density and self.feature_size <= len(THRESHOLDS):
             raise UserError(f"with density a feature_size must be above {len(THRESHOLDS)}, not {self.feature_size}.")
         if self.feature_size % 2 and self.pooling == "mean_std":

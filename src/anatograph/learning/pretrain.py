@@ -307,7 +307,8 @@ class Pretraining:
         ready.eval()
         if ready.whitening is not None:
             nodes = [region_nodes(ready, *some) for some in everybody[: -(-MOST // 16)]]
-            ready.whitening.copy_(torch.from_numpy(whitening(torch.cat(nodes).cpu().numpy())))
+            matrix = whitening(torch.cat(nodes).cpu().numpy(), ready.config.whiten)
+            ready.whitening.copy_(torch.from_numpy(matrix))
         training: dict[str, Any] = {"epochs": place.epoch + 1, "updates": update, "subjects": len(self.cohort.ids)}
         training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
         save_model(ready, self.run / MODEL, self.study.atlas, described(self.study.settings), training)

@@ -121,7 +121,7 @@ class PretrainSettings:
     augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(gamma_probability=0.0, shift=6.0))
     """How views are drawn."""
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=True, density=True)
+        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=0.5, density=True)
     )
     """The networks."""
 
