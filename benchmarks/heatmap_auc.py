@@ -10,10 +10,10 @@ percentile over 500 resamplings of the people.
 
 Scores, each without the person's own labels or scan:
 
-* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``relative`` is M_j less the median of
-  the people fitted on at the same landmark, as `anatograph explain` draws it; ``as it stands`` is M_j itself;
-  ``probe of evaluate`` is ``relative`` with that probe (`--probe evaluate`) in place of the calm one.
-* ``eq. 10, yes or no``: the same of a logistic probe of whether the extent exceeds ``--sick``.
+* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``calm`` is which probe
+  (`anatograph explain --probe`), ``relative`` M_j less the median of the people fitted on at the same landmark, as
+  `anatograph explain` draws it; ``as it stands`` is M_j itself.
+* ``eq. 10, …, yes or no``: the same of a logistic probe of whether the extent exceeds ``--sick``.
 * ``deviation``: `anatograph deviation` against everybody else, and against those with ``--reference``. No labels.
 * ``densitometry``: the share of the patch's lung below -950 HU (emphysema, paraseptal), of its lung from -700 to -200
   HU (ground glass), of the patch above -700 HU (consolidation).
@@ -34,7 +34,7 @@ from phantom_study import DISEASES, region_truth
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from anatograph.analysis.contribution import Explainer
+from anatograph.analysis.contribution import Explainer, ProbeKind
 from anatograph.analysis.heatmap import paint
 from anatograph.analysis.probe import align
 from anatograph.analysis.reference import ReferencePeople, reference_people
@@ -45,6 +45,8 @@ from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
 Scores = dict[str, Array]
+KINDS: tuple[ProbeKind, ...] = ("evaluate", "calm")
+"""Probes of `anatograph explain`, its default first."""
 
 
 def truth_of(cohort: Path, study: Study, names: list[str]) -> dict[str, Array]:
@@ -192,17 +194,18 @@ def main() -> None:
     rows = []
     for disease in DISEASES:
         scores: Scores = {}
+        drawn: Scores = {}
         try:
             extent = read_target(data.table, f"{disease}_extent", "regression")
-            explainer = Explainer(data, extent, regions, None, args.folds, args.seed)
-            raw, rel, drawn = contributions(explainer, names)
-            scores |= {"eq. 10, relative": rel, "eq. 10, as it stands": raw}
-            plain = Explainer(data, extent, regions, None, args.folds, args.seed, "evaluate")
-            scores["eq. 10, probe of evaluate, relative"] = contributions(plain, names)[1]
             data.table["_sick"] = np.where(data.table[f"{disease}_extent"] > args.sick, "sick", "free")
-            binary = Explainer(data, read_target(data.table, "_sick"), regions, None, args.folds, args.seed)
-            sign = -1 if binary.contribution(names[0]).direction.class_name == "free" else 1
-            scores["eq. 10, yes or no, relative"] = sign * contributions(binary, names)[1]
+            sick = read_target(data.table, "_sick")
+            for kind in KINDS:
+                explainer = Explainer(data, extent, regions, None, args.folds, args.seed, kind)
+                raw, rel, drawn[f"eq. 10, {kind}, relative"] = contributions(explainer, names)
+                scores |= {f"eq. 10, {kind}, relative": rel, f"eq. 10, {kind}, as it stands": raw}
+                binary = Explainer(data, sick, regions, None, args.folds, args.seed, kind)
+                sign = -1 if binary.contribution(names[0]).direction.class_name == "free" else 1
+                scores[f"eq. 10, {kind}, yes or no, relative"] = sign * contributions(binary, names)[1]
         except UserError as error:
             print(f"{disease}: {error}")
         scores |= deviation
@@ -212,8 +215,8 @@ def main() -> None:
             held = np.where(present, score, np.nan)
             found: dict[str, object] = {"disease": disease, "score": name}
             found |= region_aucs(held, truth[disease] > args.threshold, args.seed)
-            if args.voxel_step and name in ("eq. 10, relative", "deviation, everybody", "densitometry"):
-                shown = drawn if name == "eq. 10, relative" else held
+            if args.voxel_step and name in (f"eq. 10, {KINDS[0]}, relative", "deviation, everybody", "densitometry"):
+                shown = drawn.get(name, held)
                 found["auc_voxels"] = voxel_auc(args.cohort, table, study, names, shown, disease, args.voxel_step)
             rows.append(found)
             print(found, flush=True)

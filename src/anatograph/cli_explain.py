@@ -41,9 +41,9 @@ def add_explain(commands: Commands) -> None:
     made.add_argument("--every-class", action="store_true", help="also a map of each class, ID_TARGET_CLASS.nii.gz")
     made.add_argument("--scale", choices=("relative", "eq10"), default="relative",
                       help="against the people fitted on, or eq. 10 as it stands (default: relative)")  # fmt: skip
-    made.add_argument("--probe", choices=("calm", "evaluate"), default="calm",
-                      help="of those that predict about as well the one with the calmest map, or that of `evaluate`, "
-                           "whose predictions are in its table (default: calm)")  # fmt: skip
+    made.add_argument("--probe", choices=("evaluate", "calm"), default="evaluate",
+                      help="that of `evaluate`, whose predictions are in its table, or of those that predict about as "
+                           "well the one with the calmest map (default: evaluate)")  # fmt: skip
     made.add_argument("--log", action="store_true", help="take the logarithm of the target")
     made.add_argument("--folds", type=int, default=5, help="as in `evaluate` (default: 5)")
     made.add_argument("--seed", type=int, default=0, help="of the folds, as in `evaluate` (default: 0)")

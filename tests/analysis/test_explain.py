@@ -14,7 +14,7 @@ from scipy.special import expit
 from small_places import Small
 
 from anatograph import cli
-from anatograph.analysis.contribution import Contribution, Explainer
+from anatograph.analysis.contribution import Contribution, Explainer, ProbeKind
 from anatograph.analysis.embed import embed
 from anatograph.analysis.explain import explain
 from anatograph.analysis.heatmap import paint
@@ -33,7 +33,13 @@ def embedded(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explainer(
-    small: Small, embedded: Path, target: str, labels: object = None, people: object = None, task: Task | None = None
+    small: Small,
+    embedded: Path,
+    target: str,
+    labels: object = None,
+    people: object = None,
+    task: Task | None = None,
+    probe: ProbeKind = "evaluate",
 ) -> Explainer:
     """With a column of the cohort replaced by ``labels``, and ``people`` as groups."""
     data = align(embedded, small.cohort)
@@ -41,7 +47,7 @@ def explainer(
         data.table[target] = labels
     regions = Regions(embedded.with_name("emb.regions.zarr"))
     groups = None if people is None else np.asarray(people)
-    return Explainer(data, read_target(data.table, target, task), regions, groups)
+    return Explainer(data, read_target(data.table, target, task), regions, groups, probe=probe)
 
 
 def exact(found: Contribution, regions: Regions) -> tuple[float, float]:
@@ -130,16 +136,18 @@ def test_steps_of_a_score_share_one_direction(small: Small, embedded: Path, tmp_
 
 
 def test_a_probe_that_is_none_is_refused(small: Small, embedded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="calm, evaluate"):
+    with pytest.raises(UserError, match="evaluate, calm"):
         explain(small.study, embedded, small.cohort, "density", "p02", tmp_path, probe="loud")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("target", ["sick", "density"])
 def test_contributions_of_the_calm_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
-    made = explainer(small, embedded, target)
+    made = explainer(small, embedded, target, probe="calm")
     for name in ("p02", "p07", "p11"):
         from_mean, from_sum = exact(made.contribution(name), made.regions)
         assert from_sum == pytest.approx(from_mean, abs=1e-9)
+    plain = explainer(small, embedded, target).contribution("p07").direction.weights
+    assert not np.allclose(plain, made.contribution("p07").direction.weights)
 
 
 def test_relative_contributions_sum_to_the_difference_from_the_reference(small: Small, embedded: Path) -> None:

@@ -18,9 +18,9 @@ from anatograph.analysis.regional import regional_metric
 from anatograph.analysis.targets import Target
 from anatograph.errors import UserError
 
-ProbeKind = Literal["calm", "evaluate"]
-"""``calm``: of the probes that predict about as well, the one whose contributions scatter least over the regions of one
-lung (`regional_metric`). ``evaluate``: that of `evaluate`, whose answers its table of predictions has."""
+ProbeKind = Literal["evaluate", "calm"]
+"""``evaluate``: that of `evaluate`, whose answers its table of predictions has. ``calm``: of the probes that predict
+about as well, the one whose contributions scatter least over the regions of one lung (`regional_metric`)."""
 STRONG = 0.9
 """What the scale shows for a contribution that only one region in twenty of the reference people surpasses."""
 
@@ -136,7 +136,7 @@ class Explainer:
         groups: NDArray[np.int64] | None = None,
         folds: int = 5,
         seed: int = 0,
-        probe: ProbeKind = "calm",
+        probe: ProbeKind = "evaluate",
     ) -> None:
         """``groups`` (n,) numbers the group of each person of ``data``; raises UserError as `evaluate` does."""
         self.data, self.regions, self.groups, self.seed, self.kind = data, regions, groups, seed, probe

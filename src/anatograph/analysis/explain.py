@@ -53,14 +53,14 @@ def explain(
     log: bool = False,
     folds: int = 5,
     seed: int = 0,
-    probe: ProbeKind = "calm",
+    probe: ProbeKind = "evaluate",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Explained:
     """Maps of what speaks for a target in the scans of some subjects.
 
     The probe did not see the subject (the folds are those of `evaluate` with the same ``folds``, ``group`` and
-    ``seed``), and its weights are applied to each region: M_j = W h'_j.  ``probe`` "calm" is, of those that predict
-    about as well, the one that scatters least over the regions of one lung; "evaluate" is that of `evaluate`.
+    ``seed``), and its weights are applied to each region: M_j = W h'_j.  ``probe`` "evaluate" is that of
+    `evaluate`; "calm" is, of those that predict about as well, the one that scatters least over the regions of a lung.
 
     A map shows M_j less the median of the people fitted on at the same landmark, through a sigmoid whose 0.9 one of
     twenty of their regions goes beyond; ``scale`` "eq10" shows the sigmoid of M_j + β as it stands.  A continuous
