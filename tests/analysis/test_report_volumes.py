@@ -115,6 +115,12 @@ def test_a_legend_is_taken_at_its_word(tmp_path: Path) -> None:
     assert two[128, 3] < 10  # about the neutral value nothing is drawn
     probe = legend(tmp_path, kind="probe", target="GOLD", low="against", **{"class": "2"})
     assert probe.name == "GOLD = 2"
+    for high, name in (
+        ("speaks for GOLD of 2 or more", "GOLD of 2 or more"),
+        ("speaks for GOLD = 2, against the other classes", "GOLD = 2"),
+        ("warm", "GOLD = 2"),
+    ):
+        assert legend(tmp_path, kind="probe", target="GOLD", high=high, **{"class": "2"}).name == name
     assert find_maps([tmp_path], ["a"]) == []  # another study's
 
 

@@ -109,7 +109,7 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
     return MapFile(
         path=path,
         subject_id=owner,
-        name=" = ".join(named) if named and kind == "probe" else " ".join([kind, *named]),
+        name=_short_name(kind, named, str(about["high"])),
         meaning=str(about["meaning"]),
         high=str(about["high"]),
         low=None if about.get("low") is None else str(about["low"]),
@@ -118,6 +118,14 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
         strongest=tuple(about.get("strongest") or ())[:5],
         kind=kind,
     )
+
+
+def _short_name(kind: str, named: Sequence[str], high: str) -> str:
+    """For the list of maps: the target alone, the class it speaks for ("GOLD of 2 or more"), or kind and target."""
+    if not named or kind != "probe":
+        return " ".join([kind, *named])
+    said = high.removeprefix("speaks for ").removesuffix(", against the other classes")
+    return said if len(named) == 2 and said.startswith(named[0]) else " = ".join(named)
 
 
 def _probe_ends(path: Path) -> tuple[float, float]:
