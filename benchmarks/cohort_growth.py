@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from anatograph.analysis.embed_work import Work
-from anatograph.learning.embedding_stream import Embedding
-from anatograph.runlog import Failure
-from anatograph.study.claims import claim
+from anatograph.embedding.partial import Work
+from anatograph.execution.account import Failure
+from anatograph.execution.claims import claim
+from anatograph.execution.failures import record, write_table
+from anatograph.execution.scheduling import Workplace, run_tasks
+from anatograph.learning.model.stream import Embedding
 from anatograph.study.cohort import read_cohort
-from anatograph.study.failed import record, write_table
 from anatograph.study.plan import make_plan
-from anatograph.study.scheduling import Workplace, run_tasks
 from anatograph.study.store import Study
 
 OPENED: list[str] = []

@@ -19,16 +19,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from anatograph.analysis.contribution import Contribution, Explainer, reference_of, towards
-from anatograph.analysis.embedding_file import beside, parquet_path
-from anatograph.analysis.heatmap import paint
-from anatograph.analysis.probe import align
-from anatograph.analysis.region_store import Regions
-from anatograph.analysis.targets import read_target
+from anatograph.embedding.regions import Regions
+from anatograph.embedding.table import beside, parquet_path
+from anatograph.evaluation.evaluate import align
+from anatograph.evaluation.targets import read_target
+from anatograph.explanation.contribution import Contribution, Explainer, reference_of, towards
+from anatograph.explanation.heatmap import paint
 from anatograph.imaging.reading import read_volume
 from anatograph.imaging.resample import axis_aligned
 from anatograph.imaging.volume import Mask
-from anatograph.learning.model_folder import load_model
+from anatograph.learning.model.folder import load_model
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from anatograph.learning.memory import keep_memory
-from anatograph.learning.model_config import ModelConfig
-from anatograph.learning.networks import ConvLayer, PatchEncoder
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.networks import ConvLayer, PatchEncoder
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:

@@ -24,19 +24,21 @@ from phantom_study import DISEASES, extents_of, fit_and_score, region_truth
 from tqdm import tqdm
 
 from anatograph.anatomy.graph import GraphSettings, edges
-from anatograph.learning.augment import Augmenter
-from anatograph.learning.bank import CHUNK, Bank
-from anatograph.learning.batches import SubjectSampler
-from anatograph.learning.batchnorm import recalibrate_batchnorm
-from anatograph.learning.graph_stage import graph_update
-from anatograph.learning.graphs import make_graphs
+from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.memory import keep_memory
-from anatograph.learning.model import Model, load_model, window
-from anatograph.learning.networks import GraphNetwork, pool_nodes
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.networks import GraphNetwork, pool_nodes
+from anatograph.learning.model.windowing import window
 from anatograph.learning.processes import bf16_on_processor
-from anatograph.learning.schedule import learning_rate
-from anatograph.learning.settings import PRESETS, PretrainSettings
-from anatograph.learning.state import TrainState
+from anatograph.learning.training.bank import CHUNK, Bank
+from anatograph.learning.training.graph_stage import graph_update
+from anatograph.learning.training.sampler import SubjectSampler
+from anatograph.learning.training.schedule import learning_rate
+from anatograph.learning.training.settings import PRESETS, PretrainSettings
+from anatograph.learning.training.state import TrainState
 from anatograph.study.store import Study
 
 Array = NDArray[Any]

@@ -29,15 +29,15 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
     import torch
     from pretrain_throughput import Patches
 
-    from anatograph.learning.augment import Augmenter
-    from anatograph.learning.batches import PatchBatch, PatchSampler
-    from anatograph.learning.checkpoint import save_checkpoint
+    from anatograph.learning.contrast.augmentation import Augmenter
     from anatograph.learning.memory import keep_memory
-    from anatograph.learning.model import Model
-    from anatograph.learning.patch_stage import patch_update
+    from anatograph.learning.model.embedding_model import Model
     from anatograph.learning.processes import bf16_on_processor
-    from anatograph.learning.settings import PRESETS
-    from anatograph.learning.state import TrainState
+    from anatograph.learning.training.checkpoint import save_checkpoint
+    from anatograph.learning.training.patch_stage import patch_update
+    from anatograph.learning.training.sampler import PatchBatch, PatchSampler
+    from anatograph.learning.training.settings import PRESETS
+    from anatograph.learning.training.state import TrainState
 
     keep_memory()
     settings = PRESETS["default"]

@@ -34,13 +34,13 @@ from phantom_study import DISEASES, region_truth
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from anatograph.analysis.contribution import Explainer, ProbeKind
-from anatograph.analysis.heatmap import paint
-from anatograph.analysis.probe import align
-from anatograph.analysis.reference import ReferencePeople, reference_people
-from anatograph.analysis.region_store import open_pair
-from anatograph.analysis.targets import read_target
+from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
+from anatograph.evaluation.evaluate import align
+from anatograph.evaluation.targets import read_target
+from anatograph.explanation.contribution import Explainer, ProbeKind
+from anatograph.explanation.heatmap import paint
+from anatograph.explanation.reference import ReferencePeople, reference_people
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anatograph.learning.whitening import whitening
+from anatograph.learning.model.whitening import whitening
 
 Array = NDArray[np.float64]
 TARGETS = ("emphysema_extent", "ground_glass_extent", "FEV1_FVC", "CLE")

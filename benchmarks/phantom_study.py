@@ -35,14 +35,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from anatograph.analysis.region_truth import region_truth as patch_truth
-from anatograph.learning.batchnorm import recalibrate_batchnorm
-from anatograph.learning.density import DensityShares
-from anatograph.learning.graphs import make_graphs
-from anatograph.learning.model import Model, load_model
-from anatograph.learning.networks import pool_nodes
+from anatograph.evaluation.region_truth import region_truth as patch_truth
+from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
+from anatograph.learning.model.density import DensityShares
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.networks import pool_nodes
+from anatograph.learning.model.windowing import HU_WINDOW, window
 from anatograph.learning.processes import bf16_on_processor
-from anatograph.learning.windowing import HU_WINDOW, window
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]

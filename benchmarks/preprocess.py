@@ -60,7 +60,7 @@ def write_phantom(path: Path) -> Path:
     import numpy as np
     import SimpleITK as sitk
 
-    from anatograph.imaging.phantom import PhantomSettings, make_subject
+    from anatograph.phantoms import PhantomSettings, make_subject
 
     volume = make_subject(1, 0, PhantomSettings(spacing_mm=2.0)).volume
     coarse = sitk.GetImageFromArray(volume.array.astype(np.float32))

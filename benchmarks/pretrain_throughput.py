@@ -32,21 +32,22 @@ from monai.transforms import Compose, Rand3DElastic, RandAdjustContrast, RandGau
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from anatograph.learning.augment import Augmenter
-from anatograph.learning.bank import build_bank, subject_views
-from anatograph.learning.batches import PatchBatch, PatchSampler
-from anatograph.learning.cohort import Cohort
-from anatograph.learning.contrast import InfoNCE, KeyQueue
-from anatograph.learning.graph_stage import graph_update
-from anatograph.learning.graphs import make_graphs
+from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.contrast.momentum import key_copy, momentum_update
+from anatograph.learning.contrast.queues import InfoNCE, KeyQueue
 from anatograph.learning.memory import keep_memory
-from anatograph.learning.model import Model, ModelConfig
-from anatograph.learning.momentum import key_copy, momentum_update
-from anatograph.learning.patch_stage import patch_update
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.windowing import window
 from anatograph.learning.processes import bf16_on_processor
-from anatograph.learning.settings import PRESETS
-from anatograph.learning.state import TrainState, frozen_copy
-from anatograph.learning.windowing import window
+from anatograph.learning.training.bank import build_bank, subject_views
+from anatograph.learning.training.cohort import Cohort
+from anatograph.learning.training.graph_stage import graph_update
+from anatograph.learning.training.patch_stage import patch_update
+from anatograph.learning.training.sampler import PatchBatch, PatchSampler
+from anatograph.learning.training.settings import PRESETS
+from anatograph.learning.training.state import TrainState, frozen_copy
 
 
 def used() -> float:

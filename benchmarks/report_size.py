@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anatograph.analysis.api import phantom
-from anatograph.analysis.embedding_file import write_embeddings
-from anatograph.analysis.heatmap import paint
-from anatograph.analysis.report import cards as montage
-from anatograph.analysis.report import report
+from anatograph.embedding.table import write_embeddings
+from anatograph.explanation.heatmap import paint
 from anatograph.imaging.volume import Volume
 from anatograph.imaging.writing import write_array
+from anatograph.preparation import phantom
+from anatograph.reporting import cards as montage
+from anatograph.reporting import report
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
 

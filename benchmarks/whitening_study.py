@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.model_selection import RepeatedKFold
 
-from anatograph.analysis.embedding_file import beside, parquet_path, read_embeddings
-from anatograph.analysis.linear import fit_probe
-from anatograph.analysis.region_store import Regions
-from anatograph.learning.whitening import MOST, whitening
+from anatograph.embedding.regions import Regions
+from anatograph.embedding.table import beside, parquet_path, read_embeddings
+from anatograph.evaluation.linear import fit_probe
+from anatograph.learning.model.whitening import MOST, whitening
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy() -> None:
     done = run(
         code=f"""
 import sys
-from anatograph.cli import main
+from anatograph.cli.main import main
 try:
     main(["--help"])
 except SystemExit as end:
@@ -160,12 +160,12 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_how_errors_end(
     error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import anatograph.analysis.report
+    import anatograph.reporting
 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(anatograph.analysis.report, "report", fail)
+    monkeypatch.setattr(anatograph.reporting, "report", fail)
     assert cli.main(["report", "study", "--out", "page.html"]) == status
     told = capsys.readouterr().err
     assert ("Traceback" in told) == (status == 70)

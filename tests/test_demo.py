@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anatograph.analysis.demo import demo
+from anatograph.demonstration import demo
 from anatograph.errors import UserError
 
 SHORT = ("epochs=1", "patch_steps=1", "graph_rounds=1", "bank_views=2", "patch_batch=16", "workers=0")

@@ -16,9 +16,9 @@ import pytest
 import zarr
 
 import anatograph
-from anatograph.analysis.embedding_file import read_embeddings
-from anatograph.analysis.region_store import Regions
-from anatograph.analysis.zarr_check import check_zarr
+from anatograph.embedding.regions import Regions
+from anatograph.embedding.table import read_embeddings
+from anatograph.embedding.zarr_check import check_zarr
 from anatograph.errors import UserError
 from anatograph.study.cohort import read_cohort
 from anatograph.study.identifiers import fault_of, subject_folder

@@ -65,7 +65,7 @@ def _run(folder: Path) -> None:
         ["pretrain", study, run, "--preset", "quick", *(word for value in small for word in ("--set", value))],
         ["embed", study, embeddings, "--model", model],
         ["evaluate", embeddings, cohort, *targets, "--folds", "3", "--out", str(folder / "evaluation")],
-        ["explain", study, embeddings, cohort, "--target", "emphysema_extent", "--subject", "phantom-0000",
+        ["explain", study, embeddings, cohort, "--target", "emphysema_extent", "--subject", "phantom-0001",
          "--out", str(folder / "maps")],
     ]  # fmt: skip
     for command in commands:
@@ -115,7 +115,9 @@ def _digest_table(file: Path) -> str:
 def _digest_zarr(file: Path) -> str:
     group = zarr.open(file, mode="r")
     arrays = dict(group.arrays()) if isinstance(group, zarr.Group) else {"": group}
-    return hashlib.sha256("".join(key + _digest(np.asarray(arrays[key][:])) for key in sorted(arrays)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(key + _digest(np.asarray(arrays[key][:])) for key in sorted(arrays)).encode()
+    ).hexdigest()
 
 
 if __name__ == "__main__":

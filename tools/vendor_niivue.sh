@@ -6,7 +6,7 @@
 set -euo pipefail
 VERSION=0.69.0
 here=$(cd "$(dirname "$0")/.." && pwd)
-target=$here/src/anatograph/analysis/report/static/niivue
+target=$here/src/anatograph/reporting/static/niivue
 wanted=${1:-$VERSION}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

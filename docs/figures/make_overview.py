@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import anatograph
-from anatograph.analysis.explain import explain
-from anatograph.analysis.heatmap_picture import show_slice
-from anatograph.analysis.map_words import MapWords
+from anatograph.explanation.explain import explain
+from anatograph.explanation.heatmap_picture import show_slice
+from anatograph.explanation.map_words import MapWords
 from anatograph.imaging.resample import axis_aligned
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.subject import StoredSubject

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from anatograph.analysis.api import atlas, import_reference, phantom, pretrain
-    from anatograph.analysis.change import change
-    from anatograph.analysis.demo import demo
-    from anatograph.analysis.deviation import deviation
-    from anatograph.analysis.doctor import doctor
-    from anatograph.analysis.embed import embed
-    from anatograph.analysis.explain import explain
-    from anatograph.analysis.probe import evaluate
-    from anatograph.analysis.report import report
-    from anatograph.analysis.similar import similar
     from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
     from anatograph.baselines.benchmark import benchmark
+    from anatograph.checkup.installation import doctor
+    from anatograph.demonstration import demo
+    from anatograph.embedding.api import embed
     from anatograph.errors import UserError
+    from anatograph.evaluation.evaluate import evaluate
+    from anatograph.explanation.change import change
+    from anatograph.explanation.deviation import deviation
+    from anatograph.explanation.explain import explain
+    from anatograph.explanation.similar import similar
     from anatograph.imaging.reading import read_mask, read_volume
     from anatograph.imaging.volume import Mask, Volume
-    from anatograph.learning.model_folder import load_model
+    from anatograph.learning.model.folder import load_model
+    from anatograph.preparation import atlas, import_reference, phantom, pretrain
+    from anatograph.reporting import report
+    from anatograph.study.archives.build import build_cohort
     from anatograph.study.preprocess import preprocess
-    from anatograph.study.recipes.build import build_cohort
     from anatograph.study.store import Study
 
 __all__ = [
@@ -73,27 +73,27 @@ _HOME = {
     "Study": "study.store",
     "UserError": "errors",
     "Volume": "imaging.volume",
-    "atlas": "analysis.api",
+    "atlas": "preparation",
     "benchmark": "baselines.benchmark",
-    "build_cohort": "study.recipes.build",
-    "change": "analysis.change",
+    "build_cohort": "study.archives.build",
+    "change": "explanation.change",
     "default_atlas": "anatomy.atlas",
-    "demo": "analysis.demo",
-    "deviation": "analysis.deviation",
-    "doctor": "analysis.doctor",
-    "embed": "analysis.embed",
-    "evaluate": "analysis.probe",
-    "explain": "analysis.explain",
-    "import_reference": "analysis.api",
+    "demo": "demonstration",
+    "deviation": "explanation.deviation",
+    "doctor": "checkup.installation",
+    "embed": "embedding.api",
+    "evaluate": "evaluation.evaluate",
+    "explain": "explanation.explain",
+    "import_reference": "preparation",
     "load_atlas": "anatomy.atlas",
-    "load_model": "learning.model_folder",
-    "phantom": "analysis.api",
+    "load_model": "learning.model.folder",
+    "phantom": "preparation",
     "preprocess": "study.preprocess",
-    "pretrain": "analysis.api",
+    "pretrain": "preparation",
     "read_mask": "imaging.reading",
     "read_volume": "imaging.reading",
-    "report": "analysis.report",
-    "similar": "analysis.similar",
+    "report": "reporting",
+    "similar": "explanation.similar",
 }
 
 

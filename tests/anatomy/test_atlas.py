@@ -19,9 +19,9 @@ from anatograph.anatomy.atlas import (
 )
 from anatograph.anatomy.markups import read_markups
 from anatograph.errors import UserError
-from anatograph.imaging.phantom.reference import reference_lungs
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.phantoms.reference import reference_lungs
 
 
 def blob(shape=(70, 60, 80), spacing=(1.0, 1.0, 1.0), origin=(-20.0, 5.0, -300.0)) -> Mask:

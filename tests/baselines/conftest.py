@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from small_cohort import PEOPLE, small_atlas, write_small_cohort
 
-from anatograph.analysis.linear import fit_probe
-from anatograph.baselines import cnn2d, cnn3d, moco, models_genesis, subject2vec, survey
+from anatograph.baselines.features import survey
 from anatograph.baselines.method import Scans
-from anatograph.baselines.supervised import Training
+from anatograph.baselines.methods import cnn2d, cnn3d, moco, models_genesis, subject2vec
+from anatograph.baselines.networks.supervised import Training
+from anatograph.evaluation.linear import fit_probe
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
 

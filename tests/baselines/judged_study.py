@@ -11,10 +11,10 @@ import pandas as pd
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from anatograph.analysis.targets import Target
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.baselines.method import CohortMethod, FoldMethod, Learns, Scans, SupervisedMethod
 from anatograph.errors import UserError
+from anatograph.evaluation.targets import Target
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings

@@ -18,10 +18,10 @@ from judged_study import PEOPLE, Centred, Faulty, Judged, MeanHU, Nearest, NotTo
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, r2_score
 
-from anatograph.analysis.probe import evaluate
 from anatograph.baselines.benchmark import Benchmarked, benchmark
 from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
+from anatograph.evaluation.evaluate import evaluate
 
 TARGETS = ["FEV1pp", "grade", "sick", "some"]
 
@@ -135,7 +135,7 @@ def test_labels_of_the_people_to_be_predicted_have_no_part(judged: Judged) -> No
     """Shuffled labels of a fold's test people leave what is said of them as it was, for every kind of row."""
     from dataclasses import replace
 
-    from anatograph.baselines.floors import Covariates, Majority
+    from anatograph.baselines.methods.floors import Covariates, Majority
     from anatograph.baselines.plan import make_plan
     from anatograph.baselines.rows import _predict
     from anatograph.study.cohort import read_cohort
@@ -351,7 +351,7 @@ def test_models_and_weights_are_looked_at_before_anything_is_done(judged: Judged
 
 
 def test_covariates_come_from_the_people_fitted_on() -> None:
-    from anatograph.baselines.floors import _columns
+    from anatograph.baselines.methods.floors import _columns
 
     train = np.array([0, 1, 2])
     numbers = _columns(pd.Series([1.0, 3.0, None, 100.0, None]), train)

@@ -10,12 +10,12 @@ from scipy.special import sph_harm_y
 from sklearn.manifold import LocallyLinearEmbedding as SklearnLLE
 from sklearn.neighbors import NearestNeighbors
 
-from anatograph.baselines.cubes import resized
-from anatograph.baselines.divergence import symmetric
-from anatograph.baselines.figures import FIGURES, density_figures
-from anatograph.baselines.knn_divergence import divergence, divergences
-from anatograph.baselines.locally_linear import LocallyLinearEmbedding
-from anatograph.baselines.regions import _harmonics, harmonic_lengths
+from anatograph.baselines.features.cubes import resized
+from anatograph.baselines.features.figures import FIGURES, density_figures
+from anatograph.baselines.features.knn_divergence import divergence, divergences
+from anatograph.baselines.features.locally_linear import LocallyLinearEmbedding
+from anatograph.baselines.features.regions import _harmonics, harmonic_lengths
+from anatograph.baselines.methods.divergence import symmetric
 
 
 def gaussian_divergence(mean: np.ndarray, spread: float, d: int) -> float:

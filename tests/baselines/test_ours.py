@@ -9,16 +9,16 @@ import pytest
 import torch
 from small_cohort import PEOPLE
 
-from anatograph.baselines.density_shares import DensitySharesRow
 from anatograph.baselines.method import Scans
-from anatograph.baselines.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
+from anatograph.baselines.methods.density_shares import DensitySharesRow
+from anatograph.baselines.methods.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
 from anatograph.baselines.registry import MethodOptions, make_method
 from anatograph.errors import UserError
-from anatograph.learning.density import RAMP, THRESHOLDS
-from anatograph.learning.model import Model
-from anatograph.learning.model_config import ModelConfig
-from anatograph.learning.model_folder import load_model, save_model
-from anatograph.learning.windowing import HU_WINDOW
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.density import RAMP, THRESHOLDS
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model, save_model
+from anatograph.learning.model.windowing import HU_WINDOW
 
 
 def a_model(scans: Scans, folder: Path, **choices: bool) -> Path:

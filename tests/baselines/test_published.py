@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anatograph.analysis.scores import Predictions
-from anatograph.analysis.targets import Target, read_target
 from anatograph.baselines.plan import Plan
 from anatograph.baselines.provenance import told_of
 from anatograph.baselines.published import TABLES, column_for, published_for
 from anatograph.baselines.rows import Row
 from anatograph.baselines.summary import comparison_table, results_table, row_scores
 from anatograph.baselines.tables import Content, write_table
+from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.targets import Target, read_target
+from anatograph.study.archives.build import build_cohort
+from anatograph.study.archives.mosmeddata import PUBLISHED
 from anatograph.study.cohort import read_cohort
-from anatograph.study.recipes.build import build_cohort
-from anatograph.study.recipes.mosmeddata import PUBLISHED
 
 
 @pytest.fixture(scope="module")

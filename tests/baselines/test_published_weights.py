@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from small_cohort import PEOPLE
 from torch import Tensor
 
-from anatograph.baselines.genesis_network import GenesisUNet
-from anatograph.baselines.medicalnet import MedicalNet
 from anatograph.baselines.method import Scans
-from anatograph.baselines.models_genesis import ModelsGenesis
-from anatograph.baselines.published_weights import load_weights, read_weights
-from anatograph.baselines.resnets import resnet
+from anatograph.baselines.methods.medicalnet import MedicalNet
+from anatograph.baselines.methods.models_genesis import ModelsGenesis
+from anatograph.baselines.networks.genesis_network import GenesisUNet
+from anatograph.baselines.networks.published_weights import load_weights, read_weights
+from anatograph.baselines.networks.resnets import resnet
 from anatograph.errors import UserError
 
 WIDTHS = (4, 8, 8, 16)
@@ -166,7 +166,7 @@ def test_medicalnet_features_of_a_cohort_are_kept_and_follow_the_weights(scans: 
     for seed in (0, 1):
         file = tmp_path / f"{seed}.pth"
         torch.save(published_resnet(10, seed), file)
-        import anatograph.baselines.medicalnet as module
+        import anatograph.baselines.methods.medicalnet as module
 
         module.SIZE["quick"], before = 32, module.SIZE["quick"]
         try:

@@ -14,23 +14,23 @@ import torch
 from numpy.typing import NDArray
 from small_cohort import PEOPLE
 
-from anatograph.analysis.targets import Target, read_target
-from anatograph.baselines.cnn2d import SliceCNN
-from anatograph.baselines.cnn3d import VolumeCNN
-from anatograph.baselines.genesis_corruptions import (
+from anatograph.baselines.method import Scans, SupervisedMethod
+from anatograph.baselines.methods.cnn2d import SliceCNN
+from anatograph.baselines.methods.cnn3d import VolumeCNN
+from anatograph.baselines.methods.moco import MoCo
+from anatograph.baselines.methods.models_genesis import ModelsGenesis
+from anatograph.baselines.methods.subject2vec import SETTINGS, SetNetwork, Subject2Vec
+from anatograph.baselines.networks.genesis_corruptions import (
     corrupted,
     in_painted,
     locally_shuffled,
     nonlinear_intensity,
     out_painted,
 )
-from anatograph.baselines.heads import Heads
-from anatograph.baselines.method import Scans, SupervisedMethod
-from anatograph.baselines.moco import MoCo
-from anatograph.baselines.models_genesis import ModelsGenesis
+from anatograph.baselines.networks.heads import Heads
 from anatograph.baselines.registry import METHODS, MethodOptions, make_method
-from anatograph.baselines.subject2vec import SETTINGS, SetNetwork, Subject2Vec
 from anatograph.errors import UserError
+from anatograph.evaluation.targets import Target, read_target
 
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 Probe = Callable[[NDArray[np.float64], NDArray[np.float64], Folds], NDArray[np.float64]]

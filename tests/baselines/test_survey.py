@@ -13,14 +13,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from small_cohort import HOLE, PEOPLE, TISSUE, scan_and_mask, write_image
 
-from anatograph.baselines.cubes import lung_box
-from anatograph.baselines.densitometry import LAA950, Densitometry
-from anatograph.baselines.divergence import DivergenceEmbedding
-from anatograph.baselines.figures import FIGURES
-from anatograph.baselines.kmeans import BagOfWords, Codebook
+from anatograph.baselines.features.cubes import lung_box
+from anatograph.baselines.features.figures import FIGURES
+from anatograph.baselines.features.regions import FEATURES, describe_regions
+from anatograph.baselines.features.survey import Survey
 from anatograph.baselines.method import Scans
-from anatograph.baselines.regions import FEATURES, describe_regions
-from anatograph.baselines.survey import Survey
+from anatograph.baselines.methods.densitometry import LAA950, Densitometry
+from anatograph.baselines.methods.divergence import DivergenceEmbedding
+from anatograph.baselines.methods.kmeans import BagOfWords, Codebook
 from anatograph.errors import UserError
 from anatograph.imaging.reading import read_mask, read_volume
 from anatograph.imaging.volume import Frame, Mask
@@ -170,7 +170,7 @@ def test_a_codebook_is_scikit_learns_on_scaled_regions_and_shares_add_up() -> No
 
 
 def test_sides_that_are_not_known_still_give_views() -> None:
-    from anatograph.baselines.cubes import lung_views
+    from anatograph.baselines.features.cubes import lung_views
 
     hu, lungs = scan_and_mask(0, 0.2)
     frame = Frame(hu.shape, (5.0,) * 3, (0.0,) * 3)  # type: ignore[arg-type]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anatograph.analysis.region_store import Regions
 from anatograph.anatomy.atlas import build_atlas, save_atlas
-from anatograph.learning.embedding_model import Model
-from anatograph.learning.model_config import ModelConfig
-from anatograph.learning.model_folder import save_model
+from anatograph.embedding.regions import Regions
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import save_model
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study

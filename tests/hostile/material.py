@@ -11,9 +11,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from anatograph.imaging.phantom import PhantomSettings, PhantomSubject, make_subject
 from anatograph.imaging.volume import Frame, Volume
 from anatograph.imaging.writing import write_volume
+from anatograph.phantoms import PhantomSettings, PhantomSubject, make_subject
 from imaging.conftest import SeriesWriter, chest_array, sitk_image
 
 image = sitk_image

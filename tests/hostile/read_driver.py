@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anatograph.analysis.region_store import Regions
 from anatograph.anatomy.atlas import load_atlas
+from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.imaging.reading import read_volume
-from anatograph.learning.model_folder import load_model
+from anatograph.learning.model.folder import load_model
 from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
 from anatograph.errors import UserError
-from anatograph.imaging.codestream import picture_size
-from anatograph.imaging.dicom import list_series, read_dicom_folder
-from anatograph.imaging.dicom_headers import read_headers
+from anatograph.imaging.dicom.codestream import picture_size
+from anatograph.imaging.dicom.headers import read_headers
+from anatograph.imaging.dicom.series import list_series, read_dicom_folder
 from anatograph.imaging.reading import read_volume, write_array
 
 HU = NDArray[np.int16]

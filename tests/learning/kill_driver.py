@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from small_study import SmallStudy
 
-from anatograph.learning.pretrain import pretrain
-from anatograph.learning.settings import build_settings
+from anatograph.learning.training.settings import build_settings
+from anatograph.learning.training.trainer import pretrain
 
 SETTINGS = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=2",

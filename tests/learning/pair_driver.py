@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from small_study import SmallStudy
 
-from anatograph.learning.pretrain import pretrain
-from anatograph.learning.settings import build_settings
+from anatograph.learning.training.settings import build_settings
+from anatograph.learning.training.trainer import pretrain
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from monai.transforms import (
 )
 
 from anatograph.errors import UserError
-from anatograph.learning.augment import (
+from anatograph.learning.contrast.augmentation import (
     Augmenter,
     AugmentSettings,
     Padding,
@@ -27,7 +27,7 @@ from anatograph.learning.augment import (
     resample_together,
     smooth_bases,
 )
-from anatograph.learning.windowing import window
+from anatograph.learning.model.windowing import window
 
 PUBLISHED = AugmentSettings()
 STILL = AugmentSettings(

@@ -8,7 +8,7 @@ import torch
 from small_study import SmallStudy
 
 from anatograph.errors import UserError
-from anatograph.learning.batches import PatchSampler, SubjectSampler, read_updates, share
+from anatograph.learning.training.sampler import PatchSampler, SubjectSampler, read_updates, share
 
 
 def test_a_batch_mixes_landmarks_and_people() -> None:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anatograph.learning.model_config import ModelConfig
-from anatograph.learning.networks import PatchEncoder
-from anatograph.learning.norm_elu import applies, norm_elu
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.networks import PatchEncoder
+from anatograph.learning.model.norm_elu import applies, norm_elu
 from anatograph.learning.processes import bf16_on_processor
 
 M_PERTURB = -6

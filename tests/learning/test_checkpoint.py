@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anatograph.errors import UserError
-from anatograph.learning.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
+from anatograph.learning.training.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 
 
 def state() -> dict[str, object]:

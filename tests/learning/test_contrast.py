@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from anatograph.learning.contrast import EMPTY, InfoNCE, KeyQueue, queue_length
+from anatograph.learning.contrast.queues import EMPTY, InfoNCE, KeyQueue, queue_length
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from anatograph.errors import UserError
-from anatograph.learning.batchnorm import recalibrate_batchnorm
-from anatograph.learning.density import RAMP, THRESHOLDS, DensityShares
-from anatograph.learning.model_config import ModelConfig
-from anatograph.learning.networks import PatchEncoder
-from anatograph.learning.windowing import HU_WINDOW, window
+from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.density import RAMP, THRESHOLDS, DensityShares
+from anatograph.learning.model.networks import PatchEncoder
+from anatograph.learning.model.windowing import HU_WINDOW, window
 
 COUNT = len(THRESHOLDS)
 

@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.learning.contrast import InfoNCE
-from anatograph.learning.graphs import make_graphs
-from anatograph.learning.model import MODEL_PRESETS, Model, ModelConfig, window
-from anatograph.learning.momentum import key_copy
+from anatograph.learning.contrast.momentum import key_copy
+from anatograph.learning.contrast.queues import InfoNCE
+from anatograph.learning.model.config import MODEL_PRESETS, ModelConfig
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.windowing import window
 
 LANDMARKS = 11
 CODES = np.random.default_rng(0).random((LANDMARKS, 3)).astype(np.float32)

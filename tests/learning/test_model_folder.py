@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from anatograph.anatomy.atlas import Atlas, build_atlas
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Frame, Mask
-from anatograph.learning.model import Model, ModelConfig, load_model, save_model
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model, save_model
 
 
 def box_atlas(width: int = 40) -> Atlas:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anatograph.learning.model_config import MODEL_PRESETS, ModelConfig
-from anatograph.learning.networks import ConvLayer, PatchEncoder, ProjectionHead, pool_nodes
-from anatograph.learning.norm_elu import applies, norm_elu
+from anatograph.learning.model.config import MODEL_PRESETS, ModelConfig
+from anatograph.learning.model.networks import ConvLayer, PatchEncoder, ProjectionHead, pool_nodes
+from anatograph.learning.model.norm_elu import applies, norm_elu
 
 # Table 1, row by row: channels, stride, side of the output.
 TABLE_1 = [

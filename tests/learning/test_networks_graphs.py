@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from anatograph.learning.graphs import make_graphs
-from anatograph.learning.networks import GraphNetwork
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.networks import GraphNetwork
 
 
 def random_edges(landmarks: int, count: int, seed: int) -> NDArray[np.int64]:

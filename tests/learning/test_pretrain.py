@@ -14,22 +14,22 @@ import torch
 from small_study import SmallStudy
 
 from anatograph.errors import UserError
-from anatograph.learning.augment import Augmenter
-from anatograph.learning.bank import build_bank
-from anatograph.learning.batches import PatchBatch, PatchSampler, read_updates
-from anatograph.learning.cohort import read_cohort
-from anatograph.learning.graph_stage import graph_update, pairs, region_nodes
-from anatograph.learning.metrics import COLUMNS, MetricsFile, collapse, read_metrics
-from anatograph.learning.model import Model
-from anatograph.learning.model_folder import load_model
-from anatograph.learning.online_probe import probe_score
-from anatograph.learning.patch_stage import patch_update
-from anatograph.learning.pretrain import pretrain
-from anatograph.learning.schedule import Plan, learning_rate
+from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model
+from anatograph.learning.model.whitening import whitening
 from anatograph.learning.seeding import GRAPH_VIEWS
-from anatograph.learning.settings import PretrainSettings, build_settings
-from anatograph.learning.state import TrainState, frozen_copy
-from anatograph.learning.whitening import whitening
+from anatograph.learning.training.bank import build_bank
+from anatograph.learning.training.cohort import read_cohort
+from anatograph.learning.training.graph_stage import graph_update, pairs, region_nodes
+from anatograph.learning.training.metrics import COLUMNS, MetricsFile, collapse, read_metrics
+from anatograph.learning.training.online_probe import probe_score
+from anatograph.learning.training.patch_stage import patch_update
+from anatograph.learning.training.sampler import PatchBatch, PatchSampler, read_updates
+from anatograph.learning.training.schedule import Plan, learning_rate
+from anatograph.learning.training.settings import PretrainSettings, build_settings
+from anatograph.learning.training.state import TrainState, frozen_copy
+from anatograph.learning.training.trainer import pretrain
 
 SMALL = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
@@ -147,7 +147,7 @@ def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
     x = batch.patches.float() / 1000
     codes = state.model.location_codes[batch.landmarks]
     company = x.flip(0) * 0.2 + 0.5
-    from anatograph.learning.keys import key_forward
+    from anatograph.learning.contrast.keys import key_forward
 
     for norm, same in (("teacher", True), ("shuffle", False)):
         state.key.encoder.train(norm == "shuffle")
@@ -176,14 +176,14 @@ def test_a_teachers_first_keys_are_normalised_by_statistics_of_patches(
             spread.append(float(found.log().abs().mean().exp()))
         return patch_update(state, *rest)
 
-    monkeypatch.setattr("anatograph.learning.pretrain.patch_update", look)
+    monkeypatch.setattr("anatograph.learning.training.trainer.patch_update", look)
     pretrain(study, tmp_path / "run", settings, progress=False)  # type: ignore[arg-type]
     assert (spread[0] < 1.5) is (norm == "teacher"), spread
 
 
 def test_shuffled_keys_share_no_more_company_with_their_queries_than_chance() -> None:
     """A part's statistics mark all its rows; a query's key must not be found by that mark."""
-    from anatograph.learning.keys import key_forward, query_forward
+    from anatograph.learning.contrast.keys import key_forward, query_forward
 
     rows, shared = 16, []
     bits = 2.0 ** torch.arange(rows, dtype=torch.float64)[:, None]
@@ -284,7 +284,7 @@ def test_rows_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_collapse_is_said() -> None:
-    from anatograph.learning.diagnostics import effective_rank, uniformity
+    from anatograph.learning.training.diagnostics import effective_rank, uniformity
 
     def look(x: torch.Tensor) -> str:
         return collapse(effective_rank(x), uniformity(x), len(x))

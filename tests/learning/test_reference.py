@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from anatograph.anatomy.atlas import Atlas, atlas_from_corners, build_atlas
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Frame, Mask
-from anatograph.learning.graphs import make_graphs
-from anatograph.learning.model import MODEL_PRESETS, Model, load_model
-from anatograph.learning.reference import import_reference, read_reference
+from anatograph.learning.model.config import MODEL_PRESETS
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.published import import_reference, read_reference
 
 STAGES = ("", "downsample1", "downsample2", "downsample3", "")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from anatograph.errors import UserError
-from anatograph.learning.augment import AugmentSettings
-from anatograph.learning.model_config import MODEL_PRESETS
-from anatograph.learning.run_folder import begin_run, check_run
-from anatograph.learning.settings import PRESETS, PretrainSettings, build_settings, save_settings
+from anatograph.learning.contrast.augmentation import AugmentSettings
+from anatograph.learning.model.config import MODEL_PRESETS
+from anatograph.learning.training.run_folder import begin_run, check_run
+from anatograph.learning.training.settings import PRESETS, PretrainSettings, build_settings, save_settings
 
 STUDY = {"atlas_hash": "a", "subjects": ["x", "y"]}
 
@@ -95,7 +95,8 @@ def test_every_setting_is_explained_in_the_source() -> None:
     import ast
     import inspect
 
-    from anatograph.learning import augment, settings
+    from anatograph.learning.contrast.queues import augmentation as augment
+    from anatograph.learning.training import settings
 
     for module, kind in ((settings, PretrainSettings), (augment, AugmentSettings)):
         body = next(

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from anatograph.learning.graphs import make_graphs
-from anatograph.learning.model import MODEL_PRESETS, Model, load_model, save_model
-from anatograph.learning.whitening import whitening
+from anatograph.learning.model.config import MODEL_PRESETS
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.model.folder import load_model, save_model
+from anatograph.learning.model.graphs import make_graphs
+from anatograph.learning.model.whitening import whitening
 
 
 def test_afterwards_the_regions_of_a_person_scatter_alike_in_all_directions() -> None:

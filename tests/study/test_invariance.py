@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas, build_atlas, default_atlas
-from anatograph.imaging.phantom import PhantomSettings, make_subject
 from anatograph.imaging.reading import read_volume
-from anatograph.learning.embedding_model import Model
-from anatograph.learning.model_config import ModelConfig
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.embedding_model import Model
+from anatograph.phantoms import PhantomSettings, make_subject
 from anatograph.study.prepare import prepare_subject
 
 SPACING = 3.5

@@ -10,10 +10,10 @@ import pytest
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.errors import UserError
-from anatograph.study import recipe
+from anatograph.execution.scheduling import Workplace, run_tasks
+from anatograph.study import versions as recipe
 from anatograph.study.cohort import CohortRow
 from anatograph.study.preprocess import preprocess
-from anatograph.study.scheduling import Workplace, run_tasks
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 from anatograph.study.worker import Job, do_subject

@@ -13,9 +13,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from anatograph import cli
 from anatograph.errors import UserError
+from anatograph.study.archives.build import build_cohort
+from anatograph.study.archives.marker import recipe_of
 from anatograph.study.cohort import read_cohort
-from anatograph.study.recipes.build import build_cohort
-from anatograph.study.recipes.marker import recipe_of
 
 
 def mosmed(folder: Path, counts: dict[int, int]) -> Path:

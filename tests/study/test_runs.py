@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import assert_whole, kill, start, there, until
 
 from anatograph import cli
 from anatograph.anatomy.atlas import Atlas, save_atlas
+from anatograph.execution.claims import holder
 from anatograph.imaging.volume import Mask
-from anatograph.study.claims import holder
+from fixtures.processes import assert_whole, kill, start, there, until
 
 EVERYBODY = {f"p{number:02d}" for number in range(6)}
 
@@ -153,7 +153,7 @@ def test_a_subject_that_another_run_holds_is_waited_for(cohort: Path, place: Pat
     name, image, mask, age = row.split(",")
     table.write_text(f"{header}\n{name},{cohort.parent / image},{cohort.parent / mask},{age}\n")
     (study / ".claims").mkdir(parents=True)
-    code = "import sys, time\nfrom pathlib import Path\nfrom anatograph.study.claims import claim\n"
+    code = "import sys, time\nfrom pathlib import Path\nfrom anatograph.execution.claims import claim\n"
     code += f"c = claim(Path({str(study / '.claims')!r}), 'p00.claim')\ntime.sleep(300)\n"
     other = start("-c", code, log=place / "other.log")
     until(lambda: holder(study / ".claims", "p00.claim") is not None)

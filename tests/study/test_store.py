@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.errors import UserError
+from anatograph.execution.account import Failure
+from anatograph.execution.claims import claim
+from anatograph.execution.failures import forget, record, write_table
 from anatograph.imaging.volume import Mask, Volume
-from anatograph.runlog import Failure
-from anatograph.study.claims import claim
-from anatograph.study.failed import forget, record, write_table
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study

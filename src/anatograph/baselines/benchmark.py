@@ -13,10 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.analysis.crossval import check_request
-from anatograph.analysis.targets import Task
-from anatograph.baselines.floors import FLOORS, Covariates, Majority, chosen_covariates
 from anatograph.baselines.method import CohortMethod, Method, Scans
+from anatograph.baselines.methods.floors import FLOORS, Covariates, Majority, chosen_covariates
 from anatograph.baselines.plan import Plan, make_plan
 from anatograph.baselines.provenance import told_of
 from anatograph.baselines.region_rows import RegionTruth, read_truth, run_patch_density, run_regions
@@ -24,9 +22,11 @@ from anatograph.baselines.registry import METHODS, MethodOptions, make_method
 from anatograph.baselines.report_files import Reporter
 from anatograph.baselines.rows import RowStore, embedded, run_row
 from anatograph.errors import UserError
-from anatograph.runlog import RunAccount
+from anatograph.evaluation.cross_validation import check_request
+from anatograph.evaluation.targets import Task
+from anatograph.execution.account import RunAccount
+from anatograph.execution.files import write_text
 from anatograph.study.cohort import read_cohort
-from anatograph.study.files import write_text
 from anatograph.study.store import Study
 
 Say = Callable[[str], None]

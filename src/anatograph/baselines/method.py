@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.analysis.targets import Target
+from anatograph.evaluation.targets import Target
 from anatograph.study.store import Study
 
 Learns = Literal["nothing", "without labels", "without labels, in each fold", "labels, in each fold"]

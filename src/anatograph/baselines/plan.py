@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.analysis.crossval import seed_of_repeat, usable
-from anatograph.analysis.folds import Split, make_shared_folds
-from anatograph.analysis.probe import group_numbers
-from anatograph.analysis.targets import Target, Task, read_target
 from anatograph.errors import UserError
+from anatograph.evaluation.cross_validation import seed_of_repeat, usable
+from anatograph.evaluation.evaluate import group_numbers
+from anatograph.evaluation.folds import Split, make_shared_folds
+from anatograph.evaluation.targets import Target, Task, read_target
 from anatograph.study.cohort import Cohort
 from anatograph.study.store import Study
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anatograph.analysis.targets import Target
 from anatograph.baselines.plan import Plan
-from anatograph.study.recipes.marker import recipe_of
+from anatograph.evaluation.targets import Target
+from anatograph.study.archives.marker import recipe_of
 
 _LEAST_SHARE = 0.9
 """The people must be at least so many of the paper's for its figures to be shown."""

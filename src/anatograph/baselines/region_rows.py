@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.analysis.region_truth import (
+from anatograph.baselines.plan import Plan
+from anatograph.baselines.rows import RowStore, Say
+from anatograph.errors import UserError
+from anatograph.evaluation.region_truth import (
     diseases_with_masks,
     finite_regions,
     predict_regions,
     region_target,
     region_truth,
 )
-from anatograph.analysis.scores import Predictions
-from anatograph.analysis.targets import Target
-from anatograph.baselines.plan import Plan
-from anatograph.baselines.rows import RowStore, Say
-from anatograph.errors import UserError
+from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.targets import Target
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]

@@ -40,92 +40,92 @@ _WITH_WEIGHTS = ("medicalnet", "models-genesis")
 
 
 def _anatograph(options: MethodOptions) -> Method:
-    from anatograph.baselines.ours import Anatograph
+    from anatograph.baselines.methods.ours import Anatograph
 
     return Anatograph(options.models.get("anatograph"), options.progress)
 
 
 def _without_ce(options: MethodOptions) -> Method:
-    from anatograph.baselines.ours import WithoutConditionalEncoding
+    from anatograph.baselines.methods.ours import WithoutConditionalEncoding
 
     return WithoutConditionalEncoding(options.models.get("without-ce"), options.progress)
 
 
 def _without_graph(options: MethodOptions) -> Method:
-    from anatograph.baselines.ours import WithoutGraph
+    from anatograph.baselines.methods.ours import WithoutGraph
 
     model = options.models.get("without-graph", options.models.get("anatograph"))
     return WithoutGraph(model, options.progress)
 
 
 def _density_shares(options: MethodOptions) -> Method:
-    from anatograph.baselines.density_shares import DensitySharesRow
+    from anatograph.baselines.methods.density_shares import DensitySharesRow
 
     return DensitySharesRow(options.progress)
 
 
 def _untrained(options: MethodOptions) -> Method:
-    from anatograph.baselines.ours import Untrained
+    from anatograph.baselines.methods.ours import Untrained
 
     return Untrained(options.models.get("untrained"), options.progress)
 
 
 def _laa950(options: MethodOptions) -> Method:
-    from anatograph.baselines.densitometry import LAA950
+    from anatograph.baselines.methods.densitometry import LAA950
 
     return LAA950(options.progress)
 
 
 def _densitometry(options: MethodOptions) -> Method:
-    from anatograph.baselines.densitometry import Densitometry
+    from anatograph.baselines.methods.densitometry import Densitometry
 
     return Densitometry(options.progress)
 
 
 def _kmeans(options: MethodOptions) -> Method:
-    from anatograph.baselines.kmeans import BagOfWords
+    from anatograph.baselines.methods.kmeans import BagOfWords
 
     return BagOfWords(options.progress)
 
 
 def _divergence(options: MethodOptions) -> Method:
-    from anatograph.baselines.divergence import DivergenceEmbedding
+    from anatograph.baselines.methods.divergence import DivergenceEmbedding
 
     return DivergenceEmbedding(options.progress)
 
 
 def _medicalnet(options: MethodOptions) -> Method:
-    from anatograph.baselines.medicalnet import MedicalNet
+    from anatograph.baselines.methods.medicalnet import MedicalNet
 
     return MedicalNet(options.weights.get("medicalnet"), options.allow_random, options.progress)
 
 
 def _models_genesis(options: MethodOptions) -> Method:
-    from anatograph.baselines.models_genesis import ModelsGenesis
+    from anatograph.baselines.methods.models_genesis import ModelsGenesis
 
     return ModelsGenesis(options.weights.get("models-genesis"), options.progress)
 
 
 def _moco(options: MethodOptions) -> Method:
-    from anatograph.baselines.moco import MoCo
+    from anatograph.baselines.methods.moco import MoCo
 
     return MoCo(options.progress)
 
 
 def _cnn2d(options: MethodOptions) -> Method:
-    from anatograph.baselines.cnn2d import SliceCNN
+    from anatograph.baselines.methods.cnn2d import SliceCNN
 
     return SliceCNN(options.progress)
 
 
 def _subject2vec(options: MethodOptions) -> Method:
-    from anatograph.baselines.subject2vec import Subject2Vec
+    from anatograph.baselines.methods.subject2vec import Subject2Vec
 
     return Subject2Vec(options.progress)
 
 
 def _cnn3d(options: MethodOptions) -> Method:
-    from anatograph.baselines.cnn3d import VolumeCNN
+    from anatograph.baselines.methods.cnn3d import VolumeCNN
 
     return VolumeCNN(options.progress)
 

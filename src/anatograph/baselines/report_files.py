@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anatograph.analysis.scores import Score
-from anatograph.baselines.floors import FLOORS
+from anatograph.baselines.methods.floors import FLOORS
 from anatograph.baselines.plan import Plan
 from anatograph.baselines.published import published_for
 from anatograph.baselines.region_rows import PATCH_DENSITY, PATCH_DENSITY_TITLE, RegionRow, RegionTruth, read_regions
@@ -26,7 +25,8 @@ from anatograph.baselines.summary import (
 )
 from anatograph.baselines.tables import Content, write_table
 from anatograph.errors import UserError
-from anatograph.study.files import write_text
+from anatograph.evaluation.scores import Score
+from anatograph.execution.files import write_text
 
 
 @dataclass(frozen=True, eq=False)

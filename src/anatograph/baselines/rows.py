@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.analysis.crossval import collect, probe_fold, seed_of_repeat
-from anatograph.analysis.embedding_file import read_embeddings, write_embeddings
-from anatograph.analysis.folds import Split
-from anatograph.analysis.scores import Predictions
-from anatograph.analysis.targets import Target
 from anatograph.baselines.method import CohortMethod, FoldMethod, Method, Scans, SupervisedMethod, account
 from anatograph.baselines.plan import Plan
+from anatograph.embedding.table import read_embeddings, write_embeddings
 from anatograph.errors import UserError
-from anatograph.study.files import write_text
+from anatograph.evaluation.cross_validation import collect, probe_fold, seed_of_repeat
+from anatograph.evaluation.folds import Split
+from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.targets import Target
+from anatograph.execution.files import write_text
 
 Array = NDArray[np.float64]
 Say = Callable[[str], None]

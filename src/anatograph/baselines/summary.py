@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anatograph.analysis.compare import corrected_t_test, holm
-from anatograph.analysis.probe import prediction_table, score_row
-from anatograph.analysis.scores import BOOTSTRAPS, Score, score
 from anatograph.baselines.plan import Plan
 from anatograph.baselines.region_rows import RegionRow
 from anatograph.baselines.rows import Row
+from anatograph.evaluation.comparison import corrected_t_test, holm
+from anatograph.evaluation.evaluate import prediction_table, score_row
+from anatograph.evaluation.scores import BOOTSTRAPS, Score, score
 
 _REGION_BOOTSTRAPS = 200
 
@@ -58,7 +58,7 @@ def fold_table(scores: dict[str, dict[str, list[Score]]], plan: Plan) -> pd.Data
 
 
 def comparison_table(scores: dict[str, dict[str, list[Score]]], plan: Plan) -> pd.DataFrame:
-    """Every row against every other, on the same folds: see `anatograph.analysis.compare`.
+    """Every row against every other, on the same folds: see `anatograph.evaluation.comparison`.
 
     ``p_holm`` is adjusted for the comparisons of one method with all others, within a target and a metric.
     """

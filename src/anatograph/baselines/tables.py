@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.analysis.figures import LOWER_IS_BETTER
-from anatograph.analysis.targets import Target
-from anatograph.baselines.floors import FLOORS
+from anatograph.baselines.methods.floors import FLOORS
 from anatograph.baselines.plan import Plan
 from anatograph.baselines.published import Figure, PublishedTable, column_for
+from anatograph.evaluation.metrics import LOWER_IS_BETTER
+from anatograph.evaluation.targets import Target
 
 _PERCENT = {"accuracy", "balanced_accuracy", "accuracy_within_one", "accuracy_majority"}
 _FURTHER = (

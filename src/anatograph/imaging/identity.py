@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from anatograph.errors import UserError
-from anatograph.imaging.dicom_headers import folder_files
-from anatograph.imaging.dicom_tags import DamagedError, read_elements
+from anatograph.imaging.dicom.elements import DamagedError, read_elements
+from anatograph.imaging.dicom.headers import folder_files
 from anatograph.imaging.file_headers import read_file_header
 
 _REMOVED, _BURNED_IN = "0012|0062", "0028|0301"

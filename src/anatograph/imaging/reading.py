@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
-from anatograph.imaging.dicom import inspect_dicom_folder, read_dicom_folder
-from anatograph.imaging.dicom_headers import looks_like_dicom, quiet
+from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
+from anatograph.imaging.dicom.series import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.file_headers import FileHeader, read_file_header
 from anatograph.imaging.orientation import frame_of, lps_frame, lps_view, vector
 from anatograph.imaging.sides import label_sides

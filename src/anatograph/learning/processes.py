@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from anatograph.errors import UserError
-from anatograph.learning.settings import PretrainSettings
+from anatograph.learning.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

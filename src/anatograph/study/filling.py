@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from anatograph.runlog import Failure, RunAccount
-from anatograph.study import failed
-from anatograph.study.claims import holder
+from anatograph.execution import failures as failed
+from anatograph.execution.account import Failure, RunAccount
+from anatograph.execution.claims import holder
+from anatograph.execution.memory import available_gb
+from anatograph.execution.progress import Progress
+from anatograph.execution.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
 from anatograph.study.cohort import Cohort
-from anatograph.study.memory import available_gb
-from anatograph.study.progress import Progress
-from anatograph.study.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
 from anatograph.study.store import Study
 from anatograph.study.worker import Job, Outcome, do_subject, is_done
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from anatograph.errors import UserError
 from anatograph.study.cohort import Cohort, CohortRow
-from anatograph.study.recipe import VERSIONS, outdated
 from anatograph.study.source import has_changed
 from anatograph.study.store import Study
+from anatograph.study.versions import VERSIONS, outdated
 from anatograph.study.worker import Redo
 
 _READERS = 16

@@ -21,9 +21,9 @@ from anatograph.imaging.lungs.quality import MISSING_SHARE
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
-from anatograph.study.recipe import recipe_of
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import Figure, PreparedSubject
+from anatograph.study.versions import recipe_of
 
 MANY_OUTSIDE = 0.02
 """A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""

@@ -10,13 +10,13 @@ from typing import cast
 
 from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
 from anatograph.errors import UserError
-from anatograph.runlog import RunAccount
+from anatograph.execution.account import RunAccount
+from anatograph.execution.progress import Progress
+from anatograph.execution.scheduling import ended_like_interrupted
 from anatograph.study.cohort import Cohort, CohortRow, read_cohort
 from anatograph.study.filling import Filling
 from anatograph.study.plan import make_plan, settle_recipe
 from anatograph.study.prepare import prepare_subject
-from anatograph.study.progress import Progress
-from anatograph.study.scheduling import ended_like_interrupted
 from anatograph.study.settings import LungMethod, PreprocessSettings, RegistrationMethod
 from anatograph.study.store import Study
 from anatograph.study.worker import Job, Redo
@@ -60,7 +60,7 @@ def preprocess(
         settings: all settings at once; ``lungs``, ``registration`` and ``seed`` are then not used.
         weights: file or folder of a lung network's weights.
         seed: for registrations that use chance.
-        worker_memory: GB that a worker is reckoned with; `anatograph.study.memory.WORKER_GB` if not given.
+        worker_memory: GB that a worker is reckoned with; `anatograph.execution.memory.WORKER_GB` if not given.
         redo: subjects of the study to do anew: ``outdated``, made by an older version of the steps, and ``changed``,
             whose image is another than then.
         mixed: add subjects to a study that an older version made, without doing those anew.

@@ -18,16 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from anatograph import __version__
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
 from anatograph.errors import UserError
+from anatograph.execution.account import Failure
+from anatograph.execution.claims import alone, holder, tidy
+from anatograph.execution.failures import failures_in
+from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.limits import read_json
-from anatograph.runlog import Failure
 from anatograph.study.blocks import layout, read_block
-from anatograph.study.claims import alone, holder, tidy
-from anatograph.study.failed import failures_in
-from anatograph.study.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.study.identifiers import subject_folder
-from anatograph.study.recipe import VERSIONS
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
+from anatograph.study.versions import VERSIONS
 
 FORMAT_VERSION = 1
 _OWN = {"atlas", "subjects", ".unfinished", ".claims", ".failed", ".lock"}
@@ -211,7 +211,7 @@ class Study:
 
     @property
     def recipe(self) -> dict[str, list[int]]:
-        """The versions of each step that its subjects may be made with, see `anatograph.study.recipe`."""
+        """The versions of each step that its subjects may be made with, see `anatograph.study.versions`."""
         known = self.about.get("recipe", {})
         return {step: [int(number) for number in known.get(step, [1])] for step in {**VERSIONS, **known}}
 

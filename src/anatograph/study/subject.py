@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from anatograph.anatomy.registration.maps import AtlasMap, load_map
 from anatograph.errors import UserError
+from anatograph.execution.files import write_text
 from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
-from anatograph.study.files import write_text
-from anatograph.study.recipe import Recipe, recipe_of
+from anatograph.study.versions import Recipe, recipe_of
 
 FORMAT_VERSION = 1
 Figure = float | int | bool | str
@@ -59,7 +59,7 @@ class PreparedSubject:
     lung_method: str = ""
     """Where the mask came from: given, threshold, lungmask or totalsegmentator."""
     recipe: Recipe = field(default_factory=dict)
-    """The steps it went through and the version of each, see `anatograph.study.recipe`."""
+    """The steps it went through and the version of each, see `anatograph.study.versions`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     source: dict[str, Any] = field(default_factory=dict)

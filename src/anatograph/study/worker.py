@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 from anatograph.errors import UserError
+from anatograph.execution import failures as failed
+from anatograph.execution.account import Failure
+from anatograph.execution.claims import Claim, claim
+from anatograph.execution.files import clear_leftovers
 from anatograph.imaging.identity import refuse_identified
 from anatograph.imaging.reading import read_volume
-from anatograph.runlog import Failure
-from anatograph.study import failed
-from anatograph.study.claims import Claim, claim
 from anatograph.study.cohort import CohortRow
-from anatograph.study.files import clear_leftovers
 from anatograph.study.prepare import Stages, prepare_subject
 from anatograph.study.qc import draw_qc
-from anatograph.study.recipe import VERSIONS, outdated
 from anatograph.study.source import fingerprint, has_changed, state
 from anatograph.study.store import Study
+from anatograph.study.versions import VERSIONS, outdated
 
 Redo = Literal["outdated", "changed"]
 """Subjects that are there and to be done anew: made by an older version, or from another image."""

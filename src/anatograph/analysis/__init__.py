@@ -1,1 +1,0 @@
-"""Embeddings, probes, explanations, and the report."""

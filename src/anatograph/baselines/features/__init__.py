@@ -1,0 +1,1 @@
+"""Hand-crafted features and what is prepared once for all rows."""

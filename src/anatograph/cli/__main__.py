@@ -1,0 +1,8 @@
+"""``python -m anatograph.cli``, as ``torchrun -m`` wants it."""
+
+import sys
+
+from anatograph.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

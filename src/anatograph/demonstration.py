@@ -1,0 +1,117 @@
+"""The whole way on a small synthetic cohort, to see what comes out before trying one's own scans."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anatograph.errors import UserError
+from anatograph.execution.account import RunAccount
+
+SUBJECTS = 16
+SPACING = 2.5
+"""Voxel size of the demo's scans in mm: small files, quickly drawn and read."""
+STEP = 40
+"""Distance of the demo atlas's landmarks in mm: a quarter of the usual number of patches."""
+TARGETS = ("emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD")
+TRAINING = ("epochs=2", "patch_steps=75", "graph_rounds=40", "bank_views=2", "workers=0")
+
+
+def demo(
+    out: str | Path,
+    subjects: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
+    training: tuple[str, ...] = TRAINING,
+    step: int = STEP,
+) -> Path:
+    """Draw a cohort, preprocess it, pretrain briefly, embed, evaluate, explain two subjects, and write a report.
+
+    Everything lies in ``out``; run again, it goes on where it stopped.  The figures are those of a handful of people
+    and a few minutes of training: they show that the way works, not how good it gets.  Returns ``out/report.html``.
+
+    Raises:
+        UserError: ``out`` holds something else, or a demo with other choices.
+    """
+    from anatograph.embedding.api import embed
+    from anatograph.evaluation.evaluate import evaluate
+    from anatograph.explanation.explain import explain
+    from anatograph.imaging.writing import write_mask
+    from anatograph.phantoms import reference_lungs
+    from anatograph.preparation import atlas, phantom, pretrain
+    from anatograph.reporting import report
+    from anatograph.study.preprocess import preprocess
+
+    folder = Path(out)
+    people = SUBJECTS if subjects is None else subjects
+    if people < 10:
+        raise UserError(f"The demo needs at least 10 subjects for its five folds, not {people}.")
+    workers = workers or min(4, os.cpu_count() or 1)
+    choices = {"subjects": people, "seed": seed, "training": list(training), "step": step}
+    _claim(folder, choices)
+    with RunAccount("demo", choices, folder) as account:
+
+        def stage(number: int, text: str) -> Any:
+            say(f"[{number}/7] {text}")
+            return account.stage(text)
+
+        cohort = folder / "cohort" / "cohort.csv"
+        with stage(1, f"drawing {people} synthetic chest CTs"):
+            phantom(cohort.parent, people, seed, workers=workers, spacing=SPACING)
+        with stage(2, "finding lungs and landmarks, cutting patches"):
+            if not (folder / "atlas" / "atlas.json").is_file():
+                write_mask(folder / "atlas-lungs.nii.gz", reference_lungs())
+                atlas(folder / "atlas-lungs.nii.gz", folder / "atlas", step=step)
+            done = preprocess(cohort, folder / "study", folder / "atlas", workers=workers)
+            for failure in done.failures:
+                account.fail(failure.subject_id, failure.stage, failure.reason)
+        with stage(3, "pretraining for a few minutes"):
+            run = folder / "run"
+            begun = (run / "settings.json").is_file()
+            overrides = [*training, f"seed={seed}"]
+            pretrain(folder / "study", run, "quick", None, overrides, resume=begun)
+        with stage(4, "embedding"):
+            vectors = embed(folder / "study", folder / "embeddings", model=run / "model")
+        with stage(5, "asking what the embedding tells"):
+            evaluate(folder / "embeddings", cohort, TARGETS, out=folder / "evaluation", seed=seed,
+                     task={"GOLD": "regression"})  # fmt: skip
+        with stage(6, "explaining two subjects"):
+            shown = _most_and_least_diseased(cohort, vectors.subject_ids)
+            explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations")
+        with stage(7, "writing the report"):
+            page = report(folder / "study", folder / "report.html", run, folder / "embeddings",
+                          folder / "evaluation", folder / "explanations", cohort,
+                          subjects=shown, title="Demo: synthetic people")  # fmt: skip
+        account.output(page)
+    return page
+
+
+def _claim(folder: Path, choices: dict[str, Any]) -> None:
+    """Make the folder the demo's own, or refuse what is not."""
+    mark = folder / "demo.json"
+    if mark.is_file():
+        try:
+            found = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != choices:
+            raise UserError(f"{folder} holds a demo with other choices ({found}); remove it or give another folder.")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty and holds no demo; give a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
+
+
+def _most_and_least_diseased(cohort: Path, subject_ids: list[str]) -> list[str]:
+    """Who of the embedded has the most and the least emphysema, so that there is something to compare."""
+    from anatograph.study.cohort import read_cohort
+
+    table = read_cohort(cohort).table
+    table = table[table["subject_id"].isin(subject_ids)]
+    extent = table[TARGETS[0]].to_numpy()
+    return [str(table["subject_id"].iloc[int(place)]) for place in (extent.argmax(), extent.argmin())]

@@ -1,0 +1,1 @@
+"""Subjects and regions as vectors, and their tables."""

@@ -1,0 +1,173 @@
+"""What there is to embed: the subjects of a study, or one scan."""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anatograph.errors import UserError
+from anatograph.learning.model.stream import Item
+from anatograph.study.settings import PreprocessSettings
+from anatograph.study.store import Study
+
+if TYPE_CHECKING:
+    from anatograph.learning.model.embedding_model import Model
+
+
+class Source(ABC):
+    """Subjects to embed, each loaded when its turn comes."""
+
+    path: Path
+    """The study, or the scan."""
+    settings: PreprocessSettings
+    """How its patches were cut."""
+    atlas_hash: str
+    """What they are on."""
+    subject_ids: list[str]
+    """Who."""
+    notes: list[str]
+    """What a reader of the results should know."""
+
+    @abstractmethod
+    def load(self, subject_id: str) -> Item[str]:
+        """Patches, edges and present landmarks of a subject, in memory. UserError where they cannot be had."""
+
+    @abstractmethod
+    def stamp(self, subject_id: str) -> int:
+        """A number that changes when the subject does."""
+
+
+class StudySource(Source):
+    """The subjects of a study."""
+
+    def __init__(self, study: Study, model: Model) -> None:
+        self.path = study.path
+        self.settings, self.atlas_hash = study.settings, study.atlas.hash
+        check_compatible(model, self.atlas_hash, self.settings, f"The study {study.path}")
+        self.subject_ids = study.subject_ids
+        if not self.subject_ids:
+            raise UserError(f"The study {study.path} holds no subject; run `anatograph preprocess` first.")
+        self._study = study
+        missing = [failure for failure in study.failures() if failure.subject_id not in study]
+        self.notes = [f"{f.subject_id} is not in the study, failed at {f.stage}: {f.reason}" for f in missing]
+        if study.mixed:
+            self.notes.append(study.mixed)
+
+    def load(self, subject_id: str) -> Item[str]:
+        """From the study's files; all of the patches, as all are needed."""
+        subject = self._study.subject(subject_id)
+        return Item(subject_id, subject.load_patches(), subject.edges, subject.present)
+
+    def stamp(self, subject_id: str) -> int:
+        """When it was written, 0 if it is not there."""
+        try:
+            return (self._study.path / "subjects" / subject_id / "subject.json").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+
+class ScanSource(Source):
+    """One scan, prepared as the model's training scans were."""
+
+    def __init__(
+        self,
+        source: Path,
+        model: Model,
+        settings: PreprocessSettings,
+        subject_id: str,
+        mask: str | Path | None,
+        weights: Path | None,
+    ) -> None:
+        if model.atlas is None:
+            raise UserError("The model has no atlas, so it does not know where to look in a scan; load a model folder.")
+        self.path = source
+        self.settings, self.atlas_hash, self.subject_ids = settings, model.atlas.hash, [subject_id]
+        self.notes = []
+        self._mask, self._weights, self._model = mask, weights, model
+        self._made = time.time_ns()
+        check_compatible(model, self.atlas_hash, settings, f"The scan {source}")
+
+    def load(self, subject_id: str) -> Item[str]:
+        """Through the same steps as a study's subject."""
+        from anatograph.imaging.reading import read_volume
+        from anatograph.study.prepare import prepare_subject
+
+        assert self._model.atlas is not None
+        done = prepare_subject(
+            read_volume(self.path),
+            self._mask,
+            self._model.atlas,
+            self.settings,
+            subject_id=subject_id,
+            weights=self._weights,
+        )
+        self.notes += [*done.notes, *(f"look at this: {flag}" for flag in done.flags)]
+        known = self._model.preprocessing.get("recipe", {})
+        others = [step for step, number in done.recipe.items() if number not in known.get(step, [number])]
+        if others:
+            self.notes.append(
+                f"the model's training scans were prepared by another version of {', '.join(others)}; "
+                "the vector may differ from theirs"
+            )
+        return Item(subject_id, done.patches, done.edges, done.present)
+
+    def stamp(self, subject_id: str) -> int:
+        """Never that of another run, as nothing is kept of a scan."""
+        return self._made
+
+
+def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings, what: str) -> None:
+    """Refuse patches that the model was not made for.
+
+    Where the lungs came from and how the atlas was laid on them may differ: they aim at the same places.
+
+    Raises:
+        UserError: another atlas, interpolation or graph, naming both.
+    """
+    if model.atlas is not None and model.atlas.hash != atlas_hash:
+        raise UserError(
+            f"{what} is on another atlas (hash {atlas_hash[:12]}) than the model (hash {model.atlas.hash[:12]}); "
+            "preprocess with `--atlas MODEL/atlas`, or give the model that was trained on this atlas."
+        )
+    have = settings.as_dict()
+    keys = ["interpolation", "graph_rule", "min_overlap" if settings.graph_rule == "overlap" else "rho"]
+    differing = [
+        f"{key} is {have[key]} there and {model.preprocessing[key]} in the model's training"
+        for key in keys
+        if key in model.preprocessing and model.preprocessing[key] != have[key]
+    ]
+    if differing:
+        raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it anew.")
+
+
+def settings_for(model: Model, lungs: str | None, registration: str | None, has_mask: bool) -> PreprocessSettings:
+    """How the model's training scans were prepared, with what the user asks for in its place."""
+    known = set(PreprocessSettings().as_dict())
+    settings = PreprocessSettings.from_dict({k: v for k, v in model.preprocessing.items() if k in known})
+    if settings.lungs == "given" and not has_mask:
+        settings = replace(settings, lungs="auto")
+    changes: dict[str, Any] = {"lungs": lungs, "registration": registration}
+    if has_mask and lungs is None:
+        changes["lungs"] = "given"
+    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
+
+
+def id_from(source: Path) -> str:
+    """A subject_id made from the name of a file or folder."""
+    name = source.resolve().name
+    for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "scan"
+
+
+def check_id(subject_id: str) -> str:
+    """The id, if it can be one."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", subject_id) or subject_id in {".", ".."}:
+        raise UserError(f"The subject-id '{subject_id}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    return subject_id

@@ -1,0 +1,1 @@
+"""Targets, folds, probes and scores."""

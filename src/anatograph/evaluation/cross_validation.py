@@ -1,0 +1,157 @@
+"""Cross-validation over people: who can be divided, and every person predicted by a probe fitted without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.evaluation.folds import Split, make_folds
+from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.targets import Target, Task
+
+
+def check_request(
+    targets: Sequence[str] | str,
+    folds: int,
+    repeats: int,
+    bootstrap: int,
+    log: Sequence[str],
+    task: Task | Mapping[str, Task] | None,
+) -> list[str]:
+    """The targets, each once.
+
+    Raises:
+        UserError: numbers that make no sense, or a task or log scale for something that is no target.
+    """
+    names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    if not names:
+        raise UserError("Name at least one target to predict.")
+    if folds < 2:
+        raise UserError(f"Cross-validation needs at least 2 folds, not {folds}.")
+    if repeats < 1:
+        raise UserError(f"Cross-validation is repeated at least once, not {repeats} times.")
+    if bootstrap and bootstrap < 100:
+        raise UserError(f"A bootstrap interval needs at least 100 samples, not {bootstrap}.")
+    named = set(log) | (set(task) if isinstance(task, Mapping) else set())
+    stray = [name for name in sorted(named) if name not in names]
+    if stray:
+        raise UserError(f"{', '.join(stray)} is given a task or a log scale but is not among the targets.")
+    return names
+
+
+def seed_of_repeat(seed: int, repeat: int) -> int:
+    """Seed of the folds of a round of cross-validation; the first has ``seed`` itself."""
+    return seed + 100_003 * repeat
+
+
+def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Target:
+    """The target without classes that cannot be both fitted and tested, if enough people are left for the folds.
+
+    A class held by one person (or one group) cannot be predicted for them from others, so it is left out and said.
+
+    Raises:
+        UserError: too few people, groups or classes.
+    """
+    who = np.arange(len(target.rows)) if groups is None else groups[target.rows]
+    unit = "people" if groups is None else "groups"
+    if target.classes:
+        holders = [len(np.unique(who[target.values == k])) for k in range(len(target.classes))]
+        alone = [k for k, count in enumerate(holders) if count < 2]
+        if alone:
+            names = ", ".join(target.classes[k] for k in alone)
+            chosen = ~np.isin(target.values, alone)
+            if len(target.classes) - len(alone) < 2:
+                counts = ", ".join(f"{n}: {c}" for n, c in zip(target.classes, holders, strict=True))
+                raise UserError(
+                    f"'{target.name}' has too few {unit} in its classes to be cross-validated ({counts}); "
+                    f"at least two classes need two {unit} each."
+                )
+            target = target.keep(chosen, f"{target.name}: classes with fewer than 2 {unit} are left out: {names}")
+            who = who[chosen]
+        few = [
+            f"{name} ({count})"
+            for name, count in zip(target.classes, np.bincount(target.values.astype(int)), strict=True)
+            if count < folds
+        ]
+        if few:
+            note = f"{target.name}: fewer members than folds, so not every fold tests {', '.join(few)}"
+            target = target.keep(np.ones(len(who), dtype=bool), note)
+    units = len(np.unique(who))
+    if units < folds:
+        raise UserError(
+            f"'{target.name}' is known for {units} {unit} and cannot be divided into {folds} folds; "
+            f"give --folds {max(2, units)} or fewer, or more {unit}."
+        )
+    if target.task == "regression" and len(who) < 2 * folds:
+        raise UserError(
+            f"'{target.name}' is known for {len(who)} people; R² in {folds} folds needs at least {2 * folds}, "
+            + (f"so give --folds {len(who) // 2}." if len(who) >= 4 else "so add people.")
+        )
+    return target
+
+
+def cross_validate(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    folds: int,
+    seed: int,
+) -> Predictions:
+    """Predict each person from a probe fitted on the other folds.
+
+    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target.rows``.
+
+    Raises:
+        UserError: where the groups leave a training fold with a single class.
+    """
+    values, classes = target.values, len(target.classes)
+    splits = make_folds(values, classes > 0, groups, folds, seed)
+    if len(splits) < folds:
+        raise UserError(
+            f"'{target.name}' can be divided into {len(splits)} folds only, its most frequent class having no more "
+            f"members; give --folds {max(2, len(splits))}."
+        )
+    for k, (train, _) in enumerate(splits):
+        if classes and len(np.unique(values[train])) < 2:
+            raise UserError(
+                f"'{target.name}' has a single class among the people to fit on in fold {k + 1}; give fewer folds or "
+                f"a target that varies within the groups."
+            )
+    predicted = [probe_fold(features, target, groups, split, seed) for split in splits]
+    return collect(target, splits, predicted)
+
+
+def probe_fold(
+    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, split: Split, seed: int
+) -> NDArray[np.float64]:
+    """What a probe fitted on the first rows of ``split`` says of the second ones.
+
+    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target``; (m,) values come back for a
+    regression, (m, classes) probabilities otherwise.
+    """
+    train, test = split
+    held = None if groups is None else groups[train]
+    probe = fit_probe(
+        features[train], target.values[train], len(target.classes), held, seed, ordered=target.task == "ordinal"
+    )
+    return probe.probabilities(features[test]) if target.classes else probe.predict(features[test])
+
+
+def collect(target: Target, splits: Sequence[Split], predicted: Sequence[NDArray[np.float64]]) -> Predictions:
+    """One round of cross-validation from what was said of the second rows of each split, as `probe_fold` gives it."""
+    count, classes = len(target.values), len(target.classes)
+    fold, value, majority = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
+    chance = np.zeros((count, classes)) if classes else None
+    for k, ((train, test), found) in enumerate(zip(splits, predicted, strict=True)):
+        fold[test] = k
+        if chance is None:
+            value[test] = found
+            majority[test] = target.values[train].mean()
+        else:
+            chance[test], value[test] = found, found.argmax(axis=1)
+            majority[test] = np.bincount(target.values[train].astype(np.int64)).argmax()
+    return Predictions(fold, value, chance, majority)

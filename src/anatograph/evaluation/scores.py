@@ -1,0 +1,130 @@
+"""Cross-validated predictions summed up: figures over the folds, over all people, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.evaluation.metrics import figures
+from anatograph.evaluation.targets import Target
+
+BOOTSTRAPS = 1000
+INTERVAL = (2.5, 97.5)
+"""Percentiles of the bootstrap that `Score.low` and `Score.high` are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Every person predicted once, by a probe fitted without them."""
+
+    fold: NDArray[np.int64]
+    """(n,) which fold they were held out in."""
+    predicted: NDArray[np.float64]
+    """(n,) predicted value or class index."""
+    probabilities: NDArray[np.float64] | None
+    """(n, classes), None for a regression."""
+    majority: NDArray[np.float64]
+    """(n,) what one would say without looking: the most frequent class, or the mean, of the people fitted on."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of merit over the folds."""
+
+    metric: str
+    """Its name."""
+    mean: float
+    """Mean over the folds (of all repeats)."""
+    std: float
+    """Standard deviation over the folds (n - 1); for ``r2_pooled`` over bootstrap samples of the people."""
+    folds: int
+    """Folds in which it is defined."""
+    values: tuple[float, ...] = ()
+    """The figure in each fold, repeat after repeat, NaN where it is not defined; empty for ``r2_pooled``."""
+    pooled: float = float("nan")
+    """The figure over all people at once, each predicted out of fold (mean over the repeats)."""
+    low: float = float("nan")
+    """Lower end of the bootstrap interval of ``pooled``."""
+    high: float = float("nan")
+    """Upper end of the same."""
+
+
+def score(
+    target: Target,
+    predictions: Predictions | Sequence[Predictions],
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+    bootstraps: int = BOOTSTRAPS,
+    intervals: bool = False,
+) -> list[Score]:
+    """All figures for a target, from one round of cross-validation or from several.
+
+    Mean and standard deviation are over the folds of all rounds.  A regression also has ``r2_pooled``, over all
+    people at once, each predicted out of fold: with few people in a fold it is the one to trust.  ``intervals`` gives
+    every figure a 95 % interval: the people (or ``groups`` (n,)) are drawn ``bootstraps`` times with replacement,
+    their predictions stay what they are, so it tells the chance of who was in the cohort, not of the fitting.
+    """
+    rounds = [predictions] if isinstance(predictions, Predictions) else list(predictions)
+    everybody = np.arange(len(target.values))
+    names = list(_of(target, rounds[0], everybody))
+    by_fold: dict[str, list[float]] = {name: [] for name in names}
+    for one in rounds:
+        for k in sorted(set(one.fold.tolist())):
+            for name, value in _of(target, one, np.flatnonzero(one.fold == k)).items():
+                by_fold[name].append(value)
+    pooled = _mean_of_rounds(target, rounds, everybody)
+    needed = names if intervals else ["r2"] if target.task == "regression" else []
+    drawn = _bootstrap(target, rounds, groups, seed, bootstraps) if needed else {}
+    found = []
+    for name in names:
+        low, high = _ends(drawn[name]) if intervals else (float("nan"), float("nan"))
+        found.append(_over_folds(name, by_fold[name], pooled[name], low, high))
+    if target.task == "regression":
+        spread = [v for v in drawn["r2"] if np.isfinite(v)]
+        std = float(np.std(spread, ddof=1)) if len(spread) > 1 else float("nan")
+        low, high = _ends(drawn["r2"]) if intervals else (float("nan"), float("nan"))
+        found.append(Score("r2_pooled", pooled["r2"], std, len(rounds), (), pooled["r2"], low, high))
+    return found
+
+
+def _of(target: Target, one: Predictions, rows: NDArray[np.int64]) -> dict[str, float]:
+    chance = None if one.probabilities is None else one.probabilities[rows]
+    return figures(target, target.values[rows], one.predicted[rows], chance, one.majority[rows])
+
+
+def _mean_of_rounds(target: Target, rounds: list[Predictions], rows: NDArray[np.int64]) -> dict[str, float]:
+    several = [_of(target, one, rows) for one in rounds]
+    return {name: float(np.mean([found[name] for found in several])) for name in several[0]}
+
+
+def _bootstrap(
+    target: Target, rounds: list[Predictions], groups: NDArray[np.int64] | None, seed: int, bootstraps: int
+) -> dict[str, list[float]]:
+    """Every pooled figure in each bootstrap sample of the people, or of the groups."""
+    who = np.arange(len(target.values)) if groups is None else groups
+    rows = [np.flatnonzero(who == name) for name in np.unique(who)]
+    random = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in _of(target, rounds[0], np.arange(len(target.values)))}
+    for _ in range(bootstraps):
+        picked = np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])
+        for name, value in _mean_of_rounds(target, rounds, picked).items():
+            drawn[name].append(value)
+    return drawn
+
+
+def _ends(drawn: list[float]) -> tuple[float, float]:
+    defined = [v for v in drawn if np.isfinite(v)]
+    if not defined:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, INTERVAL)
+    return float(low), float(high)
+
+
+def _over_folds(name: str, values: list[float], pooled: float, low: float, high: float) -> Score:
+    defined = np.array([v for v in values if np.isfinite(v)])
+    mean = float(defined.mean()) if len(defined) else float("nan")
+    std = float(defined.std(ddof=1)) if len(defined) > 1 else float("nan")
+    return Score(name, mean, std, len(defined), tuple(values), pooled, low, high)

@@ -1,0 +1,117 @@
+"""Many independent tasks: one after the other, in local processes, or on a dask cluster."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TypeVar
+
+from anatograph.errors import UserError
+from anatograph.execution.memory import WORKER_GB, available_gb, workers_that_fit
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """In the place of a result: the process that worked on the task died each time."""
+
+    reason: str
+    """What is known about it."""
+
+
+class SchedulerGoneError(Exception):
+    """The scheduler went away and did not come back; tasks that were not yielded are not done."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where tasks are worked on."""
+
+    workers: int = 1
+    """Local processes of one thread each; with 1 the work is done in this process, with all its threads."""
+    scheduler: str | None = None
+    """Address of a dask scheduler, or its scheduler file, that does the work instead, on machines that see the same
+    files."""
+    memory_gb: float | None = None
+    """What a local worker may take; None lets them share what is free."""
+    notes: tuple[str, ...] = ()
+    """What was decided."""
+
+    @classmethod
+    def choose(cls, workers: int, scheduler: str | None, tasks: int, worker_gb: float | None = None) -> Workplace:
+        """A place for so many tasks: no more workers than tasks, nor than memory has room for.
+
+        Raises:
+            UserError: fewer than one worker, or no positive memory.
+        """
+        if workers < 1:
+            raise UserError(f"The number of workers must be at least 1, not {workers}.")
+        if worker_gb is not None and not worker_gb > 0:
+            raise UserError(f"The memory of a worker must be more than 0 GB, not {worker_gb:g}.")
+        if scheduler is not None:
+            return cls(1, scheduler)
+        count, sentence = workers_that_fit(max(1, min(workers, tasks)), worker_gb or WORKER_GB)
+        there = available_gb()
+        share = None if there is None else max(worker_gb or WORKER_GB, 0.9 * there / count)
+        return cls(count, None, share, (sentence,) if sentence else ())
+
+
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    place: Workplace | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Generator[tuple[Task, Result | WorkerLost]]:
+    """Yield each task with its result, in the order in which they are done.
+
+    ``function`` must catch what can go wrong in a task; a task whose process dies (killed, out of memory) is tried
+    once more and then yields `WorkerLost`, and the others go on.  If the scheduler goes away, its tasks are given to
+    it again when it is back.
+
+    Args:
+        function: importable by name; called with one task.
+        tasks: what to work on; function, tasks and results travel between processes.
+        place: where; in this process if not given.
+        say: told what happens on the way.
+
+    Raises:
+        UserError: a scheduler that cannot be reached.
+        SchedulerGoneError: a scheduler that went away and did not come back.
+    """
+    place = place or Workplace()
+    if not tasks:
+        return
+    if place.scheduler is not None:
+        from anatograph.execution.dask_pool import on_dask
+
+        yield from on_dask(function, tasks, place.scheduler, say)
+    elif place.workers == 1:
+        for task in tasks:
+            yield task, function(task)
+    else:
+        from anatograph.execution.local_pool import in_processes
+
+        yield from in_processes(function, tasks, min(place.workers, len(tasks)), place.memory_gb)
+
+
+@contextmanager
+def ended_like_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM (a batch system's time limit, a shutdown) is answered as Ctrl-C is: in order."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

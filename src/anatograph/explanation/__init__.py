@@ -1,0 +1,1 @@
+"""Contribution, deviation, change and similarity."""

@@ -1,0 +1,251 @@
+"""What each region contributes to a probe's answer: eq. 10 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.embedding.regions import Regions
+from anatograph.errors import UserError
+from anatograph.evaluation.cross_validation import usable
+from anatograph.evaluation.evaluate import Aligned
+from anatograph.evaluation.folds import make_folds
+from anatograph.evaluation.linear import Probe, fit_probe
+from anatograph.evaluation.targets import Target
+from anatograph.explanation.regional import regional_metric
+
+ProbeKind = Literal["evaluate", "calm"]
+"""``evaluate``: that of `evaluate`, whose answers its table of predictions has. ``calm``: of the probes that predict
+about as well, the one whose contributions scatter least over the regions of one lung (`regional_metric`)."""
+STRONG = 0.9
+"""What the scale shows for a contribution that only one region in twenty of the reference people surpasses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One linear answer of a fitted probe: answer = intercept + weights · S'."""
+
+    weights: NDArray[np.float64]
+    """(F,) W of eq. 10."""
+    intercept: float
+    """β of eq. 10."""
+    class_name: str | None
+    """The class that it speaks for; None for a number."""
+    meaning: str
+    """What a high answer means, in words."""
+    scale: float = 1.0
+    """Units of the target to one unit of the answer: its standard deviation among the people fitted on; 1 for classes,
+    whose answer is in log-odds."""
+    offset: float = 0.0
+    """The target where the answer is 0: its mean among the people fitted on."""
+
+    def of(self, features: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """M = W h' of features (..., F) as (...,), NaN where they are."""
+        return np.asarray(features.astype(np.float64) @ self.weights, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The contributions of the people that a probe was fitted on."""
+
+    median: NDArray[np.float64]
+    """(N,) of M_j over these people; NaN where nobody has the landmark."""
+    spread: float
+    """95th percentile of |M_j - median_j| over all of them and all landmarks."""
+    people: int
+    """How many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What each region of one subject says of a target."""
+
+    subject_id: str
+    """Who."""
+    raw: NDArray[np.float64]
+    """(N,) M_j = W h'_j; NaN where the scan does not reach. β plus its mean over the regions is the probe's answer."""
+    direction: Direction
+    """W, β and what they mean; fitted without this subject (and its group)."""
+    reference: Reference
+    """Of the people fitted on."""
+
+    @property
+    def answer(self) -> float:
+        """What the probe says of the subject: log-odds, or the standardised value."""
+        return float(self.direction.intercept + np.nanmean(self.raw))
+
+    @property
+    def reference_answer(self) -> float:
+        """What it says of somebody all of whose regions are as the reference people's median."""
+        there = np.isfinite(self.raw) & np.isfinite(self.reference.median)
+        return float(self.direction.intercept + self.reference.median[there].mean())
+
+    @property
+    def relative(self) -> NDArray[np.float64]:
+        """(N,) M_j less the reference people's median at the same landmark: what is special about this region here.
+
+        Its mean over the regions is `answer` less `reference_answer`.
+        """
+        return np.asarray(self.raw - self.reference.median, dtype=np.float64)
+
+    def values(self, scale: str = "relative") -> NDArray[np.float64]:
+        """(N,) in (0, 1), above 0.5 where the region speaks for it, below where against.
+
+        ``relative``: the sigmoid of `relative` over the reference's spread, so scaled that 0.9 (0.1) is what one of
+        twenty regions of the reference people goes beyond. ``eq10``: the sigmoid of M_j + β, each region as if it were
+        the whole subject; since regions differ from each other by anatomy far more than people do, it is often near
+        0 or 1 everywhere.
+        """
+        from scipy.special import expit
+
+        if scale == "eq10":
+            return np.asarray(expit(self.raw + self.direction.intercept), dtype=np.float64)
+        if scale != "relative":
+            raise UserError(f"The scale must be relative or eq10, not '{scale}'.")
+        steep = np.log(STRONG / (1 - STRONG)) / self.reference.spread
+        return np.asarray(expit(self.relative * steep), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A probe and whom it was fitted on."""
+
+    probe: Probe
+    """The probe."""
+    target: Target
+    """The people fitted on, with the classes that are among them."""
+
+
+class Explainer:
+    """The probes of a target, one a fold, each fitted once, when the first of its held-out people asks for it.
+
+    The folds are those of `evaluate` with the same ``folds`` and ``seed``; with ``probe`` "evaluate" what is explained
+    is the answer in its table of predictions. Somebody without a value of the target is explained by a probe of all
+    others who have one.
+    """
+
+    def __init__(
+        self,
+        data: Aligned,
+        target: Target,
+        regions: Regions,
+        groups: NDArray[np.int64] | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        probe: ProbeKind = "evaluate",
+    ) -> None:
+        """``groups`` (n,) numbers the group of each person of ``data``; raises UserError as `evaluate` does."""
+        self.data, self.regions, self.groups, self.seed, self.kind = data, regions, groups, seed, probe
+        self.target = usable(target, groups, folds)
+        self.subject_ids: list[str] = data.table["subject_id"].tolist()
+        of_target = None if groups is None else groups[self.target.rows]
+        self._folds = make_folds(self.target.values, bool(self.target.classes), of_target, folds, seed)
+        self._fitted: dict[frozenset[int], Fitted] = {}
+        self._references: dict[tuple[int, str | None], tuple[Direction, Reference]] = {}
+
+    def fitted_for(self, subject_id: str) -> Fitted:
+        """The probe that did not see this subject, nor anyone of its group.
+
+        Raises:
+            UserError: where the others do not suffice.
+        """
+        train = np.arange(len(self.target.rows))
+        if subject_id in self.subject_ids:
+            row = self.subject_ids.index(subject_id)
+            for some, test in self._folds:
+                if row in self.target.rows[test]:
+                    train = some
+            if self.groups is not None:
+                train = train[self.groups[self.target.rows[train]] != self.groups[row]]
+        key = frozenset(train.tolist())
+        if key not in self._fitted:
+            chosen = np.zeros(len(self.target.rows), dtype=bool)
+            chosen[train] = True
+            people = self.target.keep(chosen, "")
+            if len(people.rows) < 4 or len(np.unique(people.values)) < 2:
+                raise UserError(
+                    f"{len(people.rows)} others with a value of '{self.target.name}' do not suffice to explain "
+                    f"{subject_id}."
+                )
+            groups = None if self.groups is None else self.groups[people.rows]
+            features = self.data.features[people.rows]
+            metric = None
+            if self.kind == "calm":
+                metric = regional_metric(self.regions, [self.subject_ids[row] for row in people.rows])
+            ordered = people.task == "ordinal"
+            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed, metric, ordered)
+            self._fitted[key] = Fitted(probe, people)
+        return self._fitted[key]
+
+    def contribution(self, subject_id: str, class_name: str | None = None) -> Contribution:
+        """M_j of one subject for a class (the predicted one, or the last of two, if not given) or for a number.
+
+        Raises:
+            UserError: an unknown class or subject, or others that do not suffice to fit a probe.
+        """
+        nodes = self.regions.of(subject_id)
+        fitted = self.fitted_for(subject_id)
+        direction = towards(fitted, class_name, np.nanmean(nodes.astype(np.float64), axis=0))
+        key = (id(fitted), direction.class_name)
+        if key not in self._references:
+            names = [self.subject_ids[row] for row in fitted.target.rows]
+            self._references[key] = direction, reference_of(self.regions, names, direction)
+        direction, reference = self._references[key]
+        return Contribution(subject_id, direction.of(nodes), direction, reference)
+
+
+def reference_of(regions: Regions, subject_ids: Sequence[str], direction: Direction) -> Reference:
+    """Median and spread of M_j over some people, read one after the other."""
+    import warnings
+
+    found = np.array([direction.of(regions.of(name)) for name in subject_ids])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a landmark that nobody has
+        median = np.nanmedian(found, axis=0)
+    away = np.abs(found - median)
+    spread = float(np.nanquantile(away, 0.95))
+    # A probe that found nothing has no weights, so every contribution is the same.
+    return Reference(np.asarray(median, dtype=np.float64), spread if spread > 1e-12 else 1.0, len(found))
+
+
+def towards(fitted: Fitted, class_name: str | None, subject: NDArray[np.float64]) -> Direction:
+    """The linear answer for a class or a number; ``subject`` (F,) decides the class where none is named.
+
+    With more than two classes it is the class's logit against the mean of the others', with steps of a score the
+    log-odds of that step or more. Raises UserError for a class that is not there.
+    """
+    probe, target = fitted.probe, fitted.target
+    if not target.classes:
+        if class_name is not None:
+            raise UserError(f"'{target.name}' is a number and has no class '{class_name}'.")
+        scale = probe.target_std or 1.0
+        weights, intercept = probe.weights[0] / scale, (probe.intercept[0] - probe.target_mean) / scale
+        return Direction(weights, float(intercept), None, f"higher {target.name}", scale, probe.target_mean)
+    if class_name is not None and class_name not in target.classes:
+        raise UserError(
+            f"'{target.name}' has no class '{class_name}' among the people fitted on: {', '.join(target.classes)}."
+        )
+    if len(target.classes) == 2:
+        index = 1 if class_name is None else target.classes.index(class_name)
+        sign = 1.0 if index == 1 else -1.0
+        name = target.classes[index]
+        return Direction(sign * probe.weights[0], float(sign * probe.intercept[0]), name, f"{target.name} = {name}")
+    if probe.ordered:
+        index = int(probe.predict(subject[None])[0]) if class_name is None else target.classes.index(class_name)
+        if class_name is not None and index == 0:
+            lowest = f"{target.name} = {class_name}"
+            return Direction(-probe.weights[0], float(-probe.intercept[0]), class_name, lowest)
+        index = max(index, 1)
+        name = target.classes[index]
+        return Direction(probe.weights[0], float(probe.intercept[index - 1]), name, f"{target.name} of {name} or more")
+    logits = probe.scores(subject[None])[0]
+    index = int(logits.argmax()) if class_name is None else target.classes.index(class_name)
+    against = np.full(len(target.classes), -1.0 / (len(target.classes) - 1))
+    against[index] = 1.0
+    name = target.classes[index]
+    meaning = f"{target.name} = {name}, against the other classes"
+    return Direction(against @ probe.weights, float(against @ probe.intercept), name, meaning)

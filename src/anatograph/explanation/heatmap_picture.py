@@ -1,0 +1,202 @@
+"""A map over the scan, as a picture that explains its own colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.explanation.map_words import MapWords
+from anatograph.imaging.volume import Frame, Mask, Volume
+
+LUNG_WINDOW = (-1350.0, 150.0)
+"""HU shown black and white: the radiologist's lung window, level -600, width 1500."""
+DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
+"""Both are told apart with any colour vision, and in grey: blue and red by side, the other by lightness."""
+_OPAQUE = 0.72
+_MARGIN = 12.0
+_INK, _MARKS = "#1a1a1a", "#ffd400"
+# Name, axis looked along, horizontal and vertical axis (0 L, 1 P, 2 S), vertical downwards, what is at the edges.
+VIEWS = (
+    ("axial", 2, 0, 1, True, ("R", "L")),
+    ("coronal", 1, 0, 2, False, ("R", "L")),
+    ("sagittal", 0, 1, 2, False, ("A", "P")),
+)
+
+
+def draw_map(
+    path: Path,
+    heat: NDArray[np.float32],
+    lungs: Mask,
+    scan: Volume | None,
+    words: MapWords,
+    at: NDArray[np.float64] | None,
+    place: str = "",
+) -> None:
+    """Write a PNG: axial, coronal and sagittal slices through ``at`` (LPS mm), with a colour bar in words.
+
+    ``heat`` (z, y, x), 0 for no value, lies on the frame of ``lungs``. The patient's right is on the left. The colour
+    is the more transparent the less a value says, so that the lung stays to be seen where there is nothing. Thin ticks
+    at the edges show where the other two slices cut.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    frame = lungs.frame
+    low, high = _box(lungs)
+    middle = (low + high) / 2 if at is None else np.clip(at, low, high)
+    index = np.rint(frame.to_index(middle)).astype(int)
+    index = np.clip(index, 0, np.array(frame.shape[::-1]) - 1)
+    low, high = low - _MARGIN, high + _MARGIN
+    size = high - low
+    # All three at one scale, so that their heights tell; the bar takes the rest.
+    inch = 4.3 / max(size[1], size[2])
+    widths = [size[across] * inch for _, _, across, _, _, _ in VIEWS]
+    left, gap, top, bottom, bar = 0.12, 0.1, 0.62, 0.42, 2.1
+    wide = left + sum(widths) + 2 * gap + bar
+    tall = bottom + 4.3 + top
+    figure = Figure(figsize=(wide, tall), dpi=200, facecolor="white")
+    FigureCanvasAgg(figure)
+    x = left
+    for (name, through, across, up, down, sides), width in zip(VIEWS, widths, strict=True):
+        height = size[up] * inch
+        axes = figure.add_axes((x / wide, (bottom + (4.3 - height) / 2) / tall, width / wide, height / tall))
+        x += width + gap
+        show_slice(axes, heat, lungs, scan, words, through, across, up, int(index[through]))
+        axes.set_xlim(low[across], high[across])
+        axes.set_ylim((high[up], low[up]) if down else (low[up], high[up]))
+        _ticks_of_the_others(axes, middle, across, up)
+        for place_x, side, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
+            text = axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
+                             ha=align, va="center")  # fmt: skip
+            _outlined(text)
+        axes.set_xlabel(f"{name}, {'LPS'[through]} = {middle[through]:.0f} mm", fontsize=8, color=_INK, labelpad=3)
+        if name == "axial":
+            _scale_bar(axes, low[across], (high if down else low)[up], size[across])
+    figure.text(left / wide, 1 - 0.27 / tall, words.title, fontsize=11, weight="bold", color=_INK, va="center")
+    under = "lung window (level −600, width 1500 HU)" if scan is not None else "outline of the lungs"
+    where = f"slices through the strongest region: {place}" if place else "slices through the middle of the lungs"
+    figure.text(left / wide, 1 - 0.5 / tall, f"{where} · {under}", fontsize=8, color="#555555", va="center")
+    _colour_bar(figure, words, (x + 0.12) / wide, bottom / tall + 0.04, 0.16 / wide, 4.3 / tall - 0.08)
+    figure.savefig(path, format="png", metadata={"Software": "anatograph"})
+
+
+def show_slice(
+    axes: Any,
+    heat: NDArray[np.float32] | None,
+    lungs: Mask,
+    scan: Volume | None,
+    words: MapWords | None,
+    through: int,
+    across: int,
+    up: int,
+    index: int,
+) -> None:
+    """One slice in mm: the scan in lung window, the map over it, the outline of the lungs."""
+    frame = lungs.frame
+    h, v, extent = _grid(frame, across, up)
+    axes.set_facecolor("black" if scan is not None else "#e8e8e8")
+    if scan is not None:
+        slab = np.take(scan.array, index, axis=2 - through)
+        axes.imshow(slab, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], extent=extent, origin="lower",
+                    interpolation="antialiased")  # fmt: skip
+    if heat is not None and words is not None:
+        values = np.take(heat, index, axis=2 - through)
+        axes.imshow(colours(values, words), extent=extent, origin="lower", interpolation="nearest")
+    outline = np.take(lungs.array, index, axis=2 - through) > 0
+    if outline.any() and not outline.all():
+        axes.contour(h, v, outline, levels=[0.5], colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def colours(values: NDArray[np.float32], words: MapWords) -> NDArray[np.float32]:
+    """Values (...,) as RGBA (..., 4) in [0, 1]; nothing at 0, and faint about the neutral value."""
+    from matplotlib import colormaps
+
+    low, high = words.range
+    share = np.clip((values - low) / (high - low), 0, 1)
+    if words.diverging:
+        strength = np.abs(values - words.neutral) / max(high - words.neutral, words.neutral - low)
+        rgba = colormaps[DIVERGING](share)
+    else:
+        strength = share
+        rgba = colormaps[SEQUENTIAL](0.25 + 0.7 * share)  # black and white belong to the scan
+    rgba[..., 3] = np.where(values == 0, 0, _OPAQUE * np.clip(1.6 * strength, 0, 1))
+    return np.asarray(rgba, dtype=np.float32)
+
+
+def _grid(
+    frame: Frame, across: int, up: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float, float, float]]:
+    """Coordinates of the voxels along both axes of a slice, and the slice's edges."""
+    h = frame.origin[across] + np.arange(frame.shape[2 - across]) * frame.spacing[across]
+    v = frame.origin[up] + np.arange(frame.shape[2 - up]) * frame.spacing[up]
+    dh, dv = frame.spacing[across] / 2, frame.spacing[up] / 2
+    edges = (float(h[0] - dh), float(h[-1] + dh), float(v[0] - dv), float(v[-1] + dv))
+    return np.asarray(h, dtype=np.float64), np.asarray(v, dtype=np.float64), edges
+
+
+def _wrapped(text: str, width: int = 26) -> str:
+    """Lines of at most ``width`` letters; names of columns are cut at underscores."""
+    import textwrap
+
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part.replace("_", "_ "), width) or [""]]
+    return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
+def _box(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest LPS mm of the lungs' voxels."""
+    lines = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    return lungs.frame.to_lps([line[0] for line in lines]), lungs.frame.to_lps([line[-1] for line in lines])
+
+
+def _ticks_of_the_others(axes: Any, middle: NDArray[np.float64], across: int, up: int) -> None:
+    """Short marks at the edges where the other two slices cut this one."""
+    style = {"color": _MARKS, "linewidth": 1.0, "solid_capstyle": "butt"}
+    for span in ((0.0, 0.035), (0.965, 1.0)):
+        _outlined(axes.plot([middle[across]] * 2, span, transform=axes.get_xaxis_transform(), **style)[0])
+        _outlined(axes.plot(span, [middle[up]] * 2, transform=axes.get_yaxis_transform(), **style)[0])
+
+
+def _outlined(drawn: Any) -> None:
+    """A dark line around what is drawn, so that it stands out on light tissue too."""
+    from matplotlib import patheffects
+
+    drawn.set_path_effects([patheffects.withStroke(linewidth=_width(drawn) + 1.6, foreground=_INK)])
+
+
+def _width(drawn: Any) -> float:
+    """Line width of a line; 0 of a text."""
+    return float(drawn.get_linewidth()) if hasattr(drawn, "get_linewidth") else 0.0
+
+
+def _scale_bar(axes: Any, left: float, bottom: float, width: float) -> None:
+    """50 mm in the lower left corner."""
+    x = left + 0.04 * width
+    up = bottom - 0.04 * width  # P grows downwards in an axial slice
+    (line,) = axes.plot([x, x + 50], [up, up], color=_MARKS, linewidth=2, solid_capstyle="butt")
+    _outlined(line)
+    text = axes.text(x + 25, up - 0.02 * width, "5 cm", color=_MARKS, fontsize=7.5, ha="center", va="bottom")
+    _outlined(text)
+
+
+def _colour_bar(figure: Any, words: MapWords, x: float, y: float, width: float, height: float) -> None:
+    """The colours as they lie on the scan (over grey), with words at their ends."""
+    axes = figure.add_axes((x, y, width, height))
+    low, high = words.range
+    values = np.linspace(low, high, 256, dtype=np.float32)
+    rgba = colours(np.where(values == 0, 1e-6, values).astype(np.float32)[:, None], words)
+    alpha = rgba[..., 3:]
+    axes.imshow(rgba[..., :3] * alpha + 0.25 * (1 - alpha), aspect="auto", origin="lower", extent=(0, 1, low, high))
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    ticks = dict(sorted(words.ticks.items()))
+    axes.set_yticks(list(ticks), [_wrapped(ticks[t]) for t in ticks], fontsize=7.5)
+    axes.tick_params(length=2.5, pad=3)
+    axes.set_ylim(low, high)

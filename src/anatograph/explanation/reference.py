@@ -1,0 +1,119 @@
+"""The people whom others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anatograph.embedding.regions import Regions
+from anatograph.errors import UserError
+from anatograph.evaluation.evaluate import group_numbers
+from anatograph.explanation.normative import LEAST_PEOPLE, Calibrated, calibrate, fit_normative, measure_each_other
+from anatograph.study.cohort import read_cohort
+
+MOST_PEOPLE = 1000
+"""More reference people than this tell nothing new; a random choice of them is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePeople:
+    """Features of the reference people, and how they measure somebody."""
+
+    subject_ids: list[str]
+    """(n,) who."""
+    features: NDArray[np.float32]
+    """(n, N, F) h' of each, NaN where a landmark is absent."""
+    groups: NDArray[np.int64] | None
+    """(n,) a number for each person where there are several scans of one."""
+    group_of: dict[str, int]
+    """The number of every subject of the cohort; empty without groups."""
+    seed: int = 0
+    """Of the parts in which they measure each other."""
+
+    @cached_property
+    def _root(self) -> NDArray[np.float64]:
+        return measure_each_other(self.features, self.groups, self.seed)
+
+    def without(self, subject_ids: Sequence[str]) -> tuple[Calibrated, NDArray[np.bool_]]:
+        """The model of those who are none of these subjects and of none of their groups, and who that is (n,).
+
+        Raises:
+            UserError: too few are left.
+        """
+        kept = ~np.isin(self.subject_ids, list(subject_ids))
+        if self.groups is not None:
+            kept &= ~np.isin(self.groups, [self.group_of[name] for name in subject_ids if name in self.group_of])
+        if kept.sum() < LEAST_PEOPLE:
+            raise UserError(
+                f"{int(kept.sum())} reference people are left beside {', '.join(subject_ids)}; give at least "
+                f"{LEAST_PEOPLE}."
+            )
+        return calibrate(fit_normative(self.features[kept]), self._root[kept]), kept
+
+
+def reference_people(
+    regions: Regions,
+    cohort: str | Path | None = None,
+    reference: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+) -> tuple[ReferencePeople, list[str]]:
+    """Everybody in the embeddings, or those with ``reference`` "COLUMN=VALUE" in the cohort; and notes on the choice.
+
+    ``group`` names a column whose equal values are one person.
+
+    Raises:
+        UserError: no cohort to look in, no such column or value, or fewer than 10 people.
+    """
+    names = list(regions.subject_ids)
+    if (reference or group) and cohort is None:
+        raise UserError("Give the cohort table too: --reference and --group are columns of it.")
+    group_of: dict[str, int] = {}
+    notes: list[str] = []
+    if cohort is not None:
+        table = read_cohort(cohort).table
+        known = set(table["subject_id"])
+        if group:
+            group_of = dict(zip(table["subject_id"], group_numbers(table, group).tolist(), strict=True))
+        if reference:
+            chosen = _chosen(table, reference)
+            names = [name for name in names if name in chosen]
+        elif group:
+            names = [name for name in names if name in known]
+    what = f"with {reference}" if reference else "in the embeddings"
+    if len(names) < LEAST_PEOPLE:
+        raise UserError(
+            f"{len(names)} people {what} are too few to say what is usual; a reference needs at least {LEAST_PEOPLE}."
+        )
+    if len(names) > MOST_PEOPLE:
+        rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_PEOPLE, replace=False))
+        notes.append(f"of {len(names)} reference people {MOST_PEOPLE} were drawn")
+        names = [names[row] for row in rows]
+    notes.append(f"the reference is the {len(names)} people {what}; nobody is compared with themselves")
+    features = np.stack([regions.unwhitened(name) for name in names])
+    groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
+    return ReferencePeople(names, features, groups, group_of, seed), notes
+
+
+def _chosen(table: pd.DataFrame, reference: str) -> set[str]:
+    """subject_ids with COLUMN=VALUE."""
+    column, sign, value = reference.partition("=")
+    if not sign:
+        raise UserError(f"The reference must be COLUMN=VALUE, such as diagnosis=healthy, not '{reference}'.")
+    if column not in table.columns:
+        raise UserError(f"The cohort has no column '{column}'; it has: {', '.join(map(str, table.columns))}.")
+    held = table[column]
+    same = held.astype(str).str.strip() == value.strip()
+    with suppress(TypeError, ValueError):
+        same |= held.astype(float) == float(value)
+    if not same.any():
+        found = ", ".join(sorted({str(v) for v in held.dropna()})[:12])
+        raise UserError(f"Nobody in the cohort has {column} = {value}; there is: {found}.")
+    return set(table.loc[same, "subject_id"])

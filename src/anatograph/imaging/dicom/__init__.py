@@ -1,0 +1,1 @@
+"""DICOM folders: headers, series, slices."""

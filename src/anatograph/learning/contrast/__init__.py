@@ -1,0 +1,1 @@
+"""Queues of keys, momentum encoder, views."""

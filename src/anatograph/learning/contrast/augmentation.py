@@ -1,0 +1,286 @@
+"""Random views of whole batches, on the model's device, with one resampling a view.
+
+Statistically the published transforms (contrast, then noise, then elastic and affine together; MONAI's
+``RandAdjustContrast``, ``RandGaussianNoise``, ``Rand3DElastic``), drawn for a batch at once.
+
+Letters in shapes: B patches, G transforms (one a patch, or one a subject), P patch side, R terms of the smooth basis.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anatograph.errors import UserError
+from anatograph.learning.model.windowing import HU_WINDOW
+from anatograph.learning.seeding import generator
+
+Padding = Literal["border", "reflection"]
+_NOISE_BLOCK = 8
+_SIGMAS = 17
+_KEPT_VARIANCE = 0.9995
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How a view is drawn from a patch. The defaults are those of the published code."""
+
+    elastic_probability: float = 1.0
+    """Share of views that are deformed (elastic and affine together)."""
+    smooth_low: float = 8.0
+    """Least standard deviation, in voxels, of the Gaussian that smooths the random displacements."""
+    smooth_high: float = 12.0
+    """Greatest standard deviation of that Gaussian."""
+    displacement_low: float = 0.0
+    """Least factor on the smoothed displacements (uniform noise in ±1 voxel before smoothing)."""
+    displacement_high: float = 1264.0
+    """Greatest factor; 1264 gives displacements with a standard deviation of about 0 to 3.5 voxels."""
+    rotate: float = 10.0
+    """Rotation about each axis, uniform in ± this many degrees."""
+    scale: float = 0.1
+    """Scaling of each axis, uniform in 1 ± this."""
+    shift: float = 12.0
+    """Shift along each axis, uniform in ± this many voxels."""
+    padding: Padding = "border"
+    """What lies outside a stored patch: its border voxels repeated, or its mirror image."""
+    noise: float = 50.0
+    """Noise in HU: each noisy view draws its standard deviation uniformly from 0 to this."""
+    noise_probability: float = 0.25
+    """Share of views with noise."""
+    gamma_low: float = 0.5
+    """Least exponent of the contrast change, applied between the patch's own minimum and maximum."""
+    gamma_high: float = 4.5
+    """Greatest exponent."""
+    gamma_probability: float = 0.25
+    """Share of views with changed contrast. The exponent erases density, so the default preset does without."""
+    offset: float = 0.0
+    """Each view is made lighter or darker by a uniform ± this many HU, as scanners differ (0 in the paper)."""
+    subject_transform: bool = True
+    """At graph level all patches of a subject share one deformation and one noise and contrast draw, as published."""
+
+    def __post_init__(self) -> None:
+        for name in ("elastic_probability", "noise_probability", "gamma_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"augment.{name} is a share of views between 0 and 1, not {getattr(self, name)}.")
+        for low, high in (
+            ("smooth_low", "smooth_high"),
+            ("displacement_low", "displacement_high"),
+            ("gamma_low", "gamma_high"),
+        ):
+            if not 0.0 <= getattr(self, low) <= getattr(self, high):
+                raise UserError(
+                    f"augment.{low}={getattr(self, low)} and augment.{high}={getattr(self, high)} must be "
+                    "0 or more and in this order."
+                )
+        if self.smooth_low < 1.0 or self.gamma_low <= 0.0:
+            raise UserError("augment.smooth_low must be at least 1 voxel and augment.gamma_low above 0.")
+        if min(self.rotate, self.shift, self.noise, self.offset) < 0.0 or not 0.0 <= self.scale < 1.0:
+            raise UserError("augment.rotate, shift, noise and offset must not be negative, and scale lies in [0, 1).")
+        if self.padding not in get_args(Padding):
+            raise UserError(f"augment.padding must be one of {', '.join(get_args(Padding))}, not {self.padding!r}.")
+
+
+class Augmenter:
+    """Draws views; holds nothing random: every draw is a function of the seeds it is given."""
+
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        patch_size: int = 32,
+        device: torch.device | str = "cpu",
+        window: tuple[float, float] = HU_WINDOW,
+    ) -> None:
+        self.settings = settings
+        self.patch_size = patch_size
+        self.device = torch.device(device)
+        self._per_hu = 2.0 / (window[1] - window[0])
+        """Length of a HU in the windowed scale."""
+        self.bases = smooth_bases(settings.smooth_low, settings.smooth_high, patch_size).to(self.device)
+        self._axis = torch.arange(patch_size, dtype=torch.float32, device=self.device) - (patch_size - 1) / 2
+
+    def views(self, patches: Tensor, seeds: tuple[int, ...], start: int = 0, total: int | None = None) -> Tensor:
+        """One view of each patch: windowed float patches (B, P, P, P) to (B, P, P, P).
+
+        ``seeds`` name the draw (run seed, level, step, view). The patches are rows ``start`` to ``start + B`` of a
+        batch of ``total``, so that a process that holds a part of a batch draws what one holding all would.
+        """
+        rows = patches.shape[0]
+        total = rows if total is None else total
+        x = self._intensity(patches, seeds, start, total, rows)
+        grid, moved = self._grids(seeds, total, slice(start, start + rows))
+        out = F.grid_sample(x[:, None], grid, mode="bilinear", padding_mode=self.settings.padding, align_corners=False)
+        return (
+            torch.where(moved[:, None, None, None], out[:, 0], x)
+            if self.settings.elastic_probability < 1
+            else out[:, 0]
+        )
+
+    def subject_view(self, patches: Tensor, seeds: tuple[int, ...]) -> Tensor:
+        """One view of all of a subject's patches (N, P, P, P), one transform for all of them (the published code)."""
+        if not self.settings.subject_transform:
+            return self.views(patches, seeds)
+        x = self._intensity(patches, seeds, 0, 1, 1)
+        grid, moved = self._grids(seeds, 1, slice(0, 1))
+        if not bool(moved[0]):
+            return x
+        return resample_together(x, grid[0], self.settings.padding)
+
+    def _intensity(self, x: Tensor, seeds: tuple[int, ...], start: int, total: int, groups: int) -> Tensor:
+        """Contrast, offset and noise; the input is never changed in place."""
+        s = self.settings
+        random = generator(*seeds, 1)
+        u = torch.rand(total, 5, generator=random)[start : start + groups]
+        out = x
+        changed = torch.nonzero(u[:, 0] < s.gamma_probability)[:, 0]
+        if len(changed):
+            exponent = s.gamma_low + (s.gamma_high - s.gamma_low) * u[changed, 1].to(x.device)
+            if groups == x.shape[0]:
+                out = x.clone()
+                out[changed] = power(x[changed], exponent)
+            else:
+                out = power(x[None], exponent)[0]
+        if s.offset > 0:
+            shift = (2 * u[:, 4] - 1) * (s.offset * self._per_hu)
+            out = out + shift.to(x.device)[:, None, None, None]
+        if s.noise > 0 and s.noise_probability > 0:
+            std = torch.where(u[:, 2] < s.noise_probability, u[:, 3] * (s.noise * self._per_hu), 0.0).to(x.device)
+            if groups != x.shape[0]:
+                std = std.expand(x.shape[0])
+            if bool((std > 0).any()):
+                noise = self._noise(seeds, start if groups == x.shape[0] else 0, x.shape)
+                out = torch.addcmul(out, noise, std[:, None, None, None])
+        return out
+
+    def _noise(self, seeds: tuple[int, ...], start: int, shape: torch.Size) -> Tensor:
+        """Standard normal numbers for rows ``start``… of a batch, drawn in blocks so that parts of a batch agree."""
+        first, last = start // _NOISE_BLOCK, (start + shape[0] - 1) // _NOISE_BLOCK
+        blocks = [
+            torch.randn(
+                (_NOISE_BLOCK, *shape[1:]),
+                generator=generator(*seeds, 2, block, device=self.device),
+                device=self.device,
+            )
+            for block in range(first, last + 1)
+        ]
+        skip = start - first * _NOISE_BLOCK
+        return torch.cat(blocks)[skip : skip + shape[0]] if len(blocks) > 1 else blocks[0][skip : skip + shape[0]]
+
+    def _grids(self, seeds: tuple[int, ...], total: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """Sampling grids (G, P, P, P, 3) in [-1, 1], x first, and which rows are deformed at all (G,) bool."""
+        s = self.settings
+        rank = self.bases.shape[-1]
+        random = generator(*seeds, 0)
+        # Small numbers, drawn for the whole batch: every process then knows everybody's.
+        u = torch.rand(total, 12, generator=random)[rows]
+        coefficients = torch.randn(total, 3, rank**3, generator=random)[rows].to(self.device)
+        moved = (u[:, 0] < s.elastic_probability).to(self.device)
+        which = (u[:, 1] * _SIGMAS).long().clamp(max=_SIGMAS - 1).to(self.device)
+        magnitude = s.displacement_low + (s.displacement_high - s.displacement_low) * u[:, 2]
+        signed = 2 * u[:, 3:] - 1
+        linear, offset = affine(
+            signed[:, 0:3] * math.radians(s.rotate), 1 + signed[:, 3:6] * s.scale, signed[:, 6:9] * s.shift
+        )
+        # Uniform noise in ±1 has variance 1/3; smoothed over hundreds of voxels its sum is normal.
+        size = (magnitude / math.sqrt(3.0)).to(self.device)
+        return self._compose(linear.to(self.device), offset.to(self.device), coefficients, size, which), moved
+
+    def _compose(self, linear: Tensor, offset: Tensor, coefficients: Tensor, size: Tensor, which: Tensor) -> Tensor:
+        """Source voxel of each voxel x: linear·(x + d(x)) + offset, as a normalised grid with x first."""
+        side, groups = self.patch_size, linear.shape[0]
+        rank = self.bases.shape[-1]
+        basis = self.bases[which]  # (G, P, R)
+        to_grid = 2.0 / side
+        mixed = torch.bmm(linear, coefficients * size[:, None, None])  # the affine map acts on displacements too
+        mixed = (mixed * to_grid).flip(1).reshape(groups, 3 * rank, rank * rank)
+        linear, offset = (linear * to_grid).flip(1), (offset * to_grid).flip(1)
+        # Axis by axis: (G, 3, R, R, R) to (G, 3, P, P, R), then the affine part joins as two more basis functions.
+        first = torch.einsum("gzi,gcij->gczj", basis, mixed.view(groups, 3, rank, rank * rank))
+        second = torch.einsum("gyj,gczjk->gczyk", basis, first.view(groups, 3, side, rank, rank))
+        z, y = self._axis[:, None], self._axis[None, :]
+        plane = (
+            linear[:, :, 0, None, None] * z + linear[:, :, 1, None, None] * y + offset[:, :, None, None]
+        )  # (G, 3, P, P)
+        slope = linear[:, :, 2, None, None].expand_as(plane)
+        left = torch.cat([second, plane[..., None], slope[..., None]], dim=-1).view(groups, 3 * side * side, rank + 2)
+        last = torch.cat(
+            [basis, torch.ones_like(basis[..., :1]), self._axis[None, :, None].expand_as(basis[..., :1])], -1
+        )
+        grid = torch.bmm(left, last.transpose(1, 2)).view(groups, 3, side, side, side)
+        return grid.permute(0, 2, 3, 4, 1)
+
+
+def resample_together(patches: Tensor, grid: Tensor, padding: Padding) -> Tensor:
+    """Patches (N, P, P, P) all sampled at one grid (P, P, P, 3) in [-1, 1], x first: ``F.grid_sample``, trilinear.
+
+    One transform of many patches is one sparse matrix, eight weights a voxel; each weight is worked out once and
+    applied to a row of N numbers, a tenth of the time that ``grid_sample`` takes with N channels.
+    """
+    side = patches.shape[-1]
+    place = ((grid.reshape(-1, 3).float() + 1.0) * side - 1.0) / 2.0
+    if padding == "reflection":
+        place = (place + 0.5).remainder(2.0 * side)
+        place = torch.minimum(place, 2.0 * side - place) - 0.5
+    place = place.clamp(0.0, side - 1.0)
+    low = place.floor().clamp(max=max(side - 2, 0))
+    part = place - low
+    first = low.long()
+    step = torch.tensor([1, side, side * side], device=patches.device)
+    corners, weights = [], []
+    for corner in range(8):
+        up = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=patches.device)
+        corners.append(((first + up) * step).sum(dim=1))
+        weights.append(torch.where(up.bool(), part, 1.0 - part).prod(dim=1))
+    rows = patches.reshape(len(patches), -1).t().contiguous()
+    index, weight = torch.stack(corners, 1), torch.stack(weights, 1).to(rows.dtype)
+    out = F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
+    return out.t().reshape(patches.shape).contiguous()
+
+
+def power(x: Tensor, exponent: Tensor) -> Tensor:
+    """Contrast of rows of x (G, ...) changed by a power between each row's own minimum and maximum, which stay."""
+    flat = x.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    span = high - low
+    changed = ((flat - low) / (span + 1e-7)).clamp_(min=0.0).pow_(exponent[:, None])
+    return changed.mul_(span).add_(low).view_as(x)
+
+
+def affine(angles: Tensor, scales: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear part (G, 3, 3) and offset (G, 3), z y x order, of R · T · S: scale first, then shift, then rotate.
+
+    ``angles`` (G, 3) radians about the first, second and third axis, applied third first; ``scales`` (G, 3);
+    ``shifts`` (G, 3) voxels.
+    """
+    c, s = torch.cos(angles), torch.sin(angles)
+    zero, one = torch.zeros_like(c[:, 0]), torch.ones_like(c[:, 0])
+    about_0 = torch.stack([one, zero, zero, zero, c[:, 0], -s[:, 0], zero, s[:, 0], c[:, 0]], 1).view(-1, 3, 3)
+    about_1 = torch.stack([c[:, 1], zero, s[:, 1], zero, one, zero, -s[:, 1], zero, c[:, 1]], 1).view(-1, 3, 3)
+    about_2 = torch.stack([c[:, 2], -s[:, 2], zero, s[:, 2], c[:, 2], zero, zero, zero, one], 1).view(-1, 3, 3)
+    rotation = about_0 @ about_1 @ about_2
+    return rotation * scales[:, None, :], torch.bmm(rotation, shifts[:, :, None])[:, :, 0]
+
+
+def smooth_bases(low: float, high: float, side: int) -> Tensor:
+    """(17, P, R): for 17 widths from ``low`` to ``high``, the functions that span smoothed white noise on P voxels.
+
+    White noise blurred by a Gaussian along an axis is K·n with K (P, P) the blur; U·S of K's leading singular
+    vectors applied to R normal numbers has the same distribution but for the last 0.05 % of its variance. The blur
+    ends at three standard deviations and sees zeros outside the patch, as MONAI's ``GaussianFilter`` does.
+    """
+    found = []
+    position = torch.arange(side, dtype=torch.float64)
+    distance = position[:, None] - position[None, :]
+    for sigma in torch.linspace(low, high, _SIGMAS, dtype=torch.float64):
+        scale = math.sqrt(0.5) / float(sigma)
+        kernel = 0.5 * (torch.erf(scale * (distance + 0.5)) - torch.erf(scale * (distance - 0.5)))
+        kernel[distance.abs() > int(float(sigma) * 3.0 + 0.5)] = 0.0
+        left, values, _ = torch.linalg.svd(kernel)
+        found.append((left * values, values**2))
+    kept = [torch.cumsum(v, 0) / v.sum() for _, v in found]
+    rank = max(int((k < _KEPT_VARIANCE).sum()) + 1 for k in kept)
+    return torch.stack([scaled[:, :rank] for scaled, _ in found]).float()

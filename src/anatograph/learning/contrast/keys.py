@@ -1,0 +1,59 @@
+"""Queries and keys through networks with BatchNorm, so that a batch's statistics do not give its keys away.
+
+A query and its own key come from the same batch, the negatives from earlier ones. Where both pass through BatchNorm in
+the same company, the company's statistics mark them, and the contrast is won without looking at the patch. Two answers:
+
+* ``teacher``: the key network works in evaluation mode, with running statistics that follow the query network's slowly;
+  queries are normalised over the whole batch of all processes. Keys then carry no mark at all.
+* ``shuffle``: the published one. Parts of the batch are normalised apart, and keys are dealt to parts at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anatograph.learning import processes
+from anatograph.learning.contrast.momentum import momentum_update
+from anatograph.learning.seeding import generator
+from anatograph.learning.training.settings import KeyNorm
+
+PARTS = 2
+"""Parts of a batch in a single process: the published training ran on two GPUs."""
+
+
+def query_forward(forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm) -> Tensor:
+    """``forward(*inputs)`` of rows (B, ...), in parts where BatchNorm is to see parts."""
+    rows = inputs[0].shape[0]
+    if norm == "teacher" or processes.world_size() > 1 or rows < 2 * PARTS:
+        return forward(*inputs)
+    chunks = torch.arange(rows, device=inputs[0].device).chunk(PARTS)
+    return torch.cat([forward(*(x[chunk] for x in inputs)) for chunk in chunks])
+
+
+@torch.no_grad()
+def key_forward(
+    forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm, chance: tuple[int, ...]
+) -> Tensor:
+    """``forward(*inputs)`` of rows (B, ...) without gradient, in shuffled parts where BatchNorm is to see parts.
+
+    ``chance`` names the draw of the order, the same for all processes.
+    """
+    rows, world = inputs[0].shape[0], processes.world_size()
+    if norm == "teacher" or rows * world < 2 * PARTS:
+        return forward(*inputs)
+    order = torch.randperm(rows * world, generator=generator(*chance)).to(inputs[0].device)
+    if world == 1:
+        mixed = torch.cat([forward(*(x[chunk] for x in inputs)) for chunk in order.chunk(PARTS)])
+    else:
+        mine = order[processes.rank() * rows : (processes.rank() + 1) * rows]
+        mixed = processes.gathered(forward(*(processes.gathered(x)[mine] for x in inputs)))
+    ordered = torch.empty_like(mixed).index_copy_(0, order, mixed)
+    return ordered[processes.rank() * rows : (processes.rank() + 1) * rows]
+
+
+def follow(key: nn.Module, query: nn.Module, momentum: float, norm: KeyNorm) -> None:
+    """The momentum step; a teacher's running statistics follow like its weights."""
+    momentum_update(key, query, momentum, "average" if norm == "teacher" else "own")

@@ -1,0 +1,1 @@
+"""Networks, configuration, the model folder, and graphs."""

@@ -1,0 +1,120 @@
+"""What a model is made of: the choices between the paper's tables, the published code, and ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from anatograph.errors import UserError
+from anatograph.learning.model.density import THRESHOLDS
+from anatograph.learning.model.windowing import HU_WINDOW
+
+GraphInput = Literal["projection", "encoder"]
+Norm = Literal["batch", "group", "none"]
+Pooling = Literal["paper", "mean_std", "multiscale"]
+
+
+_MOST = {"feature_size": 8192, "patch_size": 128, "location_code_size": 64}
+"""So that the settings of a model from elsewhere cannot ask for all the memory there is."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of C, f_l, G and f_g, and the patch they expect. The defaults are the paper's tables."""
+
+    feature_size: int = 128
+    """F, the length of a patch's, a node's and a subject's feature."""
+    patch_size: int = 32
+    """Voxels along each side of a patch, at 1 mm."""
+    hu_low: float = HU_WINDOW[0]
+    """HU that become -1."""
+    hu_high: float = HU_WINDOW[1]
+    """HU that become +1."""
+    conditional: bool = True
+    """Whether f_l sees the landmark's location code (False: the paper's ablation 'w/o CE')."""
+    location_code_size: int = 3
+    """Length of a location code p_j."""
+    projection_layers: int = 3
+    """Dense layers of f_l: 3 in Table 2, 2 in the published code, 0 to do without."""
+    graph: bool = True
+    """Whether there is a G (False: the paper's ablation 'w/o Graph', the subject is the mean of its patches)."""
+    graph_input: GraphInput = "projection"
+    """What G and the embeddings are fed with: f_l's output (the paper, eq. 8) or C's features (the published code)."""
+    graph_own: bool = False
+    """Whether G has weights apart for a node's own feature, beside those for its neighbourhood (not in the paper)."""
+    whiten: float = 0.0
+    """How far embeddings are put into coordinates in which the regions of one lung scatter alike in all directions, 0
+    (as they are) to 1 (`anatograph.learning.model.whitening`); estimated at the end of training, no loss sees it
+    (not in the paper)."""
+    graph_projection_layers: int = 3
+    """Dense layers of f_g: 3 in Table 3, 2 in the published code."""
+    norm: Norm = "batch"
+    """Normalisation after each convolution of C."""
+    graph_norm: Norm = "batch"
+    """Normalisation after the graph convolution of G."""
+    pooling: Pooling = "paper"
+    """How C ends: 'paper' strides down to one voxel; 'mean_std' stops at a coarse map (4x4x4 for a patch of 32) and
+    takes the mean and standard deviation of each channel; 'multiscale' takes them after every stage and mixes them
+    with one dense layer."""
+
+    density: bool = False
+    """Whether the last 14 of a patch's F numbers are not learnt but the shares of its voxels below 14 densities
+    (`anatograph.learning.model.density`; not in the paper)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, usual = getattr(self, field.name), type(field.default)
+            if isinstance(value, bool) != (usual is bool) or not isinstance(
+                value, (usual, int) if usual is float else usual
+            ):
+                raise UserError(
+                    f"model setting {field.name} has a value of the wrong type: {value!r} is no {usual.__name__}."
+                )
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(
+                    f"model setting {name} must be at least 1 and at most {most}, not {getattr(self, name)}."
+                )
+        for name, choices in (("graph_input", GraphInput), ("norm", Norm), ("graph_norm", Norm), ("pooling", Pooling)):
+            if getattr(self, name) not in get_args(choices):
+                allowed = ", ".join(get_args(choices))
+                raise UserError(f"model setting {name} must be one of {allowed}, not {getattr(self, name)!r}.")
+        if not (0 <= self.projection_layers <= 64 and 0 <= self.graph_projection_layers <= 64):
+            raise UserError(
+                "model settings projection_layers and graph_projection_layers must not be negative or above 64."
+            )
+        if not 0 <= self.whiten <= 1:
+            raise UserError(f"whiten must be between 0 and 1, not {self.whiten:g}.")
+        if self.density and self.feature_size <= len(THRESHOLDS):
+            raise UserError(f"with density a feature_size must be above {len(THRESHOLDS)}, not {self.feature_size}.")
+        if self.feature_size % 2 and self.pooling == "mean_std":
+            raise UserError(f"pooling mean_std needs an even feature_size, not {self.feature_size}.")
+        if not self.hu_low < self.hu_high:
+            raise UserError(f"the HU window [{self.hu_low}, {self.hu_high}] is empty: hu_low must be below hu_high.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "model settings") -> ModelConfig:
+        """Read what `to_dict` wrote; an unknown name is refused with the nearest known one (``UserError``)."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+                raise UserError(f"{where}: unknown setting {name!r}; did you mean {near!r}?")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"{where}: a setting has a value of the wrong type ({error}).") from error
+
+
+MODEL_PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(),
+    "reference": ModelConfig(projection_layers=2, graph_projection_layers=2, graph_input="encoder"),
+}
+"""`paper`: the supplement's Tables 1 to 3. `reference`: what the published code builds (one dense layer fewer in each
+head, and the graph network is fed with C's features)."""

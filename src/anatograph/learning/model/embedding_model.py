@@ -1,0 +1,113 @@
+"""The whole model: C, f_l, G and f_g on one atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.graphs import Graphs
+from anatograph.learning.model.networks import GraphNetwork, PatchEncoder, ProjectionHead, pool_nodes
+from anatograph.learning.model.stream import Embedding, Item, embed_stream
+from anatograph.learning.model.windowing import window
+
+if TYPE_CHECKING:
+    from anatograph.anatomy.atlas import Atlas
+
+
+class Model(nn.Module):
+    """Conditional encoder E = (C, f_l) and graph network G with head f_g, for the landmarks of one atlas."""
+
+    location_codes: Tensor
+
+    def __init__(self, config: ModelConfig, location_codes: ArrayLike) -> None:
+        """``location_codes`` is the atlas's (N, location_code_size) in [0, 1]."""
+        super().__init__()
+        self.config = config
+        codes = torch.as_tensor(np.array(location_codes, dtype=np.float32))
+        if codes.ndim != 2 or codes.shape[1] != config.location_code_size:
+            raise ValueError(f"location codes have shape {tuple(codes.shape)}, not (N, {config.location_code_size})")
+        self.register_buffer("location_codes", codes, persistent=False)
+        features = config.feature_size
+        self.encoder = PatchEncoder(config)
+        joined = features + (config.location_code_size if config.conditional else 0)
+        self.projection = ProjectionHead(joined, features, config.projection_layers)
+        self.graph = GraphNetwork(features, config.graph_norm, config.graph_own) if config.graph else None
+        self.graph_projection = ProjectionHead(features, features, config.graph_projection_layers)
+        self.whitening: Tensor | None
+        self.register_buffer("whitening", torch.eye(features) if config.whiten > 0 else None)
+        self.atlas: Atlas | None = None
+        """The atlas it belongs to, set by `load_model` and by pretraining."""
+        self.preprocessing: Mapping[str, Any] = {}
+        """How the scans it was trained on were prepared, so that a new one can be prepared alike."""
+
+    @property
+    def landmarks(self) -> int:
+        """N."""
+        return int(self.location_codes.shape[0])
+
+    def windowed(self, patches: Tensor) -> Tensor:
+        """Patches (B, P, P, P) as (B, 1, P, P, P) in [-1, 1]: integers are HU, floats are taken as windowed already."""
+        size = self.config.patch_size
+        if patches.ndim != 4 or tuple(patches.shape[1:]) != (size, size, size):
+            raise ValueError(f"patches have shape {tuple(patches.shape)}, not (B, {size}, {size}, {size})")
+        if not patches.is_floating_point():
+            patches = window(patches, self.config.hu_low, self.config.hu_high)
+        return patches[:, None]
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """C: patches (B, P, P, P), int16 HU or float windowed, to features (B, F)."""
+        return cast("Tensor", self.encoder(self.windowed(patches)))
+
+    def project(self, features: Tensor, codes: Tensor) -> Tensor:
+        """f_l: features (B, F) and location codes (B, 3) to h (B, F) (eq. 4), not normalised."""
+        if self.config.projection_layers == 0:
+            return features
+        joined = torch.cat([features, codes.to(features.dtype)], dim=-1) if self.config.conditional else features
+        return cast("Tensor", self.projection(joined))
+
+    def contrast_features(self, patches: Tensor, codes: Tensor) -> Tensor:
+        """E, what the patch loss compares: patches (B, P, P, P) and codes (B, 3) to f_l(C(x) ∥ p) (B, F)."""
+        return self.project(self.encode(patches), codes)
+
+    def patch_features(self, patches: Tensor, codes: Tensor) -> Tensor:
+        """What G is fed with: patches (B, P, P, P) and codes (B, 3) to (B, F), by ``config.graph_input``."""
+        features = self.encode(patches)
+        return self.project(features, codes) if self.config.graph_input == "projection" else features
+
+    def raw_nodes(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """G before pooling, as trained: h (S, N, F) to nodes (S, N, F); without G the nodes are h itself."""
+        return h if self.graph is None else cast("Tensor", self.graph(h, graphs))
+
+    def node_features(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """What embeddings have of each region: h (S, N, F) to h' (S, N, F), whitened if the model is so configured."""
+        nodes = self.raw_nodes(h, graphs)
+        return nodes if self.whitening is None else nodes @ self.whitening
+
+    def subject_features(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """What embeddings have of each subject: h (S, N, F) to the mean of `node_features` (S, F)."""
+        return pool_nodes(self.node_features(h, graphs), graphs.present)
+
+    def subject_projection(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """What the graph loss compares (eq. 7): h (S, N, F) to f_g(Pool(G(h))) (S, F), not normalised."""
+        return cast("Tensor", self.graph_projection(pool_nodes(self.raw_nodes(h, graphs), graphs.present)))
+
+    def embed(
+        self,
+        patches: ArrayLike,
+        edges: ArrayLike,
+        present: ArrayLike | None = None,
+        batch_size: int = 64,
+    ) -> Embedding:
+        """One subject's features, in evaluation mode whatever mode the model is in; for many see `embed_stream`.
+
+        ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. The same
+        input gives the same bits; another ``batch_size`` the same numbers to float32 rounding.
+        Raises ValueError where the shapes do not fit the atlas or no landmark is present.
+        """
+        return next(embed_stream(self, [Item("", patches, edges, present)], batch_size))[1]

@@ -1,0 +1,1 @@
+"""Sampler, stages, trainer, checkpoints, monitoring."""

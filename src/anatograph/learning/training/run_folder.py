@@ -1,0 +1,102 @@
+"""A run's folder: what it was asked to do, and whether another request fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from anatograph.errors import UserError
+from anatograph.learning.training.checkpoint import checkpoints
+from anatograph.learning.training.settings import PretrainSettings, save_settings
+
+SETTINGS, STUDY, CHECKPOINTS, MODEL = "settings.json", "study.json", "checkpoints", "model"
+FREE = (
+    "workers",
+    "threads",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "max_skipped",
+    "probe_target",
+    "probe_table",
+)
+"""Settings that may change on a resume, as the result does not depend on them."""
+
+
+def saved_settings(run: Path) -> PretrainSettings | None:
+    """The settings a run was begun with."""
+    path = run / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+    return PretrainSettings.from_dict(values, str(path))
+
+
+def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study: dict[str, Any]) -> PretrainSettings:
+    """Settings to begin or go on with in a folder that is new or fits; nothing is written.
+
+    ``settings`` None means the run's own where it is resumed, and the default otherwise. ``study`` describes the
+    study's atlas and subjects. Raises ``UserError`` where the folder holds a run and ``resume`` is not asked for, or
+    where the run was begun with other settings or on another study.
+    """
+    saved = saved_settings(run)
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run} is a file; give a folder for the run.")
+    if saved is None:
+        if run.is_dir() and any(run.iterdir()) and not (resume and not checkpoints(run / CHECKPOINTS)):
+            raise UserError(f"{run} holds something that is not a pretraining run; give a new or empty folder.")
+        return settings or PretrainSettings()
+    if not resume:
+        raise UserError(f"{run} already holds a run; give --resume to go on with it, or another folder.")
+    settings = settings or saved
+    same = replace(settings, **{name: getattr(saved, name) for name in FREE})
+    if same != saved:
+        changed = _differences(saved.to_dict(), same.to_dict())
+        raise UserError(
+            f"{run} was begun with other settings ({'; '.join(changed)}); resume without --set, --preset and --config "
+            "to keep them, or begin a new run."
+        )
+    began = json.loads((run / STUDY).read_text(encoding="utf-8")) if (run / STUDY).is_file() else study
+    if began.get("atlas_hash") != study.get("atlas_hash"):
+        raise UserError(f"{run} was begun on a study with another atlas; begin a new run.")
+    if began.get("subjects") != study.get("subjects"):
+        raise UserError(
+            f"{run} was begun with {len(began.get('subjects', []))} subjects and the study now has "
+            f"{len(study.get('subjects', []))}, not the same ones; begin a new run for the new study."
+        )
+    return settings
+
+
+def begin_run(run: Path, settings: PretrainSettings, study: dict[str, Any]) -> None:
+    """Make the folder and write down what the run is, unless it is there already."""
+    if (run / SETTINGS).is_file():
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    _write_json(run / STUDY, study)
+    _write_settings(settings, run / SETTINGS)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, value in new.items():
+        if isinstance(value, dict):
+            found += _differences(old[name], value, f"{prefix}{name}.")
+        elif value != old[name]:
+            found.append(f"{prefix}{name} was {old[name]}, now {value}")
+    return found
+
+
+def _write_settings(settings: PretrainSettings, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.unfinished")
+    save_settings(settings, temporary)
+    temporary.replace(path)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,120 @@
+"""Everything that changes during a run, and how a checkpoint takes and gives it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anatograph.learning.contrast.momentum import key_copy
+from anatograph.learning.contrast.queues import KeyQueue, queue_length
+from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.training.metrics import Averages
+from anatograph.learning.training.settings import PretrainSettings
+
+HISTORY = 100
+"""Updates over which non-finite ones are counted."""
+
+
+class TrainState:
+    """Networks, key networks, queues, optimisers and counts of a run."""
+
+    def __init__(self, model: Model, settings: PretrainSettings, subjects: int, device: torch.device) -> None:
+        """``model`` as initialised; the state takes it over and moves it to ``device``."""
+        self.model = model.to(device)
+        # 3-D convolutions on processors and GPUs work on channels-last maps without rearranging them.
+        self.model.encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.key = key_copy(self.model)
+        length = queue_length(settings.queue_size, subjects, settings.queue_keys_per_subject)
+        if settings.queue_keys_per_subject == 0:
+            length = settings.queue_size
+        features = model.config.feature_size
+        self.patch_queue = KeyQueue(model.landmarks, length, features).to(device)
+        self.graph_queue = KeyQueue(1, length, features).to(device)
+        self.patch_optimiser = make_optimiser(patch_part(self.model), settings)
+        self.graph_optimiser = make_optimiser(graph_part(self.model), settings)
+        self.averages = {"patch": Averages(), "graph": Averages()}
+        self.skipped = 0
+        self.history: list[int] = []
+        """1 for each of the last updates that was not finite, 0 for the others."""
+
+    def record(self, finite: bool) -> None:
+        """Count an update."""
+        self.skipped += not finite
+        self.history = [*self.history, int(not finite)][-HISTORY:]
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "key": dict(self.key.state_dict()),
+            "patch_queue": dict(self.patch_queue.state_dict()),
+            "graph_queue": dict(self.graph_queue.state_dict()),
+            "patch_optimiser": self.patch_optimiser.state_dict(),
+            "graph_optimiser": self.graph_optimiser.state_dict(),
+            "averages": {level: averages.state() for level, averages in self.averages.items()},
+            "skipped": self.skipped,
+            "history": list(self.history),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        for name in ("model", "key", "patch_queue", "graph_queue"):
+            getattr(self, name).load_state_dict(state[name])
+        for optimiser, name in ((self.patch_optimiser, "patch_optimiser"), (self.graph_optimiser, "graph_optimiser")):
+            optimiser.load_state_dict(state[name])
+            _lay_out(optimiser)
+        for level, averages in self.averages.items():
+            averages.load(state["averages"][level])
+        self.skipped = state["skipped"]
+        self.history = list(state["history"])
+
+
+def patch_part(model: Model) -> nn.ModuleList:
+    """E: what the patch level trains."""
+    return nn.ModuleList([model.encoder, model.projection])
+
+
+def graph_part(model: Model) -> nn.ModuleList:
+    """G and f_g: what the graph level trains."""
+    return nn.ModuleList([model.graph_projection, *([] if model.graph is None else [model.graph])])
+
+
+def make_optimiser(module: nn.Module, settings: PretrainSettings) -> torch.optim.Optimizer:
+    """The optimiser of one level; the learning rate is set before every update."""
+    parameters = list(module.parameters())
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=0.0, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay)
+
+
+def buffers_of(module: nn.Module) -> list[Tensor]:
+    """Copies of a module's buffers (BatchNorm's statistics)."""
+    return [buffer.clone() for buffer in module.buffers()]
+
+
+@torch.no_grad()
+def put_back(module: nn.Module, buffers: list[Tensor]) -> None:
+    """Undo what a non-finite update did to the buffers."""
+    for buffer, old in zip(module.buffers(), buffers, strict=True):
+        buffer.copy_(old)
+
+
+def _lay_out(optimiser: torch.optim.Optimizer) -> None:
+    """Give restored moments their parameter's memory layout, so that the same instructions work on the same bits."""
+    for parameter, entries in optimiser.state.items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
+                entries[name] = torch.empty_like(parameter).copy_(value)
+
+
+def frozen_copy(model: Model) -> Model:
+    """A copy that is no longer trained, and that no other process has to wait for."""
+    from anatograph.learning.contrast.sync_norm import alone
+
+    frozen = copy.deepcopy(model).requires_grad_(False).eval()
+    alone(frozen)
+    return frozen

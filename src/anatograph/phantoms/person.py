@@ -1,0 +1,132 @@
+"""One synthetic person: body, breath, posture, and the diseases he or she has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anatograph.phantoms.settings import PhantomSettings, Scanner
+from anatograph.phantoms.thorax.shape import ThoraxShape
+
+
+@dataclass(frozen=True)
+class Disease:
+    """What is drawn into the lungs; extents are aims, the truth is measured on the drawn masks."""
+
+    diagnosis: str = "healthy"
+    """healthy, COPD, COVID-19 or both ("COPD+COVID-19")."""
+    emphysema: float = 0.0
+    """Share of the lungs turned into centrilobular holes."""
+    paraseptal: float = 0.0
+    """Share of the lungs turned into subpleural cysts."""
+    ground_glass: float = 0.0
+    """Share of the lungs with ground glass."""
+    consolidation: float = 0.0
+    """Share of the lungs that is consolidated."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Everything about a person that is decided before drawing."""
+
+    sex: str
+    """F or M."""
+    age: int
+    """Years."""
+    height_cm: float
+    """Body height."""
+    bmi: float
+    """kg/m²."""
+    scale: tuple[float, float, float]
+    """Size of the thorax along x, y, z relative to the reference."""
+    breath: float
+    """1 full inspiration, 0 expiration."""
+    hyperinflation: float
+    """HU by which the lung is darker than its breath explains, without any hole."""
+    rotation_deg: tuple[float, float, float]
+    """Posture: rotation about x, y, z in degrees."""
+    shift_mm: tuple[float, float, float]
+    """Where the thorax lies in the scanner, LPS mm."""
+    shape: ThoraxShape
+    """Form of the thorax."""
+    contrast_hu: float
+    """HU added to blood."""
+    scanner: Scanner
+    """Where the person was scanned."""
+    disease: Disease
+    """What the person has."""
+
+
+def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disease:
+    """A disease for one person: a quarter healthy, then COPD, COVID-19 or both, or what the settings name.
+
+    The same numbers are drawn whatever they name, so body, posture and scanner stay the person's own.
+    """
+    which = rng.random()
+    emphysema, paraseptal, glass, dense = (float(v) for v in rng.random(4))
+    has_paraseptal = rng.random() < 0.55
+    has_dense = rng.random() < 0.5
+    if which >= settings.diseased_share:
+        return Disease()
+    kind = which / settings.diseased_share
+    wanted = settings.diseases
+    copd, covid = (kind < 0.62, kind >= 0.55) if wanted is None else ("copd" in wanted, "covid" in wanted)
+    ground_glass = 0.02 + 0.43 * glass**1.6 if covid else 0.0
+    return Disease(
+        diagnosis="COPD+COVID-19" if copd and covid else "COPD" if copd else "COVID-19",
+        emphysema=0.005 + 0.38 * emphysema**1.7 if copd else 0.0,
+        paraseptal=(0.001 + 0.025 * paraseptal**1.5) if copd and has_paraseptal else 0.0,
+        ground_glass=ground_glass,
+        consolidation=0.3 * ground_glass * dense if covid and has_dense else 0.0,
+    )
+
+
+def sample_person(rng: np.random.Generator, settings: PhantomSettings) -> Person:
+    """Draws one person; `rng` is used for nothing else."""
+    disease = sample_disease(rng, settings)
+    scanner = settings.scanners[int(rng.integers(len(settings.scanners)))]
+    male = bool(rng.random() < 0.52)
+    age = int(np.clip(rng.normal(63 if disease.emphysema else 57, 11), 30, 89))
+    height = float(np.clip(rng.normal(176 if male else 163, 6.5), 148, 200))
+    bmi = float(np.clip(rng.normal(26.5 - 12 * disease.emphysema, 4.2), 17.5, 41.0))
+    breath = float(np.clip(rng.normal(0.82, 0.16), 0.2, 1.0))
+    size = (height / 170.0) ** 0.8 * (1.015 if male else 0.955)
+    own = rng.normal(0.0, 1.0, 3)
+    hyper = disease.emphysema * 0.35 + max(float(rng.normal(0.0, 0.04)), -0.03)
+    out = 1.0 - breath
+    scale = (
+        size * (1.0 + 0.032 * own[0] - 0.03 * out),
+        size * (1.0 + 0.038 * own[1] - 0.09 * out + 0.4 * hyper),
+        size * (1.0 + 0.042 * own[2] - 0.05 * out),
+    )
+    dome = 80.0 + 52.0 * out - 90.0 * hyper + float(rng.normal(0.0, 5.0))
+    shape = ThoraxShape(
+        heart_scale=float(np.clip(rng.normal(0.95 + 0.002 * (age - 60) + 0.05 * out, 0.07), 0.82, 1.3)),
+        heart_shift=float(rng.normal(0.0, 5.0)),
+        dome_right=float(np.clip(dome, 52.0, 132.0)),
+        dome_left=float(np.clip(dome - rng.normal(12.0, 5.0), 45.0, 126.0)),
+        mediastinum_scale=float(np.clip(rng.normal(0.95 + 0.012 * (bmi - 26.0), 0.06), 0.75, 1.2)),
+        kyphosis=float(rng.normal(0.25 * (age - 57), 3.0)),
+        barrel=float(rng.normal(70.0 * hyper, 4.0)),
+        squareness=float(np.clip(rng.normal(0.0, 0.6), -1.0, 1.0)),
+        wave=tuple(float(v) for v in rng.normal(0.0, 3.0, 4)),
+    )
+    rotation = rng.normal(0.0, (2.5, 1.8, 3.0))
+    shift = rng.normal(0.0, (7.0, 8.0, 25.0))
+    contrast = float(rng.uniform(90, 190)) if rng.random() < scanner.contrast_share else 0.0
+    return Person(
+        sex="M" if male else "F",
+        age=age,
+        height_cm=height,
+        bmi=bmi,
+        scale=scale,
+        breath=breath,
+        hyperinflation=float(np.clip(rng.normal(12.0, 14.0), -10.0, 45.0)),
+        rotation_deg=(float(rotation[0]), float(rotation[1]), float(rotation[2])),
+        shift_mm=(float(shift[0]), float(shift[1]), float(shift[2])),
+        shape=shape,
+        contrast_hu=contrast,
+        scanner=scanner,
+        disease=disease,
+    )

@@ -1,0 +1,1 @@
+"""The anatomy of the synthetic thorax, and drawing it."""

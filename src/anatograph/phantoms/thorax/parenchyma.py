@@ -1,0 +1,94 @@
+"""Lung tissue with its vessels and diseases, slab by slab."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.phantoms.disease import Lesions
+from anatograph.phantoms.person import Person
+from anatograph.phantoms.thorax.body import BLOOD, smooth_noise
+from anatograph.phantoms.thorax.grid import Box, Field, Stage
+from anatograph.phantoms.thorax.lobes import fissure_distance
+from anatograph.phantoms.thorax.lungtrees import LungTrees
+from anatograph.phantoms.thorax.paint import deposit_tubes
+from anatograph.phantoms.thorax.soft import over, soft
+
+Float = NDArray[np.float32]
+MASKS = ("emphysema", "paraseptal", "ground_glass", "consolidation")
+
+
+def base_hu(person: Person) -> float:
+    """HU of healthy lung in the middle of the chest: darker after a deep breath, with age, when hyperinflated."""
+    return -876.0 + 95.0 * (1.0 - person.breath) - 0.45 * (person.age - 58) - person.hyperinflation
+
+
+class Parenchyma:
+    """Fields of one person's lung tissue, within a box around the lungs."""
+
+    def __init__(
+        self, person: Person, stage: Stage, box: Box, trees: LungTrees, lesions: Lesions, rng: np.random.Generator
+    ) -> None:
+        self.person, self.lesions, self.box = person, lesions, (slice(None), *box)
+        x, y, z = stage.coarse_points
+        slow, lobular = (smooth_noise(rng, stage.coarse_shape, mm) for mm in (15.0, 2.4))
+        # Blood settles to the back of a person lying on it, the more so after a shallow breath.
+        gravity = (0.14 + 0.30 * (1.0 - person.breath)) * y + 0.05 * (50.0 - z)
+        self.tissue = Field(base_hu(person) + gravity + 9.0 * slow + 11.0 * lobular, stage, box)
+        self.fissure = Field(np.minimum(fissure_distance(x, y, z), 60.0), stage, box)
+        self.texture = Field(lobular, stage, box)
+        loss = 1.0 - 0.55 * person.disease.emphysema
+        low = np.array([0, box[0].start, box[1].start])
+        shape = (stage.frame.shape[0], box[0].stop - box[0].start, box[1].stop - box[1].start)
+        self.vessels = np.zeros(shape, dtype=np.float32)
+        for tree, exponent in ((trees.arteries, 2.75), (trees.veins, 2.8)):
+            radius = np.minimum(tree.radius(trees.twig_mm * loss, exponent), 8.0)
+            start, end = stage.to_index(tree.start) - low, stage.to_index(tree.end) - low
+            heading = (tree.heading @ stage.matrix.T)[:, ::-1] / stage.spacing_zyx
+            deposit_tubes(self.vessels, start, end, heading, radius, stage.spacing_zyx)
+
+    def blend(self, hu: Float, lung: Float, start: int, stop: int) -> dict[str, NDArray[np.bool_]]:
+        """Paints the lung into ``hu`` where its level ``lung`` says so; returns the true masks.
+
+        hu, lung and the masks: fine slices start..stop within the box of the lungs.
+        """
+        f = np.float32
+        blood = f(BLOOD + self.person.contrast_hu)
+        weight = soft(lung, 1.25)
+        tissue = self.tissue.slab(start, stop)
+        inside = lung > 0
+        vessels = np.minimum(self.vessels[start:stop], f(1.0))
+        masks: dict[str, NDArray[np.bool_]] = {}
+        line = self.fissure.slab(start, stop)
+        tissue += f(105.0) * np.clip(f(1.0) - line * f(0.9), 0.0, 1.0)
+        clear = inside & (vessels < 0.25)
+        lesions = self.lesions
+        for name, drawn in (("emphysema", lesions.holes), ("paraseptal", lesions.cysts)):
+            if drawn is None:
+                continue
+            here = drawn[start:stop][self.box]
+            over(tissue, f(-996.0), np.minimum(here * f(1.7), f(1.0)))
+            masks[name] = clear & (here > 0.5)
+        if "emphysema" in masks and "paraseptal" in masks:
+            masks["emphysema"] &= ~masks["paraseptal"]
+        if lesions.walls is not None:
+            tissue += lesions.walls[start:stop][self.box] * np.maximum(f(-770.0) - tissue, 0.0)
+        dense = lesions.dense.slab(start, stop) if lesions.dense is not None else None
+        if lesions.glass is not None:
+            level, texture = lesions.glass.slab(start, stop), self.texture.slab(start, stop)
+            net = np.maximum(f(1.0) - np.abs(texture) * f(3.0), f(0.0))
+            amount = soft(level, 9.0)
+            tissue += amount * (f(lesions.glass_hu) * (f(1.0) + f(0.16) * texture) + f(90.0) * net)
+            masks["ground_glass"] = inside & (level > 0)
+        np.minimum(tissue, f(20.0), out=tissue)
+        tissue += vessels * np.maximum(blood - tissue, 0.0)
+        if dense is not None:
+            tissue += soft(dense, 4.0) * np.maximum(f(25.0) - tissue, 0.0)
+            masks["consolidation"] = solid = inside & (dense > 0)
+            for name in masks:
+                if name != "consolidation":
+                    masks[name] &= ~solid
+        over(hu, tissue, weight)
+        # Vessels go on through the fat of the hilum.
+        hu += (f(1.0) - weight) * vessels * np.maximum(blood - hu, 0.0)
+        return masks

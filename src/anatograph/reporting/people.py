@@ -1,0 +1,106 @@
+"""The cohort in words and numbers, and its subjects on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anatograph.embedding.table import Embeddings
+from anatograph.reporting.identity import MOST_CLASSES, Discretion
+from anatograph.reporting.projection import project
+
+_BARS = 12
+_LISTED = 8
+_FEW_NUMBERS = 6
+"""Whole numbers with at most this many different values are shown as classes, as scores are."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the cohort's table in brief."""
+
+    name: str
+    """As in the table."""
+    summary: str
+    """In words."""
+    missing: int
+    """Rows without a value."""
+    bars: tuple[int, ...]
+    """Counts of a histogram, or of the commonest classes."""
+
+
+def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[Column]:
+    """Each column in brief."""
+    brief = []
+    for name in columns:
+        values = table[name].dropna()
+        missing = len(table) - len(values)
+        if is_measure(values):
+            numbers = values.to_numpy(dtype=float)
+            low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+            summary = f"median {middle:.4g}, middle half {low:.4g} to {high:.4g}, "
+            summary += f"{numbers.min():.4g} to {numbers.max():.4g}"
+            bars = np.histogram(numbers[np.isfinite(numbers)], bins=_BARS)[0].tolist()
+        else:
+            counts = values.value_counts()
+            shown = counts.head(_LISTED)
+            summary = ", ".join(f"{label(value)}: {count}" for value, count in shown.items())
+            summary += f", {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
+            bars = [int(v) for v in shown]
+        brief.append(Column(name, summary or "empty", missing, tuple(bars)))
+    return brief
+
+
+def subject_map(
+    known: Embeddings, table: pd.DataFrame | None, columns: Sequence[str], discretion: Discretion
+) -> dict[str, Any] | None:
+    """What the page's map of subjects needs: names, one or two planes, and columns to colour by."""
+    if len(known.subject_ids) < 3:
+        return None
+    planes: list[dict[str, Any]] = []
+    for umap in (True, False):
+        plane, method = project(known.features, umap=umap)
+        if method not in [one["name"] for one in planes]:
+            planes.append({"name": method, "x": _short(plane[:, 0]), "y": _short(plane[:, 1])})
+    coloured = []
+    if table is not None:
+        rows = table.drop_duplicates("subject_id").set_index("subject_id").reindex(known.subject_ids)
+        for name in columns:
+            values = rows[name]
+            different = values.nunique()
+            if different < 2:
+                continue
+            if is_measure(values):
+                coloured.append({"name": name, "kind": "number", "values": _short(values.to_numpy(dtype=float))})
+            else:
+                coloured.append({"name": name, "kind": "class", "values": _classes(values)})
+    return {"subjects": [discretion.subject(s) for s in known.subject_ids], "planes": planes, "columns": coloured}
+
+
+def is_measure(values: pd.Series) -> bool:
+    """Whether a column holds measures: numbers with fractions, or with more than a few values."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    different = values.dropna().unique()
+    return bool(len(different) > _FEW_NUMBERS or (different != np.rint(different)).any())
+
+
+def label(value: object) -> str:
+    """A class in words."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "not known"
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _classes(values: pd.Series) -> list[str]:
+    """Names of the classes; beyond the commonest, ``other``."""
+    common = set(values.value_counts().head(MOST_CLASSES).index)
+    return [label(v) if pd.isna(v) or v in common else "other" for v in values]
+
+
+def _short(values: Any) -> list[float | None]:
+    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]

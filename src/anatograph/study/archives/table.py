@@ -1,0 +1,72 @@
+"""Writing the table of a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anatograph.errors import UserError
+from anatograph.execution.files import write_text
+from anatograph.study.archives.marker import COLUMN, mark
+from anatograph.study.cohort import read_cohort
+
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A cohort table that a recipe wrote."""
+
+    path: Path
+    """The file."""
+    people: int
+    """Its rows."""
+    notes: tuple[str, ...]
+    """What was counted, and what was left out."""
+
+
+def write_recipe_table(recipe: str, rows: Sequence[Mapping[str, Any]], out: Path, notes: Sequence[str]) -> Made:
+    """Write ``rows`` with the recipe's marks as CSV and check that it reads as a cohort table.
+
+    Each row has ``subject_id`` and ``image`` (a path of this machine; it is written relative to the table).
+
+    Raises:
+        UserError: something of that name is there, or nothing to write.
+    """
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"{out} must be named .csv, since that is what it will be.")
+    if out.exists():
+        raise UserError(f"{out} is there already; give another name, or remove it first.")
+    if not rows:
+        raise UserError("No scan was found, so there is no cohort to write.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame([{**row, COLUMN: mark(recipe, row)} for row in rows])
+    for name in table.columns:
+        if name == "image" or str(name).endswith("_mask"):
+            table[name] = [_relative(path, out.parent) for path in table[name]]
+    for name in table.columns:  # whole numbers stay whole where some are missing
+        if pd.api.types.is_float_dtype(table[name]) and (table[name].dropna() % 1 == 0).all():
+            table[name] = table[name].astype("Int64")
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    read_cohort(out)
+    return Made(out, len(table), tuple(notes))
+
+
+def volume_name(path: Path) -> str | None:
+    """Name of a volume file without its ending; None for other files."""
+    ending = next((e for e in VOLUME_ENDINGS if path.name.lower().endswith(e)), None)
+    return path.name[: -len(ending)] if ending else None
+
+
+def _relative(path: Any, folder: Path) -> str:
+    if not isinstance(path, Path):
+        return ""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return str(path.resolve())

@@ -1,0 +1,131 @@
+"""Cohorts on disk: files, table, resuming, DICOM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from anatograph.errors import UserError
+from anatograph.phantoms import PhantomSettings, make_subject, write_cohort
+from anatograph.phantoms.person import Person, sample_person
+from anatograph.phantoms.settings import diseases_of
+
+TINY = 4.0
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("phantom") / "c", 2, seed=11, spacing_mm=TINY, progress=False)
+
+
+def test_table_names_files_that_hold_the_truth(cohort: Path) -> None:
+    table = pd.read_csv(cohort)
+    assert list(table["subject_id"]) == ["phantom-0001", "phantom-0002"]
+    assert {"FEV1pp", "FEV1_FVC", "GOLD", "CLE", "paraseptal", "mMRC", "exacerbation"} <= set(table.columns)
+    assert {"covid_severity", "diagnosis", "age", "sex", "site"} <= set(table.columns)
+    for index, row in table.iterrows():
+        subject = make_subject(11, int(str(index)), PhantomSettings(spacing_mm=TINY))
+        image = sitk.ReadImage(str(cohort.parent / row["image"]))
+        assert np.array_equal(sitk.GetArrayFromImage(image), subject.volume.array)
+        assert np.allclose(image.GetOrigin(), subject.volume.frame.origin, atol=1e-3)
+        lungs = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / row["lungs"])))
+        assert np.array_equal(lungs, subject.lungs.array)
+        for name in ("emphysema", "paraseptal", "ground_glass", "consolidation"):
+            mask = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / row[f"{name}_mask"])))
+            assert row[f"{name}_extent"] == pytest.approx(np.count_nonzero(mask) / np.count_nonzero(lungs), abs=1e-6)
+
+
+def test_bytes_depend_on_neither_workers_nor_cohort_size(cohort: Path, tmp_path: Path) -> None:
+    again = write_cohort(tmp_path / "c", 3, seed=11, spacing_mm=TINY, workers=2, progress=False)
+    here, there = digests(cohort.parent / "subjects"), digests(again.parent / "subjects")
+    assert here == {name: digest for name, digest in there.items() if not name.startswith("phantom-0003")}
+
+
+def test_an_interrupted_cohort_goes_on(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    write_cohort(out, 1, seed=11, spacing_mm=TINY, progress=False)
+    first = out / "subjects" / "phantom-0001" / "image.nii.gz"
+    stamp = first.stat().st_mtime_ns
+    (out / "subjects" / ".phantom-0002.part").mkdir()
+    (out / "subjects" / ".phantom-0002.part" / "image.nii.gz").write_bytes(b"half")
+    table = write_cohort(out, 2, seed=11, spacing_mm=TINY, progress=False)
+    assert first.stat().st_mtime_ns == stamp
+    assert digests(out) == digests(cohort.parent)
+    assert table.read_bytes() == cohort.read_bytes()
+
+
+def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        write_cohort(tmp_path, 1)
+    with pytest.raises(UserError, match="another seed"):
+        write_cohort(cohort.parent, 2, seed=12, spacing_mm=TINY)
+    with pytest.raises(UserError, match="another settings"):
+        write_cohort(cohort.parent, 2, seed=11, spacing_mm=5.0)
+    with pytest.raises(UserError, match="1 to 99999"):
+        write_cohort(tmp_path / "none", 0)
+    with pytest.raises(UserError, match="nifti or dicom"):
+        write_cohort(tmp_path / "none", 1, format="nrrd")  # type: ignore[arg-type]
+
+
+def test_diseases_can_be_chosen_and_nothing_else_about_a_person_changes(tmp_path: Path) -> None:
+    def drawn(diseases: tuple[str, ...] | None) -> list[Person]:
+        settings = PhantomSettings(diseases=diseases)
+        return [sample_person(np.random.default_rng(index), settings) for index in range(60)]
+
+    everybody, covid, copd = drawn(None), drawn(("covid",)), drawn(("copd",))
+    assert {p.disease.diagnosis for p in covid} == {"healthy", "COVID-19"}
+    assert {p.disease.diagnosis for p in copd} == {"healthy", "COPD"}
+    assert all(p.disease.emphysema == 0 == p.disease.paraseptal for p in covid)
+    assert [p.disease.diagnosis == "healthy" for p in covid] == [p.disease.diagnosis == "healthy" for p in everybody]
+    assert [(p.scanner, p.sex, p.breath) for p in covid] == [(p.scanner, p.sex, p.breath) for p in everybody]
+    both = [(p, q) for p, q in zip(everybody, covid, strict=True) if p.disease.diagnosis == "COVID-19"]
+    assert both
+    assert all(p == q for p, q in both)
+    assert diseases_of("covid,copd") is None
+    with pytest.raises(UserError, match="copd, covid"):
+        write_cohort(tmp_path / "none", 1, diseases="flu")
+
+
+def test_a_cohort_from_before_diseases_could_be_chosen_goes_on(cohort: Path, tmp_path: Path) -> None:
+    account = json.loads((cohort.parent / "phantom.json").read_text(encoding="utf-8"))
+    assert set(account["settings"]) == {"scanners", "spacing_mm", "diseased_share", "field_margin_mm"}
+    chosen = write_cohort(tmp_path / "c", 1, seed=11, spacing_mm=TINY, diseases="copd", progress=False)
+    assert json.loads((chosen.parent / "phantom.json").read_text(encoding="utf-8"))["settings"]["diseases"] == ["copd"]
+    with pytest.raises(UserError, match="another settings"):
+        write_cohort(chosen.parent, 1, seed=11, spacing_mm=TINY, progress=False)
+
+
+def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:
+    table = write_cohort(tmp_path / "d", 1, seed=11, format="dicom", spacing_mm=TINY, progress=False)
+    folder = table.parent / pd.read_csv(table)["image"][0]
+    reader = sitk.ImageSeriesReader()
+    names = reader.GetGDCMSeriesFileNames(str(folder))
+    reader.SetFileNames(names)
+    series = reader.Execute()
+    nifti = sitk.ReadImage(str(cohort.parent / pd.read_csv(cohort)["image"][0]))
+    assert np.array_equal(sitk.GetArrayFromImage(series), sitk.GetArrayFromImage(nifti))
+    assert np.allclose(series.GetOrigin(), nifti.GetOrigin(), atol=1e-3)
+    assert np.allclose(series.GetSpacing(), nifti.GetSpacing(), atol=1e-4)
+    assert list(names) != sorted(names)
+    one = pydicom.dcmread(names[3])
+    assert (one.Modality, float(one.RescaleIntercept), float(one.RescaleSlope)) == ("CT", -1024.0, 1.0)
+    assert one.pixel_array.min() >= 0
+    hu = one.pixel_array.astype(int) - 1024
+    assert np.array_equal(hu, sitk.GetArrayFromImage(nifti)[3])
+    assert len({pydicom.dcmread(n, stop_before_pixels=True).SOPInstanceUID for n in names}) == len(names)
+    assert len({pydicom.dcmread(n, stop_before_pixels=True).SeriesInstanceUID for n in names}) == 1
+    again = write_cohort(tmp_path / "e", 1, seed=11, format="dicom", spacing_mm=TINY, progress=False)
+    assert digests(again.parent) == digests(table.parent)
