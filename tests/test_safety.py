@@ -25,7 +25,7 @@ from anatograph.study.identifiers import fault_of, subject_folder
 from anatograph.study.store import Study
 
 PACKAGE = Path(anatograph.__file__).parent
-UNPICKLERS = {"learning/reference.py", "baselines/published_weights.py", "imaging/lungs/networks.py"}
+UNPICKLERS = {"learning/model/published.py", "baselines/networks/published_weights.py", "imaging/lungs/networks.py"}
 """Read other people's PyTorch checkpoints, and with ``weights_only=True``."""
 BARRED = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 NETWORK = {"urllib", "requests", "http", "ftplib", "huggingface_hub", "aiohttp", "httpx"}
