@@ -34,11 +34,12 @@ from phantom_study import DISEASES, region_truth
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from anatograph.choices import ProbeKind
 from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import align
 from anatograph.evaluation.targets import read_target
-from anatograph.explanation.contribution import Explainer, ProbeKind
+from anatograph.explanation.contribution import Explainer
 from anatograph.explanation.heatmap import paint
 from anatograph.explanation.reference import ReferencePeople, reference_people
 from anatograph.study.store import Study

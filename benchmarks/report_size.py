@@ -25,7 +25,7 @@ from anatograph.embedding.table import write_embeddings
 from anatograph.explanation.heatmap import paint
 from anatograph.imaging.volume import Volume
 from anatograph.imaging.writing import write_array
-from anatograph.preparation import phantom
+from anatograph.phantoms.api import phantom
 from anatograph.reporting import cards as montage
 from anatograph.reporting import report
 from anatograph.study.preprocess import preprocess

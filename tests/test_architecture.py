@@ -13,6 +13,7 @@ PACKAGE = Path(anatograph.__file__).parent
 ORDER = [
     "_version",
     "errors",
+    "choices",
     "limits",
     "execution",
     "imaging",

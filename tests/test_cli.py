@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import anatograph
 from anatograph import __version__, cli
+from anatograph.cli.command import Command, inputs
+from anatograph.cli.commands import COMMANDS
+from anatograph.cli.parsing import shape_of
 from anatograph.errors import UserError
 
-COMMANDS = [
-    "atlas",
-    "benchmark",
-    "cluster",
-    "cohort",
-    "demo",
-    "doctor",
-    "embed",
-    "evaluate",
-    "explain",
-    "import-reference",
-    "phantom",
-    "preprocess",
-    "pretrain",
-    "report",
-]
+NAMES = [command.name() for command in COMMANDS]
 HEAVY = ("numpy", "torch", "SimpleITK", "pandas", "scipy", "sklearn", "matplotlib", "zarr", "pyarrow", "tqdm")
 
 
@@ -41,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
     done = run(
         code=f"""
 import sys
-from anatograph.cli.main import main
+from anatograph.cli.app import main
 try:
     main(["--help"])
 except SystemExit as end:
@@ -52,7 +44,7 @@ print("LOADED", loaded)
     )
     assert done.returncode == 0, done.stderr
     assert "LOADED []" in done.stdout
-    for command in COMMANDS:
+    for command in NAMES:
         assert command in done.stdout
 
 
@@ -69,7 +61,7 @@ print("MISSING", missing, [n for n in anatograph.__all__ if n not in dir(anatogr
     assert "MISSING [] []" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", NAMES)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
@@ -77,6 +69,44 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().out
     assert "exit status" in told
     assert f"anatograph {command}" in told
+
+
+ONLY_PYTHON = {"progress", "say", "settings", "options", "training", "step", "most_bytes"}
+"""Parameters of public functions that are no options: callbacks, objects, and what only the tests set."""
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.function_name()], ids=lambda c: c.name())
+def test_options_are_the_parameters_of_the_function(command: type[Command]) -> None:
+    function = getattr(anatograph, str(command.function_name()))
+    parameters = inspect.signature(function).parameters
+    hints, given = get_type_hints(command), inputs(command)
+    for name, (how, field) in given.items():
+        if not how.passed:
+            continue
+        assert name in parameters, f"{command.name()}: {function.__name__} has no parameter {name}"
+        default, expected = field.default, parameters[name].default
+        if default is dataclasses.MISSING:
+            assert expected in (inspect.Parameter.empty, None), f"{name} may be left out in Python"
+        else:
+            assert (default == expected) or (default == () and not expected), name
+        if choices := shape_of(hints[name]).choices:
+            allowed = literals(eval(parameters[name].annotation, function.__globals__))
+            assert set(choices) == set(allowed), f"{name}: the function's type allows {allowed}"
+    missing = set(parameters) - set(given) - ONLY_PYTHON
+    assert not missing, f"parameters of {function.__name__} that the command line cannot give"
+
+
+def literals(hint: Any) -> list[str]:
+    """All words of the Literals in a type."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [word for part in get_args(hint) for word in literals(part)]
+
+
+def test_the_page_of_commands_is_current() -> None:
+    tool = Path(__file__).resolve().parents[1] / "tools" / "command_reference.py"
+    done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,12 +190,10 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_how_errors_end(
     error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import anatograph.reporting
-
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(anatograph.reporting, "report", fail)
+    monkeypatch.setattr(anatograph, "report", fail)
     assert cli.main(["report", "study", "--out", "page.html"]) == status
     told = capsys.readouterr().err
     assert ("Traceback" in told) == (status == 70)

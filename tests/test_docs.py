@@ -56,13 +56,3 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://|mailto:|#", t)]
     missing = [t for t in targets if not (page.parent / t.split("#")[0]).exists()]
     assert not missing
-
-
-def test_every_command_is_documented() -> None:
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    (action,) = [a for a in cli.parser()._actions if a.dest == "command"]
-    for name, command in action.choices.items():  # type: ignore[union-attr]
-        assert f"`anatograph {name}" in text or f"anatograph {name}" in text, name
-        for option in command._option_string_actions:
-            if option.startswith("--") and option not in ("--help", "--debug"):
-                assert f"`{option}" in text, f"anatograph {name} {option}"

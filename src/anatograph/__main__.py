@@ -2,7 +2,7 @@
 
 import sys
 
-from anatograph.cli.main import main
+from anatograph.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -37,12 +37,14 @@ def demo(
     Raises:
         UserError: ``out`` holds something else, or a demo with other choices.
     """
+    from anatograph.anatomy.api import atlas
     from anatograph.embedding.api import embed
     from anatograph.evaluation.evaluate import evaluate
     from anatograph.explanation.explain import explain
     from anatograph.imaging.writing import write_mask
     from anatograph.phantoms import reference_lungs
-    from anatograph.preparation import atlas, phantom, pretrain
+    from anatograph.phantoms.api import phantom
+    from anatograph.preparation import pretrain
     from anatograph.reporting import report
     from anatograph.study.preprocess import preprocess
 

@@ -1,79 +1,15 @@
-"""The commands that prepare things, as functions of paths: the same names and choices as on the command line."""
+"""`anatograph.pretrain` and `anatograph.import_reference`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from anatograph.execution.account import RunAccount
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
-
-
-def phantom(
-    out: str | Path,
-    subjects: int,
-    seed: int = 0,
-    format: str = "nifti",
-    workers: int = 1,
-    sites: str | None = None,
-    spacing: float | None = None,
-    progress: bool = True,
-    diseases: str | None = None,
-) -> Path:
-    """Write a synthetic chest-CT cohort into ``out`` and return its table ``cohort.csv``.
-
-    ``sites`` names scanners, such as "A,C"; ``spacing`` in mm draws every scan with isotropic voxels of that size
-    (2.5 makes small, fast scans); ``diseases`` says what the diseased have, "copd", "covid" or both.
-    """
-    from anatograph.phantoms import write_cohort
-
-    out = Path(out)
-    drawn = {"subjects": subjects, "seed": seed, "format": format}
-    settings = {**drawn, "sites": sites, "spacing": spacing, "diseases": diseases}
-    account = RunAccount("phantom", settings, out)
-    # The account is written only into a folder that turned out to be a phantom cohort's.
-    with account.stage("draw"):
-        table = write_cohort(
-            out, subjects, seed, cast("Literal['nifti', 'dicom']", format), workers, spacing_mm=spacing, sites=sites,
-            diseases=diseases, progress=progress,
-        )  # fmt: skip
-    with account:
-        account.output(table)
-    return table
-
-
-def atlas(
-    image_or_mask: str | Path,
-    out: str | Path,
-    lungs: str | Path | None = None,
-    patch_size: int = 32,
-    step: int = 26,
-    min_coverage: float = 0.1,
-) -> Atlas:
-    """Build an atlas from a lung mask, or from a CT (with a mask of its own or one that is found), and write it.
-
-    ``patch_size`` and ``step`` are in mm; a grid place is a landmark where more than ``min_coverage`` of its patch is
-    lung.
-    """
-    from anatograph.anatomy.atlas import build_atlas_from_path, save_atlas
-
-    settings = {
-        "image_or_mask": str(image_or_mask),
-        "lungs": None if lungs is None else str(lungs),
-        "patch_size": patch_size,
-        "step": step,
-        "min_coverage": min_coverage,
-    }
-    with RunAccount("atlas", settings, out) as account:
-        built, notes = build_atlas_from_path(image_or_mask, lungs, patch_size, step, min_coverage)
-        for note in notes:
-            account.note(note)
-        account.result(landmarks=len(built), hash=built.hash)
-        account.output(save_atlas(built, out))
-    return built
 
 
 def pretrain(

@@ -13,12 +13,13 @@ import SimpleITK as sitk
 from scipy.special import expit
 
 from anatograph import cli
+from anatograph.choices import ProbeKind, Task
 from anatograph.embedding.api import embed
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import align, evaluate, group_numbers
-from anatograph.evaluation.targets import Task, read_target
-from anatograph.explanation.contribution import Contribution, Explainer, ProbeKind
+from anatograph.evaluation.targets import read_target
+from anatograph.explanation.contribution import Contribution, Explainer
 from anatograph.explanation.explain import explain
 from anatograph.explanation.heatmap import paint
 from anatograph.imaging.volume import Frame

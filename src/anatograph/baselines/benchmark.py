@@ -21,9 +21,9 @@ from anatograph.baselines.region_rows import RegionTruth, read_truth, run_patch_
 from anatograph.baselines.registry import METHODS, MethodOptions, make_method
 from anatograph.baselines.report_files import Reporter
 from anatograph.baselines.rows import RowStore, embedded, run_row
+from anatograph.choices import BenchmarkPreset, Device, Task
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import check_request
-from anatograph.evaluation.targets import Task
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.study.cohort import read_cohort
@@ -61,12 +61,12 @@ def benchmark(
     log: Sequence[str] = (),
     task: Task | Mapping[str, Task] | None = None,
     seed: int = 0,
-    preset: str = "default",
+    preset: BenchmarkPreset = "default",
     covariates: Sequence[str] | None = None,
     options: MethodOptions | None = None,
     pretrained_on: str | None = None,
     region_truth: bool = False,
-    device: str = "auto",
+    device: Device = "auto",
     say: Say | None = None,
 ) -> Benchmarked:
     """Judge methods (all, if not named) on the people of ``cohort`` who are in ``study``.

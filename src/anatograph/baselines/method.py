@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anatograph.choices import Device
 from anatograph.evaluation.targets import Target
 from anatograph.study.store import Study
 
@@ -32,7 +33,7 @@ class Scans:
     """Everything random follows from it."""
     preset: str = "default"
     """``default`` has the sizes of the original papers, ``quick`` suits two cores."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu or cuda."""
 
     @property

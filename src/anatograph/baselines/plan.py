@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import seed_of_repeat, usable
 from anatograph.evaluation.evaluate import group_numbers
 from anatograph.evaluation.folds import Split, make_shared_folds
-from anatograph.evaluation.targets import Target, Task, read_target
+from anatograph.evaluation.targets import Target, read_target
 from anatograph.study.cohort import Cohort
 from anatograph.study.store import Study
 

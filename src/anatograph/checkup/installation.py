@@ -41,7 +41,7 @@ def doctor(cohort: str | Path | None = None) -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    from anatograph import __version__
+    from anatograph._version import __version__
 
     yield Finding(GOOD, f"anatograph {__version__}, Python {'.'.join(map(str, sys.version_info[:3]))}")
 

@@ -1,5 +1,5 @@
-"""The commands: arguments in, the function of the same name called, results named; no logic."""
+"""The command line: `parser` is built from the classes in `commands`, `main` runs one of them."""
 
-from anatograph.cli.main import main, parser
+from anatograph.cli.app import main, parser
 
 __all__ = ["main", "parser"]

@@ -1,8 +1,8 @@
-"""``python -m anatograph.cli``, as ``torchrun -m`` wants it."""
+"""``python -m anatograph.cli``, the form that ``torchrun -m`` needs."""
 
 import sys
 
-from anatograph.cli.main import main
+from anatograph.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

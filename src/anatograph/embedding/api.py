@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.choices import Device, LungMethod, RegistrationMethod
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, id_from, settings_for
 from anatograph.embedding.table import parquet_path
@@ -67,14 +68,14 @@ def embed(
     out: str | Path | None = None,
     *,
     model: str | Path | Model,
-    lungs: str | None = None,
+    lungs: LungMethod | None = None,
     lung_mask: str | Path | None = None,
     lung_weights: str | Path | None = None,
-    registration: str | None = None,
+    registration: RegistrationMethod | None = None,
     subject_id: str | None = None,
     patch_features: bool = False,
     batch_size: int = 64,
-    device: str = "auto",
+    device: Device = "auto",
     workers: int = 1,
     scheduler: str | None = None,
     worker_memory: float | None = None,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import anatograph
+from anatograph._version import __version__
 from anatograph.embedding.table import beside, read_embeddings
 from anatograph.embedding.zarr_check import check_zarr
 from anatograph.errors import UserError
@@ -22,7 +22,7 @@ from anatograph.errors import UserError
 
 def mark_of(request: Mapping[str, Any]) -> str:
     """Names what was asked for (source, model, preprocessing) and the version that answered; tells neither."""
-    told = json.dumps({**request, "version": anatograph.__version__}, sort_keys=True)
+    told = json.dumps({**request, "version": __version__}, sort_keys=True)
     return hashlib.sha256(told.encode("utf-8")).hexdigest()
 
 

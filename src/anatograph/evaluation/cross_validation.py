@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.linear import fit_probe
 from anatograph.evaluation.scores import Predictions
-from anatograph.evaluation.targets import Target, Task
+from anatograph.evaluation.targets import Target
 
 
 def check_request(

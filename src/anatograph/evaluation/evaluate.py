@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anatograph.choices import Task
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import check_request, cross_validate, seed_of_repeat, usable
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
-from anatograph.evaluation.targets import Target, Task, read_target
+from anatograph.evaluation.targets import Target, read_target
 from anatograph.execution.account import RunAccount
 from anatograph.study.cohort import read_cohort
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anatograph.choices import Task
 from anatograph.errors import UserError
 
-Task = Literal["regression", "classification", "ordinal"]
-"""Linear regression of numbers, logistic regression of classes, or of the steps of a score by proportional odds."""
 MAX_INTEGER_CLASSES = 6
 """Whole numbers with at most this many different values are taken for scores (GOLD, CLE, mMRC, severity)."""
 MAX_STEPS = 20

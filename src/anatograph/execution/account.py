@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from anatograph import __version__
+from anatograph._version import __version__
 from anatograph.errors import UserError
 
 FORMAT_VERSION = 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.choices import ProbeKind
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import usable
@@ -18,9 +18,6 @@ from anatograph.evaluation.linear import Probe, fit_probe
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.regional import regional_metric
 
-ProbeKind = Literal["evaluate", "calm"]
-"""``evaluate``: that of `evaluate`, whose answers its table of predictions has. ``calm``: of the probes that predict
-about as well, the one whose contributions scatter least over the regions of one lung (`regional_metric`)."""
 STRONG = 0.9
 """What the scale shows for a contribution that only one region in twenty of the reference people surpasses."""
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import NDArray
 
+from anatograph.choices import MapScale, ProbeKind, Task
 from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import align, group_numbers
-from anatograph.evaluation.targets import Task, read_target
+from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount
-from anatograph.explanation.contribution import Contribution, Explainer, ProbeKind
+from anatograph.explanation.contribution import Contribution, Explainer
 from anatograph.explanation.map_files import RegionMap, file_stem, write_map
 from anatograph.explanation.map_words import MapWords
 from anatograph.study.cohort import read_cohort
@@ -49,7 +50,7 @@ def explain(
     task: Task | None = None,
     class_name: str | None = None,
     every_class: bool = False,
-    scale: str = "relative",
+    scale: MapScale = "relative",
     log: bool = False,
     folds: int = 5,
     seed: int = 0,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph import __version__
+from anatograph._version import __version__
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from anatograph.choices import Redo
 from anatograph.errors import UserError
 from anatograph.study.cohort import Cohort, CohortRow
 from anatograph.study.source import has_changed
 from anatograph.study.store import Study
 from anatograph.study.versions import VERSIONS, outdated
-from anatograph.study.worker import Redo
 
 _READERS = 16
 """Threads that look at subjects; on a network file system a look is a wait and no work."""

@@ -6,9 +6,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
+from anatograph.choices import LungMethod, Redo, RegistrationMethod
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.progress import Progress
@@ -17,9 +17,9 @@ from anatograph.study.cohort import Cohort, CohortRow, read_cohort
 from anatograph.study.filling import Filling
 from anatograph.study.plan import make_plan, settle_recipe
 from anatograph.study.prepare import prepare_subject
-from anatograph.study.settings import LungMethod, PreprocessSettings, RegistrationMethod
+from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
-from anatograph.study.worker import Job, Redo
+from anatograph.study.worker import Job
 
 __all__ = ["PreprocessSettings", "prepare_subject", "preprocess"]
 
@@ -28,8 +28,8 @@ def preprocess(
     cohort: str | Path | Cohort,
     study: str | Path,
     atlas: str | Path | Atlas | None = None,
-    lungs: str = "auto",
-    registration: str = "affine",
+    lungs: LungMethod = "auto",
+    registration: RegistrationMethod = "affine",
     workers: int = 1,
     scheduler: str | None = None,
     *,
@@ -74,9 +74,7 @@ def preprocess(
     Raises:
         UserError: a faulty table, a study made with other settings or by an older version, no scan found.
     """
-    settings = settings or PreprocessSettings(
-        cast("LungMethod", lungs), cast("RegistrationMethod", registration), seed=seed
-    )
+    settings = settings or PreprocessSettings(lungs, registration, seed=seed)
     weights = None if weights is None else Path(weights).resolve()
     described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.as_dict()}
     described |= {"atlas": _name(atlas), "weights": str(weights or ""), "workers": workers, "scheduler": scheduler}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from anatograph.anatomy.graph import GraphRule, GraphSettings
+from anatograph.choices import LungMethod, RegistrationMethod
 from anatograph.errors import UserError
 from anatograph.imaging.resample import Interpolation
-
-LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator"]
-RegistrationMethod = Literal["affine", "ants-affine", "ants-syn"]
 
 
 @dataclass(frozen=True)

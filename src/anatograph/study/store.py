@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anatograph import __version__
+from anatograph._version import __version__
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure

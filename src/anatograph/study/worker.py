@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from anatograph.choices import Redo
 from anatograph.errors import UserError
 from anatograph.execution import failures as failed
 from anatograph.execution.account import Failure
@@ -26,8 +27,6 @@ from anatograph.study.source import fingerprint, has_changed, state
 from anatograph.study.store import Study
 from anatograph.study.versions import VERSIONS, outdated
 
-Redo = Literal["outdated", "changed"]
-"""Subjects that are there and to be done anew: made by an older version, or from another image."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that takes nothing more is no matter of one subject."""
 

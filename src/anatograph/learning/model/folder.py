@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 
-from anatograph import __version__
+from anatograph._version import __version__
 from anatograph.errors import UserError
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.config import ModelConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from anatograph.choices import Archive
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.study.archives.copdgene import copdgene
@@ -16,7 +17,11 @@ ARCHIVES = ("copdgene", "covid-ct-md", "mosmeddata")
 
 
 def build_cohort(
-    archive: str, folder: str | Path, out: str | Path, phenotypes: Sequence[str | Path] = (), pattern: str | None = None
+    archive: Archive,
+    folder: str | Path,
+    out: str | Path,
+    phenotypes: Sequence[str | Path] = (),
+    pattern: str | None = None,
 ) -> Made:
     """Write the cohort table of an unpacked archive, and an account beside it.
 

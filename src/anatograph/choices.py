@@ -1,0 +1,26 @@
+"""The words that options take, each once: used by the command line, the functions and their settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Archive = Literal["copdgene", "covid-ct-md", "mosmeddata"]
+"""Public data sets whose cohort table `anatograph cohort` builds."""
+BenchmarkPreset = Literal["default", "quick"]
+"""Sizes of the benchmark's networks: those of their papers, or small enough for two cores."""
+Device = Literal["auto", "cpu", "cuda"]
+"""Where networks run; ``auto`` takes a GPU where there is one."""
+ImageFormat = Literal["nifti", "dicom"]
+"""File format of phantoms."""
+LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator"]
+"""Source of the lung mask; ``auto`` takes a given mask where there is one and the built-in method elsewhere."""
+MapScale = Literal["relative", "eq10"]
+"""Scale of a heatmap: relative to the training subjects at that landmark, or equation 10 as printed."""
+ProbeKind = Literal["evaluate", "calm"]
+"""Probe behind a heatmap: the one that `evaluate` scored, or the smoothest among those of similar accuracy."""
+Redo = Literal["outdated", "changed"]
+"""Subjects of a study to process again: made by an older version, or with an image that changed since."""
+RegistrationMethod = Literal["affine", "ants-affine", "ants-syn"]
+"""Registration of the atlas to a subject."""
+Task = Literal["regression", "classification", "ordinal"]
+"""Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""

@@ -1,0 +1,35 @@
+"""All commands, in the order of the help; how to add one stands at the top of `anatograph.cli.command`."""
+
+from __future__ import annotations
+
+from anatograph.cli.command import Command
+from anatograph.cli.commands.analysis import Benchmark, Evaluate
+from anatograph.cli.commands.embedding import Embed
+from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
+from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
+from anatograph.cli.commands.preprocessing import Cluster, Preprocess
+from anatograph.cli.commands.reporting import Report
+from anatograph.cli.commands.start import Demo, Doctor
+from anatograph.cli.commands.training import ImportReference, Pretrain
+
+COMMANDS: tuple[type[Command], ...] = (
+    Demo,
+    Doctor,
+    Phantom,
+    Atlas,
+    Preprocess,
+    Cluster,
+    Pretrain,
+    Embed,
+    Evaluate,
+    Benchmark,
+    Cohort,
+    Explain,
+    Deviation,
+    Similar,
+    Change,
+    Report,
+    ImportReference,
+)
+
+__all__ = ["COMMANDS"]

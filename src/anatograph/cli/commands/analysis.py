@@ -1,0 +1,120 @@
+"""The commands that score embeddings: evaluate and benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anatograph.choices import BenchmarkPreset, Device
+from anatograph.cli.command import argument, option, required
+from anatograph.cli.commands.options import Scoring
+from anatograph.cli.output import DONE, finish, say
+from anatograph.errors import UserError
+
+_MODELS = "models and weights of the rows (default: pretrained on the study)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Scoring):
+    """Cross-validated linear or logistic probe for each target."""
+
+    page = "evaluation.md"
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")
+    cohort: Path = argument("COHORT", "table with the labels")
+    out: Path | None = option(None, "folder for results.csv and predictions.parquet", metavar="DIR")
+    permutations: int = option(0, "repeat N times with permuted targets, for the level of chance", metavar="N")
+    seed: int = option(0, "of the folds")
+
+    def execute(self) -> int:
+        """Score and print the table of results."""
+        found = self.call(task=_tasks(self.task, self.targets), progress=say)
+        for note in found.notes:
+            say(f"note: {note}")
+        print(found.results.round(3).to_string(index=False))
+        if found.permutations is not None:
+            print(found.permutations.round(3).to_string(index=False))
+        print(f"Evaluation: {self.out}" if self.out else "Nothing was written; give --out DIR to keep the results.")
+        return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Scoring):
+    """Every method of the paper's tables on the same folds."""
+
+    page = "benchmark.md"
+    study: Path = argument("STUDY", "folder of the study")
+    cohort: Path = argument("COHORT", "table with the labels")
+    out: Path = required("folder of results; run again, it continues", metavar="DIR")
+    methods: tuple[str, ...] | None = option(None, "rows, such as anatograph moco", unset="all", metavar="METHOD")
+    covariates: tuple[str, ...] | None = option(
+        None, "columns of the baseline without a scan", unset="age, sex and site, where present", metavar="COLUMN"
+    )
+    preset: BenchmarkPreset = option("default", "network sizes of the original papers, or small ones for two cores")
+    region_truth: bool = option(False, "also score region by region, where there are disease masks")
+    seed: int = option(0, "of folds and methods")
+    device: Device = option("auto")
+    model: Path | None = option(
+        None, "for anatograph and without-graph, such as RUN/model", metavar="MODEL", group=_MODELS, passed=False
+    )
+    model_without_ce: Path | None = option(
+        None, "a model without location codes", metavar="MODEL", group=_MODELS, passed=False
+    )
+    model_without_graph: Path | None = option(
+        None, "if other than that of --model", metavar="MODEL", group=_MODELS, passed=False
+    )
+    pretrained_on: str | None = option(
+        None, "cohort that the given models were trained on, for the table", metavar="NAME", group=_MODELS
+    )
+    weights: tuple[str, ...] = option(
+        (), "published weights: medicalnet=FILE, models-genesis=FILE", metavar="METHOD=FILE", group=_MODELS,
+        passed=False,
+    )  # fmt: skip
+    allow_random: bool = option(
+        False, "use random weights for a row whose weights are not given", group=_MODELS, passed=False
+    )
+
+    def execute(self) -> int:
+        """Score all rows and print the table."""
+        from anatograph import MethodOptions
+
+        models = {
+            "anatograph": self.model, "without-ce": self.model_without_ce, "without-graph": self.model_without_graph,
+        }  # fmt: skip
+        given = {slug: path for slug, path in models.items() if path is not None}
+        done = self.call(
+            methods=_words(self.methods),
+            covariates=_words(self.covariates),
+            task=_tasks(self.task, self.targets),
+            options=MethodOptions(given, _files(self.weights), self.allow_random),
+            say=say,
+        )
+        print(done.table)
+        print(f"Benchmark: {self.out} (table.md, results.csv, comparisons.csv, predictions.parquet)")
+        return finish(done.account)
+
+
+def _tasks(texts: Sequence[str], targets: Sequence[str]) -> Any:
+    """``NAME=TASK`` texts as a mapping; one bare TASK as itself."""
+    kinds = ("regression", "classification", "ordinal")
+    if len(texts) == 1 and texts[0] in kinds:
+        return texts[0]
+    pairs = dict(text.rpartition("=")[::2] for text in texts)
+    wrong = [text for text in texts if text.rpartition("=")[0] not in targets or text.rpartition("=")[2] not in kinds]
+    if wrong:
+        raise UserError(f"--task {wrong[0]} must be TARGET=regression, TARGET=classification or TARGET=ordinal.")
+    return pairs or None
+
+
+def _files(texts: Sequence[str]) -> dict[str, Path]:
+    """``METHOD=FILE`` texts as a mapping."""
+    wrong = [text for text in texts if not all(text.partition("=")[::2])]
+    if wrong:
+        raise UserError(f"--weights {wrong[0]} must be METHOD=FILE, such as medicalnet=resnet_50_23dataset.pth.")
+    return {name: Path(file) for name, _, file in (text.partition("=") for text in texts)}
+
+
+def _words(texts: Sequence[str] | None) -> list[str] | None:
+    """Words given as ``a b`` or as ``a,b``; None where the option is absent."""
+    return None if texts is None else [word for text in texts for word in text.split(",") if word]

@@ -1,0 +1,41 @@
+"""The command that embeds a study or a single scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anatograph.choices import Device, LungMethod, RegistrationMethod
+from anatograph.cli.command import argument, option, required
+from anatograph.cli.commands.options import Parallel
+from anatograph.cli.output import finish
+
+_ONE = "for a single CT (default: as the scans that the model was trained on)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Parallel):
+    """Embed a study, or a single CT without a study."""
+
+    page = "model.md"
+    source: Path = argument("STUDY_OR_IMAGE", "a study, a volume file or a DICOM folder")
+    out: Path = argument("OUT", "writes OUT.parquet and OUT.regions.zarr")
+    model: Path = required("model folder, such as RUN/model", metavar="MODEL")
+    patch_features: bool = option(False, "also write OUT.patches.zarr, the features before the graph network")
+    batch_size: int = option(64, "patches per batch", metavar="N", minimum=1)
+    device: Device = option("auto")
+    lungs: LungMethod | None = option(None, "source of the lung mask", group=_ONE)
+    lung_mask: Path | None = option(None, "the lung mask itself", metavar="MASK", group=_ONE)
+    lung_weights: Path | None = option(None, "weights of a lung network", metavar="FILE", group=_ONE)
+    registration: RegistrationMethod | None = option(None, "registration of the atlas to the scan", group=_ONE)
+    subject_id: str | None = option(None, "name in the table", unset="the file's name", metavar="ID", group=_ONE)
+
+    def execute(self) -> int:
+        """Embed and name the table."""
+        from anatograph.execution.progress import Progress
+
+        with Progress("embed", 0, "subject") as bar:
+            done = self.call(progress=bar.reached, say=bar.say)
+        if done.table is not None:
+            print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
+        return finish(done.account)

@@ -1,0 +1,118 @@
+"""The commands that explain: explain, deviation, similar and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anatograph.choices import MapScale, ProbeKind, Task
+from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.commands.options import Reference
+from anatograph.cli.output import counter, finish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Command):
+    """Heatmaps of the evidence for a target, on the scan's own grid."""
+
+    page = "explain.md"
+    study: Path = argument("STUDY", "folder of the study")
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote for this study")
+    cohort: Path = argument("COHORT", "table with the labels")
+    target: str = required("column to explain", metavar="NAME")
+    subjects: tuple[str, ...] = required("scans to explain", flag="--subject", metavar="ID")
+    out: Path = required("folder for ID_TARGET.nii.gz and .png", metavar="DIR")
+    group: str | None = option(
+        None, "column that identifies the patient; the probe is fitted without their other scans", metavar="COLUMN"
+    )
+    task: Task | None = option(None, "kind of the target, where the guess is wrong")
+    class_name: str | None = option(
+        None, "class to explain", unset="the last of two, or the predicted one", flag="--class", metavar="CLASS"
+    )
+    every_class: bool = option(False, "also a map of each class, ID_TARGET_CLASS.nii.gz")
+    scale: MapScale = option("relative", "relative to the training subjects, or eq. 10 as printed")
+    probe: ProbeKind = option(
+        "evaluate",
+        "the probe that `evaluate` scored, or the one with the smoothest map among those of similar accuracy",
+    )
+    log: bool = option(False, "take the logarithm of the target")
+    folds: int = option(5, "as in `evaluate`")
+    seed: int = option(0, "of the folds, as in `evaluate`")
+
+    def execute(self) -> int:
+        """Write the maps."""
+        done = self.call(progress=counter)
+        print(f"Explanations: {self.out} ({len(done.maps)} maps)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation(Reference):
+    """What is unusual for its place compared with reference subjects, without labels."""
+
+    page = "explain.md"
+    study: Path = argument("STUDY", "folder of the study")
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote for this study")
+    subjects: tuple[str, ...] = required("scans to look at", flag="--subject", metavar="ID")
+    out: Path = required("folder for ID_deviation.nii.gz and .png", metavar="DIR")
+
+    def execute(self) -> int:
+        """Write the maps and print the most unusual regions."""
+        done = self.call(progress=counter)
+        for found in done.found:
+            print(f"{found.subject_id}: {100 * found.share:.1f} % of the regions are unusual (2.3 % in the reference); "
+                  f"as many or more in {100 * found.p:.0f} % of the reference subjects")  # fmt: skip
+            for _, row in found.table.head(5).iterrows():
+                print(f"  {row['deviation']:5.1f}  {row['place']} (landmark {row['landmark']}, q {row['q']:.2g})")
+        print(f"Deviations: {self.out} ({len(done.maps)} maps)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar(Command):
+    """Find the subjects, and the regions, most similar to a subject's."""
+
+    page = "explain.md"
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")
+    subject: str = required("scan to compare with", metavar="ID")
+    k: int = option(5, "number of neighbours", flag="-k", metavar="N", minimum=1)
+    study: Path | None = option(None, "study, for regions and pictures", metavar="STUDY")
+    landmarks: tuple[int, ...] = option(
+        (), "regions to find neighbours of", unset="the four most unusual", flag="--landmark", metavar="J"
+    )
+    out: Path = required("folder for ID_similar.csv and .png", metavar="DIR")
+    cohort: Path | None = option(None, "table with the column of --group", metavar="COHORT")
+    group: str | None = option(
+        None, "column that identifies the patient; their other scans are excluded", metavar="COLUMN"
+    )
+    seed: int = option(0)
+
+    def execute(self) -> int:
+        """Write the tables and print the nearest subjects."""
+        done = self.call()
+        for _, row in done.subjects.iterrows():
+            print(f"  {row['rank']}. {row['subject_id']}  distance {row['distance']:.2f}, nearer than "
+                  f"{100 * row['closer_than']:.0f} % of all pairs")  # fmt: skip
+        print(f"Similar: {self.out}")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(Reference):
+    """What changed between two scans of one patient, region by region."""
+
+    page = "explain.md"
+    study: Path = argument("STUDY", "folder of the study")
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote for this study")
+    before: str = required("the earlier scan", metavar="ID")
+    after: str = required("the later scan, on whose grid the maps are", metavar="ID")
+    out: Path = required("folder for BEFORE_AFTER_change.nii.gz", metavar="DIR")
+
+    def execute(self) -> int:
+        """Write the maps and print the regions that changed most."""
+        done = self.call()
+        for _, row in done.table.head(5).iterrows():
+            print(f"  {row['place']} (landmark {row['landmark']:.0f}): moved {row['shift']:.2f}, deviation "
+                  f"{row['deviation_before']:.1f} -> {row['deviation_after']:.1f}")  # fmt: skip
+        print(f"Change: {self.out} ({len(done.maps)} maps)")
+        return finish(done.account)

@@ -1,0 +1,74 @@
+"""The commands that make inputs: phantoms, atlases, and the cohort tables of public archives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anatograph.choices import Archive, ImageFormat
+from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.output import DONE, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phantom(Command):
+    """Write a synthetic chest-CT cohort with known disease."""
+
+    page = "phantom.md"
+    out: Path = argument("OUT", "folder for cohort.csv, images and disease masks")
+    subjects: int = required("number of subjects", metavar="N", minimum=1)
+    seed: int = option(0, "the same seed gives the same subjects")
+    format: ImageFormat = option("nifti")
+    workers: int = option(1, "processes", metavar="N", minimum=1)
+    sites: str | None = option(None, "scanners to simulate", unset="all", metavar="A,B")
+    diseases: str | None = option(None, "diseases of the subjects: copd, covid", unset="both", metavar="D,E")
+    spacing: float | None = option(None, "isotropic voxels of this size; 2.5 makes small scans", metavar="MM")
+
+    def execute(self) -> int:
+        """Write the cohort and name its table."""
+        print(f"Cohort: {self.call()}")
+        return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atlas(Command):
+    """Build an atlas: landmarks and location codes."""
+
+    page = "atlas.md"
+    image_or_mask: Path = argument("IMAGE_OR_MASK", "a lung mask, or a chest CT")
+    out: Path = argument("OUT", "folder of the atlas")
+    lungs: Path | None = option(None, "lung mask of the CT", unset="segmented", metavar="MASK")
+    patch_size: int = option(32, "edge length of a patch", metavar="MM")
+    step: int = option(26, "spacing of the landmark grid", metavar="MM")
+    min_coverage: float = option(
+        0.1, "a grid point is a landmark if more than this fraction of its patch is lung", metavar="SHARE"
+    )
+
+    def execute(self) -> int:
+        """Build it and print its size and hash."""
+        built = self.call()
+        print(f"Atlas: {self.out} ({len(built)} landmarks, hash {built.hash[:12]})")
+        return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort(Command):
+    """Write the cohort table of a public archive from its files on disk."""
+
+    function = "build_cohort"
+    page = "cohorts.md"
+    archive: Archive = argument("ARCHIVE", "copdgene, covid-ct-md or mosmeddata")
+    folder: Path = argument("FOLDER", "the unpacked archive; for copdgene, the scans")
+    out: Path = argument("OUT.csv", "the table to write")
+    phenotypes: tuple[Path, ...] = option(
+        (), "for copdgene: the phenotype file, and those with visual scores and follow-up", metavar="FILE"
+    )
+    pattern: str | None = option(None, "for copdgene: scans to take, such as '*_INSP_STD_*'", metavar="GLOB")
+
+    def execute(self) -> int:
+        """Write the table and say how many subjects it has."""
+        made = self.call()
+        for note in made.notes:
+            say(f"note: {note}")
+        print(f"Cohort: {made.path} ({made.people} subjects)")
+        return DONE

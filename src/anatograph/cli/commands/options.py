@@ -1,0 +1,58 @@
+"""Groups of options that several commands share; a command inherits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anatograph.cli.command import Command, option, required
+
+_PARALLEL = "parallel processing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel(Command):
+    """Options of the commands that work through a whole cohort."""
+
+    workers: int = option(1, "processes", metavar="N", minimum=1, group=_PARALLEL)
+    scheduler: str | None = option(
+        None, "address or scheduler file of a Dask scheduler to use instead", metavar="ADDRESS", group=_PARALLEL
+    )
+    worker_memory: float | None = option(
+        None,
+        "expected memory of a process; fewer are started where they would not fit",
+        metavar="GB",
+        group=_PARALLEL,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Command):
+    """Options of the commands that predict targets by cross-validation."""
+
+    targets: tuple[str, ...] = required("columns to predict", flag="--target", metavar="NAME")
+    folds: int = option(5)
+    repeats: int = option(1, "repeat the cross-validation with R different splits", metavar="R")
+    bootstrap: int = option(0, "95 % intervals from B bootstrap samples of the subjects", metavar="B")
+    group: str | None = option(
+        None, "column whose equal values stay in one fold, such as the patient of several scans", metavar="COLUMN"
+    )
+    task: tuple[str, ...] = option(
+        (),
+        "NAME=regression, =classification or =ordinal (a grade); a single TASK applies to all",
+        metavar="NAME=TASK",
+        passed=False,
+    )
+    log: tuple[str, ...] = option((), "targets to take the logarithm of", metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference(Command):
+    """Options of the commands that compare a scan with reference subjects."""
+
+    cohort: Path | None = option(None, "table with the columns of --reference and --group", metavar="COHORT")
+    reference: str | None = option(None, "reference subjects", unset="all", metavar="COLUMN=VALUE")
+    group: str | None = option(
+        None, "column that identifies the patient; their other scans are excluded too", metavar="COLUMN"
+    )
+    seed: int = option(0)
