@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,30 @@ HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib
 OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
 
 
+LINES, MODULES = 320, 16
+LONG = {"imaging/resample.py", "learning/training/settings.py", "learning/training/trainer.py"}
+"""Modules over `LINES` lines."""
+CIRCLES: set[frozenset[str]] = {
+    frozenset(f"anatograph.execution.{name}" for name in ("dask_pool", "local_pool", "scheduling"))
+}
+"""Circular imports that are known and on their way out."""
+
+
 def _modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def _name(path: Path) -> str:
+    parts = ("anatograph", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def _imports(path: Path, top_level_only: bool) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    return _names(tree.body if top_level_only else list(ast.walk(tree)))
+
+
+def _names(nodes: Sequence[ast.AST]) -> list[str]:
     names: list[str] = []
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -69,3 +87,52 @@ def test_extras_are_imported_only_where_used(path: Path) -> None:
     assert not roots & OPTIONAL
     if path.name in ("__init__.py", "errors.py") or path.parent.name == "cli":
         assert not roots & HEAVY
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in _modules()}
+    assert rooms - {"__init__", "__main__"} <= set(ORDER)
+
+
+def test_no_circular_imports() -> None:
+    """Imports inside functions count; those for type checkers alone do not."""
+    paths = {_name(path): path for path in _modules()}
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        names = {name for name in _runtime_imports(path) if name in paths}
+        parents = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
+        graph[module] = names - parents - {module}
+    circles = {frozenset(circle) for circle in _circles(graph)}
+    assert circles <= CIRCLES, f"circular imports: {[sorted(circle) for circle in circles - CIRCLES]}"
+
+
+def _runtime_imports(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
+    return _names(list(ast.walk(tree)))
+
+
+def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other, directly or through others."""
+    reached = {module: _reach(graph, module) for module in graph}
+    groups = {frozenset({m for m in reached[module] if module in reached[m]}) for module in graph}
+    return [set(group) for group in groups if group]
+
+
+def _reach(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    front = set(graph[start])
+    while front:
+        found |= front
+        front = {name for module in front for name in graph[module]} - found
+    return found
+
+
+def test_folders_and_modules_stay_small() -> None:
+    folders = {folder: len(list(folder.glob("*.py"))) - 1 for folder in {path.parent for path in _modules()}}
+    crowded = {str(folder.relative_to(PACKAGE)): n for folder, n in folders.items() if n > MODULES}
+    assert not crowded
+    lengths = {p.relative_to(PACKAGE).as_posix(): len(p.read_text(encoding="utf-8").splitlines()) for p in _modules()}
+    assert {name: n for name, n in lengths.items() if n > LINES and name not in LONG} == {}
