@@ -99,7 +99,7 @@ def test_an_oblique_mask_gives_landmarks_inside_it():
     assert oblique.lungs[tuple(index[:, ::-1].T)].all()
 
 
-def test_files_round_trip_and_tell_of_changes(tmp_path: Path):
+def test_files_round_trip_and_changes_are_detected(tmp_path: Path):
     atlas = build_atlas(blob(), 16, 11)
     folder = save_atlas(atlas, tmp_path / "atlas")
     again = load_atlas(folder)
@@ -122,7 +122,7 @@ def test_files_round_trip_and_tell_of_changes(tmp_path: Path):
         load_atlas(tmp_path)
 
 
-def test_the_hash_tells_atlases_apart():
+def test_the_hash_distinguishes_atlases():
     atlas = build_atlas(blob(), 16, 11)
     assert build_atlas(blob(), 16, 11).hash == atlas.hash
     assert build_atlas(blob(), 16, 12).hash != atlas.hash
@@ -149,7 +149,7 @@ def test_default_atlas_is_what_the_phantom_makes():
     assert set(np.unique(atlas.lungs.array)) == {0, Mask.RIGHT, Mask.LEFT}
 
 
-def test_a_mask_file_is_told_from_a_scan(tmp_path: Path):
+def test_a_mask_file_is_distinguished_from_a_scan(tmp_path: Path):
     mask = blob()
     sitk.WriteImage(as_image(mask), str(tmp_path / "mask.nii.gz"))
     atlas, notes = build_atlas_from_path(tmp_path / "mask.nii.gz", patch_size=16, step=11)

@@ -56,7 +56,7 @@ def test_default_rho_joins_a_place_with_the_six_beside_it() -> None:
     assert pairs(finer) == pairs(edges(points, points))
 
 
-def test_atlas_rule_is_the_same_for_everyone() -> None:
+def test_atlas_rule_gives_every_subject_the_same_edges() -> None:
     atlas = lattice()
     warped = atlas * [0.7, 1.3, 1.0] + np.random.default_rng(0).normal(0, 8, atlas.shape)
     np.testing.assert_array_equal(edges(warped, atlas), edges(atlas, atlas))

@@ -41,7 +41,7 @@ def test_files_hold_both_directions_as_itk_composites(tmp_path: Path):
 
 def test_jacobian_is_itks_and_turns_with_the_grid():
     turned = bump(6.0)
-    # ITK's filter differentiates along the grid's axes, so it is asked about the same field on straight axes.
+    # ITK's filter differentiates along the grid's axes, so it is given the same field on straight axes.
     straight = Displacement(turned.vectors @ turned.direction, turned.spacing, turned.origin, np.eye(3))
     image = sitk.GetImageFromArray(straight.vectors, isVector=True)
     image.SetSpacing(straight.spacing.tolist())

@@ -1,4 +1,4 @@
-"""An atlas: one person's lungs, and the landmarks that every subject is compared at."""
+"""An atlas: one pair of lungs, and the landmarks at which all subjects are compared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Atlas:
     location_codes: NDArray[np.float32]
     """(N, 3) in [0, 1], p_j of the paper: where in the lungs a landmark lies (to the left, to the front, upwards)."""
     lungs: Mask
-    """The mask the landmarks were taken from, and onto which subjects are registered."""
+    """The mask that the landmarks were placed in, and with which subjects are registered."""
     patch_size: int = 32
     """Edge of a landmark's cube in mm (voxels of 1 mm)."""
     step: int = 26
@@ -57,7 +57,9 @@ class Atlas:
         if self.landmarks.ndim != 2 or self.landmarks.shape[1] != 3:
             raise ValueError(f"landmarks must be (N, 3), not {self.landmarks.shape}")
         if self.location_codes.shape != self.landmarks.shape:
-            raise ValueError(f"{self.landmarks.shape} landmarks need as many codes, not {self.location_codes.shape}")
+            raise ValueError(
+                f"{self.landmarks.shape} landmarks need the same number of codes, not {self.location_codes.shape}"
+            )
 
 
 def build_atlas(lungs: Mask, patch_size: int = 32, step: int = 26, min_coverage: float = 0.1) -> Atlas:
@@ -88,8 +90,8 @@ def atlas_from_corners(
         corners: (N, 3) lowest voxel x, y, z of each patch, or an ``.npy`` file of it, in the voxel axes of
             ``lungs_file`` as it is stored.
         patch_size: edge of a patch in voxels.
-        step: distance of the grid places in voxels, for the record.
-        min_coverage: for the record.
+        step: distance of the grid places in voxels, recorded only.
+        min_coverage: recorded only.
 
     Raises:
         UserError: a file that cannot be read, corners that are not (N, 3) whole numbers, or voxels not of 1 mm.
@@ -128,11 +130,11 @@ def build_atlas_from_path(
 ) -> tuple[Atlas, tuple[str, ...]]:
     """An atlas from a file: a lung mask, or a CT whose lungs are then segmented. Returns it with notes for the user.
 
-    A file whose numbers are at most eight different whole labels from 0 up is taken for a mask. With ``lungs``, that
-    mask is used and the image is only checked to be a scan of the same place.
+    A file with at most eight distinct non-negative integer values is taken as a mask. With ``lungs``, that mask is
+    used and the image is only checked to cover the same space.
 
     Raises:
-        UserError: what cannot be read, segmented or used.
+        UserError: a file that cannot be read, segmented or used.
     """
     from anatograph.imaging.reading import read_mask, read_volume
 
@@ -196,11 +198,11 @@ def load_atlas(folder: str | Path) -> Atlas:
             )
         kept = content["frame"]
         shape = tuple(int(n) for n in kept["shape"])
-        # What the header claims is known to fit before anything is allocated.
+        # The header is checked against the JSON before anything is allocated.
         if read_file_header(folder / "lungs.nii.gz").size != shape[::-1]:
-            raise ValueError("lungs.nii.gz is not the mask that atlas.json speaks of")
+            raise ValueError("lungs.nii.gz is not the mask that atlas.json describes")
         image = sitk.ReadImage(str(folder / "lungs.nii.gz"), sitk.sitkUInt8)
-        # The frame as it was, not as NIfTI rounds it, so that a stored atlas registers bit by bit as the one in memory.
+        # The original frame, not as NIfTI rounds it: a stored atlas registers bit for bit like the one in memory.
         frame = Frame(
             (shape[0], shape[1], shape[2]), vector(kept["spacing"]), vector(kept["origin"]), _matrix(kept["direction"])
         )
@@ -214,18 +216,24 @@ def load_atlas(folder: str | Path) -> Atlas:
             float(content["min_coverage"]),
         )
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: no atlas here (atlas.json is missing); make one with `anatograph atlas`") from error
+        raise UserError(
+            f"{folder}: no atlas here (atlas.json is missing); create one with `anatograph atlas`"
+        ) from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError, OSError) as error:
         reason = plain(str(error))[:200]
-        raise UserError(f"{folder}: not a readable atlas ({reason}); make it anew with `anatograph atlas`") from error
+        raise UserError(
+            f"{folder}: not a readable atlas ({reason}); create it again with `anatograph atlas`"
+        ) from error
     if atlas.hash != content.get("hash"):
-        raise UserError(f"{folder}: atlas.json was changed after it was written; make it anew with `anatograph atlas`")
+        raise UserError(
+            f"{folder}: atlas.json was changed after it was written; create it again with `anatograph atlas`"
+        )
     return atlas
 
 
 @lru_cache(maxsize=1)
 def default_atlas() -> Atlas:
-    """The atlas that ships with the package: the lungs of the phantom's mean adult, patches of 32 mm every 26 mm."""
+    """The atlas that ships with the package: the lungs of the average phantom adult, patches of 32 mm every 26 mm."""
     with resources.as_file(resources.files("anatograph.anatomy") / "default_atlas") as folder:
         return load_atlas(folder)
 
@@ -241,7 +249,7 @@ def _points(values: Any) -> NDArray[np.float64]:
 def _matrix(values: Any) -> NDArray[np.float64]:
     matrix = np.array(values, dtype=np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
-        raise ValueError("its direction is no rotation")
+        raise ValueError("its direction is not a rotation")
     return matrix
 
 
@@ -255,7 +263,7 @@ def _check_settings(patch_size: int, step: int, min_coverage: float) -> None:
 
 
 def _is_mask(path: Path) -> bool:
-    """Whether a file holds a few whole labels from 0 up; a folder or an unreadable file is left to `read_volume`."""
+    """Whether a file holds a few non-negative integer labels; a folder or unreadable file is left to `read_volume`."""
     if not path.is_file():
         return False
     try:

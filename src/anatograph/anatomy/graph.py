@@ -1,4 +1,4 @@
-"""Which landmarks are neighbours: the subject's graph, as a list of edges."""
+"""Which landmarks are neighbours: the subject's graph as an edge list."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from anatograph.errors import UserError
 GraphRule = Literal["atlas", "distance", "overlap"]
 
 DEFAULT_RHO_STEPS: dict[GraphRule, float] = {"atlas": 1.2, "distance": 1.5}
-"""Default ρ in steps of the landmark grid. In the atlas distances are exact, and 1.2 joins the six places beside one: a
-node then still tells its own place. In a subject they stretch; 1.5 keeps a lung that is 15 % larger in one piece."""
+"""Default ρ in steps of the landmark grid. In the atlas distances are exact, and 1.2 joins the six face neighbours: a
+node keeps its own location. In a subject they stretch, and 1.5 keeps a lung that is 15 % larger connected."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class GraphSettings:
     """How the edges of a subject's graph are chosen."""
 
     rule: GraphRule = "atlas"
-    """``atlas``: distance between centres in atlas space, the same edges for everyone. ``distance``: eq. 3, distance
-    between centres in the subject. ``overlap``: the published code, shared volume of the subject-space patches."""
+    """``atlas``: distance between centres in atlas space, the same edges for every subject. ``distance``: eq. 3,
+    distance between centres in the subject. ``overlap``: the published code, shared volume of the subject-space patches."""
     rho: float | None = None
     """Threshold in mm for ``atlas`` and ``distance``; None is 1.2 steps of the landmark grid for the first, 1.5 for
     the other."""
@@ -98,7 +98,7 @@ def overlap_fractions(landmarks: ArrayLike, patch_size: float = 32.0) -> NDArray
 
 
 def graph_quality(edge_list: ArrayLike, nodes: int) -> dict[str, int]:
-    """Figures that tell whether a graph carries context: ``edges``, ``isolated_nodes``, ``components``."""
+    """Figures that show whether a graph carries context: ``edges``, ``isolated_nodes``, ``components``."""
     pairs = np.asarray(edge_list, dtype=np.int64).reshape(-1, 2)
     degree = np.bincount(pairs.ravel(), minlength=nodes)
     matrix = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(nodes, nodes))

@@ -1,4 +1,4 @@
-"""Where landmarks lie: the places of a regular grid whose patch holds enough lung."""
+"""Placement of landmarks: the nodes of a regular grid whose patch holds enough lung."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find_landmarks(lungs: Mask, patch_size: int, step: int, min_coverage: float)
     """Grid places whose cube of ``patch_size`` mm is lung to more than ``min_coverage``.
 
     Corners are all multiples of ``step``, also those outside the mask's grid, so that a mask cropped to the lungs
-    loses no border patch. Beyond the mask's grid there is no lung.
+    keeps its border patches. Beyond the mask's grid there is no lung.
 
     Raises:
         UserError: the mask is empty, or no place has enough lung.
@@ -88,8 +88,8 @@ def _on_millimetre_grid(lungs: Mask) -> tuple[NDArray[np.bool_], NDArray[np.floa
     corner = frame.to_lps((0.0, frame.shape[1] - 1.0, 0.0))
     picks = []
     for length, spacing in zip(sides.shape, frame.spacing, strict=True):
-        # From the centre of the first voxel as far as the last voxel reaches. The small number keeps a sample midway
-        # between two voxels from being tossed to either by rounding in the header.
+        # From the centre of the first voxel as far as the last voxel reaches. The small number keeps header
+        # rounding from deciding which of two voxels a sample midway between them takes.
         positions = np.arange(int(np.floor((length - 0.5) * spacing - 1e-3)) + 1)
         picks.append(np.clip(np.ceil(positions / spacing - 0.5 - 1e-3).astype(np.int64), 0, length - 1))
     return np.asarray(sides[np.ix_(*picks)]), corner

@@ -1,4 +1,4 @@
-"""Landmarks as a 3D Slicer markups file, so that they can be looked at beside the scan."""
+"""Landmarks as a 3D Slicer markups file, to be viewed with the scan."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_markups(path: str | Path, points_lps: ArrayLike, labels: Sequence[str]
 
 
 def read_markups(path: str | Path) -> NDArray[np.float64]:
-    """Control points (N, 3), LPS mm, of the first list of a Slicer markups file, whichever system it is written in."""
+    """Control points (N, 3), LPS mm, of the first list of a Slicer markups file, in either coordinate system."""
     markups = json.loads(Path(path).read_text(encoding="utf-8"))["markups"][0]
     points = np.array([control["position"] for control in markups["controlPoints"]], dtype=np.float64).reshape(-1, 3)
     system = str(markups.get("coordinateSystem", "LPS")).upper()

@@ -1,4 +1,4 @@
-"""Cutting a subject's patches about its landmarks."""
+"""Extraction of a subject's patches around its landmarks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from anatograph.imaging.resample import Interpolation, SplineSampler
 from anatograph.imaging.volume import Volume
 
 PATCH_SPACING = 1.0
-"""Distance of a patch's voxels in mm, as in the paper."""
+"""Voxel size of a patch in mm, as in the paper."""
 
 
 def cut_patches(
     volume: Volume, landmarks: ArrayLike, patch_size: int = 32, interpolation: Interpolation = "bspline"
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Patches of 1 mm voxels about landmarks, in HU before any window.
+    """Patches of 1 mm voxels around landmarks, in HU before any window.
 
-    A patch is sampled about the exact landmark, not about the nearest voxel, so it moves with the scan: voxel i of
+    A patch is sampled around the exact landmark, not the nearest voxel, so it moves with the scan: voxel i of
     each axis lies at centre + (i - (patch_size - 1) / 2) mm.
 
     Args:

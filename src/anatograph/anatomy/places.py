@@ -1,4 +1,4 @@
-"""Where in the lungs a landmark lies, in words."""
+"""Where in the lungs a landmark lies, as a short description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anatograph.anatomy.atlas import Atlas
 from anatograph.imaging.volume import Mask
 
 _COARSE = 4.0
-"""mm between the lung voxels that are looked at."""
+"""mm between the sampled lung voxels."""
 
 
 def places(atlas: Atlas) -> list[str]:
@@ -19,8 +19,8 @@ def places(atlas: Atlas) -> list[str]:
 
     Side: that of the nearest voxel of the atlas's lungs (of the half of the mask, where the mask has no sides). Height:
     upper, middle or lower third of that lung between apex and base, the zones of a radiograph and not lobes.
-    Anterior or posterior: before or behind the middle of that lung at its deepest. The words come from the atlas and
-    not from the scan, so a landmark has the same in everyone.
+    Anterior or posterior: in front of or behind the middle of that lung's full depth. The description comes from the
+    atlas and not from the scan, so a landmark has the same one in every subject.
     """
     voxels, left = _lung_voxels(atlas.lungs)
     landmarks = np.asarray(atlas.landmarks, dtype=np.float64)
@@ -39,7 +39,7 @@ def places(atlas: Atlas) -> list[str]:
 
 
 def in_lung(atlas: Atlas) -> NDArray[np.bool_]:
-    """(N,) whether the middle of a landmark's patch lies in the atlas's lungs: most of what it sees is then lung."""
+    """(N,) whether the middle of a landmark's patch lies in the atlas's lungs: most of the patch is then lung."""
     frame = atlas.lungs.frame
     index = np.rint(frame.to_index(atlas.landmarks)).astype(np.intp)
     size = np.asarray(frame.shape[::-1])
@@ -49,7 +49,7 @@ def in_lung(atlas: Atlas) -> NDArray[np.bool_]:
 
 
 def _lung_voxels(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """LPS mm of a coarse choice of the lungs' voxels (V, 3), and which of them are in the left lung (V,)."""
+    """LPS mm of a coarse sample of the lungs' voxels (V, 3), and which of them are in the left lung (V,)."""
     steps = [max(1, round(_COARSE / spacing)) for spacing in lungs.frame.spacing[::-1]]
     coarse = lungs.array[:: steps[0], :: steps[1], :: steps[2]]
     index = np.argwhere(coarse > 0)
@@ -70,10 +70,10 @@ def _nearest(voxels: NDArray[np.float64], points: NDArray[np.float64]) -> NDArra
 
 
 def strongest(values: NDArray[np.float64], atlas: Atlas, most: int) -> Sequence[int]:
-    """Indices of up to ``most`` landmarks by falling value (N,), each at least 1.5 steps from the ones before.
+    """Indices of up to ``most`` landmarks by descending value (N,), each at least 1.5 steps from those before.
 
-    Landmarks whose patch sees mostly chest wall or mediastinum come after all others; NaN values are left out. A
-    patch's neighbours see much of the same lung, so they would only repeat it.
+    Landmarks whose patch is mostly chest wall or mediastinum come last; NaN values are left out. A patch's neighbours
+    cover much of the same lung and would be redundant.
     """
     chosen: list[int] = []
     known = np.isfinite(values)

@@ -1,15 +1,15 @@
-"""Our affine registration of two lung masks: least squares on smooth occupancy, coarse and fine levels together.
+"""Our affine registration of two lung masks: least squares on smooth occupancy, all levels jointly.
 
-What is minimised over the matrix A and the shift t, and why:
+What is minimised over the matrix A and the translation t, and why:
 
 * Σ_l v_l K / s_l² · mean w r²: r is the difference of smooth occupancy at sample points around the atlas's surface,
   smoothed with σ_l of 20, 6 and 1.5 mm. s_l² is the mean square of r itself, so a level counts as a measurement with
-  the error it shows, worth K independent ones. v_l = min(1, (e / s_l²)²) takes the vote from a level that cannot be
-  matched: surfaces that differ by 10 mm say nothing at 1.5 mm, and following them costs accuracy inside.
+  the error it shows, worth K independent ones. v_l = min(1, (e / s_l²)²) discounts a level that cannot be
+  matched: surfaces that differ by 10 mm carry no information at 1.5 mm, and following them costs accuracy inside.
 * w falls from 1 at the apex to `base_weight` at the base: the diaphragm is where two breaths differ most.
 * The second moments of both masks should agree, A C Aᵀ = C', which affine images of each other do exactly. Fitted
   surfaces alone overrate the stretch of lungs that grow mostly at the base.
-* Entries off the diagonal stay small unless the data say otherwise.
+* Off-diagonal entries stay small unless the data support larger ones.
 
 Where the masks truly are affine images of each other, s_l² falls to rounding and only the first term remains.
 """
@@ -32,18 +32,18 @@ _State = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class AffineSettings:
-    """How the affine map is found."""
+    """Settings of the affine fit."""
 
     sigmas: tuple[float, ...] = (20.0, 6.0, 1.5)
-    """Smoothing in mm of each level; a level is added to those before it."""
+    """Smoothing in mm of each level; levels are added one at a time and kept."""
     iterations: int = 20
-    """Gauss-Newton steps at most each time a level is added."""
+    """Maximum Gauss-Newton steps each time a level is added."""
     points: int = 6000
-    """Sample points at most per level."""
+    """Maximum number of sample points per level."""
     samples: float = 300.0
     """K: how many independent observations a level is worth against the priors."""
     mismatch: float = 0.005
-    """e: mean square difference of occupancy above which a level loses its vote."""
+    """e: mean square difference of occupancy above which a level is discounted."""
     base_weight: float = 0.2
     """w at the lowest point of the atlas's lungs; 1 at the highest."""
     moments: float = 0.001
@@ -74,7 +74,7 @@ class _Level:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted map with what is left unexplained."""
+    """A fitted map and its residuals."""
 
     map: AffineMap
     """Atlas to subject."""
@@ -83,7 +83,7 @@ class Fit:
 
 
 class _Prior:
-    """What is believed of the matrix before any surface is looked at."""
+    """Prior on the matrix, independent of the surfaces."""
 
     def __init__(self, atlas: Shape, subject: Shape, start: NDArray[np.float64], settings: AffineSettings) -> None:
         self.start = start
@@ -95,7 +95,7 @@ class _Prior:
         self.subject = subject.covariance
         trust = 1 / (np.outer(spread, spread) * settings.mixed_moments)
         np.fill_diagonal(trust, 1 / (2 * spread**2 * settings.moments))
-        # Moments of a lung that the scan cut off say nothing. Halved off the diagonal, as both triangles are summed.
+        # Moments of a truncated lung carry no information. Halved off the diagonal, as both triangles are summed.
         self.trust = np.zeros((3, 3)) if atlas.is_cut or subject.is_cut else trust**2 * (0.5 + 0.5 * np.eye(3))
 
     def cost(self, matrix: NDArray[np.float64]) -> float:
@@ -116,7 +116,7 @@ class _Prior:
 
 
 def fit_affine(atlas: Shape, subject: Shape, start: AffineMap, settings: AffineSettings | None = None) -> Fit:
-    """Affine map atlas→subject near ``start``; see the module's text for what is minimised. Uses no chance."""
+    """Affine map atlas→subject near ``start``; see the module's docstring for the objective. Deterministic."""
     settings = settings or AffineSettings()
     centroid = atlas.to_lps(atlas.mean[None])[0]
     parameters = np.concatenate([start.matrix * UNIT, start.to_subject(centroid[None]).T], axis=1)

@@ -1,7 +1,7 @@
 """Registration with ANTs: the published affine recipe, and a deformable map (SyN) started from our affine one.
 
-ANTs runs in a process of its own on one thread: ITK reads its number of threads only once per process, and sums over
-several threads come out in another order each time, so results would not repeat to the bit.
+ANTs runs in a separate process on one thread: ITK reads its number of threads only once per process, and sums over
+several threads are accumulated in a different order each time, so results would not be bit-identical.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from anatograph.anatomy.registration.maps import AffineMap, DeformableMap, Displacement
 from anatograph.anatomy.registration.quality import Quality
-from anatograph.anatomy.registration.shape import Field, Shape
+from anatograph.anatomy.registration.shape import Occupancy, Shape
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask
 
@@ -42,7 +42,7 @@ def published_affine(atlas: Mask, lungs: Mask, seed: int = 0, start: AffineMap |
     """The published recipe: affine, Mattes mutual information of the masks at full resolution, from their centres.
 
     ``antsRegistration -t Affine[0.01] -m MI[..,1,32,Regular,0.5] -c [500x250x100] -s 2x1x0 -f 4x2x1``, started at the
-    centres of mass or from ``start``. Takes minutes.
+    centres of mass or from ``start``. It takes minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -82,7 +82,7 @@ def deform(atlas: Shape, subject: Shape, affine: AffineMap, seed: int = 0) -> De
 
 
 def deformation_quality(atlas: Shape, map_: DeformableMap, landmarks: NDArray[np.float64]) -> Quality:
-    """Range of the Jacobian determinant in the atlas's lungs (all of the map), and what the inverse misses, in mm."""
+    """Range of the whole map's Jacobian determinant in the atlas's lungs, and the inverse consistency error in mm."""
     forward = map_.forward
     z, y, x = np.meshgrid(*(np.arange(n) for n in forward.vectors.shape[:3]), indexing="ij")
     index = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
@@ -99,7 +99,7 @@ def deformation_quality(atlas: Shape, map_: DeformableMap, landmarks: NDArray[np
     }
 
 
-def _write_field(shape: Shape, field: Field, path: str) -> None:
+def _write_field(shape: Shape, field: Occupancy, path: str) -> None:
     _write(sitk.GetImageFromArray(field.values), field.spacing, shape.to_lps(field.start), shape.direction, path)
 
 
@@ -121,11 +121,11 @@ def _run(arguments: list[str], seed: int) -> None:
 
     Raises:
         UserError: ANTs is not installed.
-        RuntimeError: ANTs failed; the message is its own.
+        RuntimeError: ANTs failed; the message is that of ANTs.
     """
     if importlib.util.find_spec("ants") is None:
         raise UserError("registration with ANTs needs antspyx: pip install 'anatograph[ants]', or use 'affine'")
-    # ITK takes seed 0 for "from the clock".
+    # ITK reads seed 0 as "seed from the clock".
     whole = ["-d", "3", "--float", "0", "--random-seed", str(seed + 1), *arguments]
     environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

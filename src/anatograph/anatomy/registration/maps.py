@@ -1,4 +1,4 @@
-"""Maps between the atlas and a subject, both ways, and the ITK files they are kept in."""
+"""Maps between the atlas and a subject, in both directions, and the ITK files that store them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AtlasMap(ABC):
     """Where a point of the atlas lies in a subject, and back. All points are (N, 3) LPS mm, float64."""
 
     suffix: ClassVar[str]
-    """Ending of the file that `save` writes."""
+    """Suffix of the file that `save` writes."""
 
     @abstractmethod
     def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
@@ -32,7 +32,7 @@ class AtlasMap(ABC):
     def save(self, path: str | Path) -> Path:
         """Write an ITK transform taking atlas points to subject points (which resamples the subject onto the atlas).
 
-        The ending of ``path`` is replaced by `suffix`. Returns the file written; `load_map` reads it.
+        The suffix of ``path`` is replaced by `suffix`. Returns the file written, which `load_map` reads.
         """
 
 
@@ -55,6 +55,10 @@ class AffineMap(AtlasMap):
     def to_atlas(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (N, 3) of the subject in the atlas, LPS mm."""
         return np.asarray((_points(points) - self.translation) @ self._inverse.T, dtype=np.float64)
+
+    def inverse(self) -> AffineMap:
+        """The map from the subject to the atlas."""
+        return AffineMap(self._inverse, -self._inverse @ self.translation)
 
     def to_itk(self) -> sitk.AffineTransform:
         """The same map as an ITK transform."""
@@ -124,11 +128,11 @@ class DeformableMap(AtlasMap):
 
     def __init__(self, affine: AffineMap, forward: Displacement, inverse: Displacement) -> None:
         self.affine = affine
-        """Applied last on the way to the subject."""
+        """Applied second on the way to the subject."""
         self.forward = forward
         """Applied first on the way to the subject, in atlas space."""
         self.inverse = inverse
-        """Applied last on the way back; inverse of ``forward`` as nearly as `quality` says."""
+        """Applied last on the way back; inverse of ``forward`` up to the error that `quality` reports."""
 
     def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (N, 3) of the atlas in the subject, LPS mm."""
@@ -143,23 +147,22 @@ class DeformableMap(AtlasMap):
         target = Path(path).with_suffix(self.suffix)
         # ITK applies the transform that was added last first.
         sitk.WriteTransform(sitk.CompositeTransform([self.affine.to_itk(), self.forward.to_itk()]), str(target))
-        back = AffineMap(self.affine._inverse, -self.affine._inverse @ self.affine.translation)
-        composite = sitk.CompositeTransform([self.inverse.to_itk(), back.to_itk()])
+        composite = sitk.CompositeTransform([self.inverse.to_itk(), self.affine.inverse().to_itk()])
         sitk.WriteTransform(composite, str(_inverse_path(target)))
         return target
 
 
 def load_map(path: str | Path) -> AtlasMap:
-    """Read what `AtlasMap.save` wrote; the ending may be left out or be the other map's.
+    """Read what `AtlasMap.save` wrote; the suffix may be omitted or be that of the other map type.
 
     Raises:
-        UserError: no such file, or a transform of another kind.
+        UserError: no such file, or a transform of another type.
     """
     wanted = Path(path)
     candidates = [wanted, wanted.with_suffix(AffineMap.suffix), wanted.with_suffix(DeformableMap.suffix)]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
-        raise UserError(f"{path}: no transform here; run the registration again")
+        raise UserError(f"{path}: no transform found; run the registration again")
     parts = _read(found)
     if len(parts) == 1 and isinstance(parts[0], sitk.AffineTransform):
         return _affine(parts[0])

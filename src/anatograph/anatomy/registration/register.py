@@ -1,4 +1,4 @@
-"""Registration of the atlas to a subject: try, check, try again from elsewhere, and report."""
+"""Registration of the atlas to a subject: fit, check, retry from other starts, report."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from anatograph.imaging.volume import Mask
 
 METHODS = ("affine", "ants-affine", "ants-syn")
 HOPELESS = 0.3
-"""Dice below which no map is handed out at all."""
+"""Dice below which registration fails."""
 GROSS = 0.6
-"""Dice below which starts are tried to the last, even if two agree."""
+"""Dice below which every start is tried, even if two agree."""
 AGREEMENT = 3.0
 """Two maps are the same when no landmark differs by more than this many mm along an axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """A map that was checked."""
+    """A map with its quality figures."""
 
     map: AtlasMap
     """From atlas to subject, and back."""
     method: str
     """One of `METHODS`."""
     quality: Quality
-    """Figures by name; ``poor`` says whether the map should be looked at, ``reasons`` why."""
+    """Figures by name; ``poor`` says whether the map needs review, ``reasons`` why."""
     notes: tuple[str, ...] = ()
-    """What happened on the way, in plain sentences."""
+    """Notable events, in plain sentences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,27 +54,26 @@ class _Checked:
 def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -> Registration:
     """Map the atlas's lungs onto a subject's (eq. 1 of the paper).
 
-    Only the masks are compared, right and left lung together, so labels of sides do not matter. Padding, cropping or
-    moving a mask by whole voxels moves the result along and changes nothing else.
+    Only the masks are compared, right and left lung together; side labels are ignored. Padding, cropping or shifting
+    a mask by whole voxels shifts the result with it and changes nothing else.
 
     Args:
         atlas: with its lungs, LPS mm.
         lungs: the subject's mask, any spacing and direction.
         method: ``affine`` (ours), ``ants-affine`` (the published recipe), ``ants-syn`` (deformable).
-        seed: for the ANTs methods; ``affine`` uses no chance.
+        seed: for the ANTs methods; ``affine`` is deterministic.
 
     Raises:
-        UserError: unknown method, empty mask, ANTs not installed, or no map that lays a third of the lungs on the
-            atlas's.
+        UserError: unknown method, empty mask, ANTs not installed, or no map overlaps the lungs by a third.
     """
     if method not in METHODS:
-        raise UserError(f"there is no registration '{method}'; choose one of {', '.join(METHODS)}")
+        raise UserError(f"there is no registration method '{method}'; choose one of {', '.join(METHODS)}")
     fixed, moving = _atlas_shape(atlas), Shape(lungs)
     notes: list[str] = []
     if fixed.is_cut or moving.is_cut:
         whose = " and ".join(name for name, shape in (("atlas", fixed), ("subject", moving)) if shape.is_cut)
         notes.append(
-            f"the lungs of the {whose} end in a flat face, as if the scan cut them; what lies beyond is ignored"
+            f"the lungs of the {whose} end in a flat face, as if truncated by the scan; what lies beyond is ignored"
         )
     if method == "ants-affine":
         from anatograph.anatomy.registration.ants import published_affine
@@ -82,7 +81,7 @@ def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -
         found = published_affine(atlas.lungs, lungs, seed)
         checked = _check(fixed, moving, atlas, found)
         if checked.reasons:
-            notes.append(f"the published recipe's own start was not accepted: {'; '.join(checked.reasons)}")
+            notes.append(f"the result from the published recipe's own start was rejected: {'; '.join(checked.reasons)}")
             better = _affine(fixed, moving, atlas, notes)
             again = _check(fixed, moving, atlas, published_affine(atlas.lungs, lungs, seed, start=better.map))
             checked = min(checked, again, key=lambda one: one.rank)
@@ -103,25 +102,25 @@ def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -
             result, reasons = deformed, judge(figures)
     if float(figures["dice"]) < HOPELESS:
         raise UserError(
-            f"the lung mask cannot be laid on the atlas's lungs (best Dice {float(figures['dice']):.2f}); look at the "
-            "mask: is this a chest CT, is the mask of both lungs, and is the orientation right?"
+            f"the lung mask cannot be aligned with the atlas's lungs (best Dice {float(figures['dice']):.2f}); inspect "
+            "the mask: is this a chest CT, does the mask cover both lungs, and is the orientation right?"
         )
     return Registration(result, method, {**figures, "poor": bool(reasons), "reasons": "; ".join(reasons)}, tuple(notes))
 
 
 def _affine(atlas_shape: Shape, subject: Shape, atlas: Atlas, notes: list[str]) -> _Checked:
-    """Our affine map: from one start after another until one passes the checks or two agree, or the best of all."""
+    """Our affine map: one start after another until one passes the checks or two agree; otherwise the best."""
     tried: list[_Checked] = []
     for name, start in _starts(atlas_shape, subject):
         checked = _check(atlas_shape, subject, atlas, fit_affine(atlas_shape, subject, start).map)
         if not checked.reasons:
             return checked
-        notes.append(f"affine map from {name} not accepted: {'; '.join(checked.reasons)}")
+        notes.append(f"affine map from {name} rejected: {'; '.join(checked.reasons)}")
         places = checked.map.to_subject(atlas.landmarks)
         same = [one for one in tried if np.abs(one.map.to_subject(atlas.landmarks) - places).max() < AGREEMENT]
         tried.append(checked)
         if same and not _gross(checked.figures):
-            notes.append("two starts agree, so no other is tried")
+            notes.append("two starts agree, so no further start is tried")
             break
     return min(tried, key=lambda one: one.rank)
 
@@ -141,12 +140,12 @@ def _atlas_shape(atlas: Atlas) -> Shape:
 
 
 def _starts(atlas: Shape, subject: Shape) -> Iterator[tuple[str, AffineMap]]:
-    """Maps to start from, scaled along L, P and S but never reflected, the likeliest first."""
+    """Maps to start from, scaled along L, P and S but never reflected, the most likely first."""
     ratio = np.sqrt(np.diag(subject.covariance) / np.diag(atlas.covariance))
     middles = atlas.to_lps(atlas.mean[None])[0], subject.to_lps(subject.mean[None])[0]
     cut = atlas.cut_along_lps | subject.cut_along_lps
     if cut.any():
-        yield "the ends that are not cut", _from_uncut_ends(atlas, subject, ratio, cut)
+        yield "the ends that are not truncated", _from_uncut_ends(atlas, subject, ratio, cut)
     yield "moments", _scaled(ratio, *middles)
     boxes = atlas.box, subject.box
     sizes = [high - low for low, high in boxes]
@@ -158,7 +157,7 @@ def _starts(atlas: Shape, subject: Shape) -> Iterator[tuple[str, AffineMap]]:
 
 
 def _from_uncut_ends(atlas: Shape, subject: Shape, ratio: NDArray[np.float64], cut: NDArray[np.bool_]) -> AffineMap:
-    """Along an axis with a cut face: the scale of the other axes, and the ends that neither scan cut on one another."""
+    """Along an axis with a truncated face: the scale of the other axes, and the untruncated ends aligned."""
     whole = ~cut.any(axis=0)
     scale = np.where(whole, ratio, np.exp(np.log(ratio[whole]).mean()) if whole.any() else 1.0)
     points = []

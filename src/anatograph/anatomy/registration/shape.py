@@ -1,4 +1,4 @@
-"""A lung mask as smooth occupancy on small grids, which is all that registration looks at."""
+"""A lung mask as smooth occupancy on small grids: the only representation that registration uses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from anatograph.imaging.volume import Mask
 CELL = 2.0
 """Spacing of the finest grid in mm."""
 FINEST = 1.5
-"""Smoothing (standard deviation, mm) of the finest grid; coarser than half a voxel, finer than a patch matters."""
+"""Smoothing (standard deviation, mm) of the finest grid: more than half a voxel, far less than a patch."""
 MARGIN = 8.0
 """Air around the lungs in mm on the finest grid."""
 CUT = 0.3
-"""A lung that ends in a flat face of more than this part of its widest section was cut by the scan."""
+"""A lung that ends in a flat face of more than this fraction of its widest section was truncated by the scan."""
 
 
 @dataclass(frozen=True, eq=False)
-class Field:
+class Occupancy:
     """Smooth occupancy on a regular grid in a `Shape`'s own millimetres."""
 
     values: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Field:
         )
 
     def inside(self, stride: int = 1) -> NDArray[np.float64]:
-        """(N, 3) own millimetres of every ``stride``-th grid point, along each axis, that is more lung than not."""
+        """(N, 3) own millimetres of every ``stride``-th grid point, along each axis, that is more than half lung."""
         place = np.argwhere(self.values[::stride, ::stride, ::stride] > 0.5)[:, ::-1] * stride
         return np.asarray(place * self.spacing + self.start, dtype=np.float64)
 
@@ -102,7 +102,7 @@ class Field:
 class Shape:
     """Both lungs of one mask, in own millimetres: along the mask's axes, from the first voxel that holds lung.
 
-    Everything is anchored to the lungs and not to the array's corner, so padding or moving a mask changes nothing.
+    Everything is anchored to the lungs and not to the array's corner, so padding or shifting a mask changes nothing.
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -116,7 +116,7 @@ class Shape:
         self.direction: NDArray[np.float64] = np.asarray(mask.frame.direction, dtype=np.float64)
         """(3, 3) from own millimetres to LPS."""
         spacing = np.asarray(mask.frame.spacing, dtype=np.float64)
-        self._fields: dict[float, Field] = {FINEST: _finest_field(lungs, spacing)}
+        self._fields: dict[float, Occupancy] = {FINEST: _finest_field(lungs, spacing)}
         sections = [lungs.sum(axis=tuple({0, 1, 2} - {2 - axis}), dtype=np.int64) for axis in range(3)]
         self.volume = float(sections[0].sum() * spacing.prod())
         """mm³ of lung."""
@@ -157,13 +157,13 @@ class Shape:
         """Whether the lungs end in a flat face anywhere."""
         return bool(self.cut.any())
 
-    def field(self, sigma: float) -> Field:
+    def field(self, sigma: float) -> Occupancy:
         """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid of 0.4 sigma, at least `CELL`."""
         if sigma not in self._fields:
             self._fields[sigma] = _smoothed(self._fields[FINEST], sigma, max(CELL, 0.4 * sigma), 2.5 * sigma)
         return self._fields[sigma]
 
-    def grid(self, sigma: float, step: float, margin: float) -> Field:
+    def grid(self, sigma: float, step: float, margin: float) -> Occupancy:
         """Occupancy smoothed with ``sigma`` mm on a grid of ``step`` mm that reaches ``margin`` mm around the lungs."""
         return _smoothed(self._fields[FINEST], sigma, step, margin - MARGIN)
 
@@ -176,7 +176,7 @@ class Shape:
         return np.asarray((lps - self.origin) @ self.direction, dtype=np.float64)
 
     def known(self, own: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
-        """(N,) how much is known at own points: 1, and falling to 0 within ``reach`` mm before a face that is cut."""
+        """(N,) confidence at own points: 1, falling to 0 within ``reach`` mm of a truncated face."""
         weight = np.ones(len(own), dtype=np.float32)
         for axis in range(3):
             if self.cut[0, axis]:
@@ -187,18 +187,18 @@ class Shape:
         return weight
 
 
-def _finest_field(lungs: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Field:
-    """The mask's voxels as boxes, smoothed exactly with `FINEST`, or half a voxel where that is more (no stairs)."""
+def _finest_field(lungs: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Occupancy:
+    """The mask's voxels as boxes, smoothed exactly with `FINEST`, or half a voxel where that is more (no staircase)."""
     places = [
         np.arange(-np.ceil(MARGIN / CELL), np.ceil((length * step + MARGIN) / CELL) + 1) * CELL
         for length, step in zip(lungs.shape[::-1], spacing, strict=True)
     ]
     sigma = np.maximum(FINEST, spacing / 2)
     values = _boxes_smoothed(lungs.astype(np.float32), np.zeros(3), spacing, sigma, places)
-    return Field(values, np.full(3, CELL), np.array([axis[0] for axis in places]), FINEST)
+    return Occupancy(values, np.full(3, CELL), np.array([axis[0] for axis in places]), FINEST)
 
 
-def _smoothed(finest: Field, sigma: float, step: float, margin: float) -> Field:
+def _smoothed(finest: Occupancy, sigma: float, step: float, margin: float) -> Occupancy:
     """``finest`` smoothed further, to ``sigma`` mm, on a grid of ``step`` mm reaching ``margin`` mm beyond its own."""
     extra = max(float(np.sqrt(max(sigma**2 - finest.sigma**2, 0.0))), 1e-3)
     places = []
@@ -206,7 +206,7 @@ def _smoothed(finest: Field, sigma: float, step: float, margin: float) -> Field:
         first, last = start - margin, start + (length - 1) * spacing + margin
         places.append(first + np.arange(np.ceil((last - first) / step) + 1) * step)
     values = _boxes_smoothed(finest.values, finest.start, finest.spacing, np.full(3, extra), places)
-    return Field(values, np.full(3, step), np.array([axis[0] for axis in places]), sigma)
+    return Occupancy(values, np.full(3, step), np.array([axis[0] for axis in places]), sigma)
 
 
 def _boxes_smoothed(
