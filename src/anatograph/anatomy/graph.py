@@ -26,7 +26,8 @@ class GraphSettings:
 
     rule: GraphRule = "atlas"
     """``atlas``: distance between centres in atlas space, the same edges for every subject. ``distance``: eq. 3,
-    distance between centres in the subject. ``overlap``: the published code, shared volume of the subject-space patches."""
+    distance between centres in the subject. ``overlap``: the published code, shared volume of the patches in subject
+    space."""
     rho: float | None = None
     """Threshold in mm for ``atlas`` and ``distance``; None is 1.2 steps of the landmark grid for the first, 1.5 for
     the other."""
