@@ -13,21 +13,21 @@ from scipy.stats import spearmanr
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask
 from anatograph.phantoms import SCANNERS, PhantomSettings, PhantomSubject, make_subject, reference_lungs
-from anatograph.phantoms.person import Disease, sample_person
+from anatograph.phantoms.drawing.parenchyma import base_hu
+from anatograph.phantoms.profile import Disease, sample_profile
 from anatograph.phantoms.scanner import noise_gain, scan
 from anatograph.phantoms.settings import scanners_of
-from anatograph.phantoms.subject import draw_person
-from anatograph.phantoms.thorax.parenchyma import base_hu
+from anatograph.phantoms.subject import draw_subject
 from anatograph.phantoms.variables import clinical_variables
 
 SMALL = PhantomSettings(spacing_mm=2.5)
 
 
 def drawn(disease: Disease, seed: int = 5, settings: PhantomSettings = SMALL, **changes: object) -> PhantomSubject:
-    """The same person with a given disease."""
+    """The same subject with a given disease."""
     streams = [np.random.default_rng([seed, k]) for k in range(6)]
-    person = replace(sample_person(streams[0], settings), disease=disease, **changes)  # type: ignore[arg-type]
-    return draw_person(person, settings, streams[1:])
+    profile = replace(sample_profile(streams[0], settings), disease=disease, **changes)  # type: ignore[arg-type]
+    return draw_subject(profile, settings, streams[1:])
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_disease_is_where_it_belongs(emphysema: PhantomSubject, covid: PhantomSu
 
 
 def test_ground_glass_is_haze_and_consolidation_is_solid(healthy: PhantomSubject, covid: PhantomSubject) -> None:
-    # The same person without disease, voxel by voxel.
+    # The same subject without disease, voxel by voxel.
     added = covid.noise_free.astype(int) - healthy.noise_free
     assert 100 < np.median(added[covid.diseases["ground_glass"] > 0]) < 400
     assert np.median(covid.noise_free[covid.diseases["consolidation"] > 0]) > -60
@@ -137,7 +137,7 @@ def test_lung_density_and_form_are_plausible(healthy: PhantomSubject) -> None:
     for side, sign in ((1, -1), (2, 1)):
         assert label(lungs == side)[1] <= 3
         x = healthy.lungs.frame.to_lps(np.argwhere(lungs == side)[:, ::-1])[:, 0]
-        assert sign * (x.mean() - healthy.person.shift_mm[0]) > 40
+        assert sign * (x.mean() - healthy.profile.shift_mm[0]) > 40
     # Gravity: the back is denser than the front.
     y = np.argwhere(lungs > 0)[:, 1]
     values = healthy.noise_free[lungs > 0]
@@ -153,22 +153,22 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert first.variables == again.variables
     for name, mask in first.diseases.items():
         assert np.array_equal(mask, again.diseases[name])
-    assert first.person != other.person
+    assert first.profile != other.profile
 
 
-def test_people_are_the_same_whatever_the_voxels() -> None:
+def test_subjects_are_the_same_whatever_the_voxels() -> None:
     coarse, fine = (make_subject(3, 1, PhantomSettings(spacing_mm=mm)) for mm in (4.0, 3.0))
-    assert coarse.person == fine.person
+    assert coarse.profile == fine.profile
     assert float(coarse.variables["lung_volume_l"]) == pytest.approx(float(fine.variables["lung_volume_l"]), rel=0.02)
 
 
-def test_people_differ() -> None:
-    people = [sample_person(np.random.default_rng([1, k]), PhantomSettings()) for k in range(300)]
-    assert {p.scanner.site for p in people} == {"A", "B", "C", "D"}
-    assert {p.disease.diagnosis for p in people} == {"healthy", "COPD", "COVID-19", "COPD+COVID-19"}
-    assert np.std([p.scale[2] for p in people]) > 0.03
-    assert np.std([p.breath for p in people]) > 0.1
-    assert {p.sex for p in people} == {"F", "M"}
+def test_subjects_differ() -> None:
+    profiles = [sample_profile(np.random.default_rng([1, k]), PhantomSettings()) for k in range(300)]
+    assert {p.scanner.site for p in profiles} == {"A", "B", "C", "D"}
+    assert {p.disease.diagnosis for p in profiles} == {"healthy", "COPD", "COVID-19", "COPD+COVID-19"}
+    assert np.std([p.scale[2] for p in profiles]) > 0.03
+    assert np.std([p.breath for p in profiles]) > 0.1
+    assert {p.sex for p in profiles} == {"F", "M"}
 
 
 def test_scanners_have_the_noise_they_promise_and_differ() -> None:
@@ -202,18 +202,18 @@ def test_calibration_error_moves_tissue_but_not_air() -> None:
     assert image[0, 5, 28] == -1000
 
 
-def test_density_alone_does_not_tell_emphysema_across_sites_and_breaths() -> None:
+def test_density_alone_does_not_predict_emphysema_across_sites_and_breaths() -> None:
     rng = np.random.default_rng(0)
-    people = [sample_person(rng, PhantomSettings()) for _ in range(200)]
-    offset = [base_hu(p) + p.scanner.offset_hu for p in people]
+    profiles = [sample_profile(rng, PhantomSettings()) for _ in range(200)]
+    offset = [base_hu(p) + p.scanner.offset_hu for p in profiles]
     assert np.std(offset) > 15
 
 
 def test_breathing_worsens_with_the_drawn_disease() -> None:
     rng = np.random.default_rng(0)
-    people = [sample_person(rng, PhantomSettings()) for _ in range(400)]
+    profiles = [sample_profile(rng, PhantomSettings()) for _ in range(400)]
     none = {"emphysema": 0.0, "paraseptal": 0.0, "ground_glass": 0.0, "consolidation": 0.0}
-    rows = [clinical_variables(p, none | {"emphysema": p.disease.emphysema}, rng) for p in people]
+    rows = [clinical_variables(p, none | {"emphysema": p.disease.emphysema}, rng) for p in profiles]
     extent = [float(r["emphysema_extent"]) for r in rows]
     assert spearmanr(extent, [r["FEV1pp"] for r in rows]).statistic < -0.5
     assert spearmanr(extent, [r["FEV1_FVC"] for r in rows]).statistic < -0.5

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from anatograph.errors import UserError
 from anatograph.phantoms import PhantomSettings, make_subject, write_cohort
-from anatograph.phantoms.person import Person, sample_person
+from anatograph.phantoms.profile import SubjectProfile, sample_profile
 from anatograph.phantoms.settings import diseases_of
 
 TINY = 4.0
@@ -70,9 +70,9 @@ def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: 
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
         write_cohort(tmp_path, 1)
-    with pytest.raises(UserError, match="another seed"):
+    with pytest.raises(UserError, match="different seed"):
         write_cohort(cohort.parent, 2, seed=12, spacing_mm=TINY)
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="different settings"):
         write_cohort(cohort.parent, 2, seed=11, spacing_mm=5.0)
     with pytest.raises(UserError, match="1 to 99999"):
         write_cohort(tmp_path / "none", 0)
@@ -80,18 +80,18 @@ def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: 
         write_cohort(tmp_path / "none", 1, format="nrrd")  # type: ignore[arg-type]
 
 
-def test_diseases_can_be_chosen_and_nothing_else_about_a_person_changes(tmp_path: Path) -> None:
-    def drawn(diseases: tuple[str, ...] | None) -> list[Person]:
+def test_diseases_can_be_chosen_and_nothing_else_about_a_subject_changes(tmp_path: Path) -> None:
+    def drawn(diseases: tuple[str, ...] | None) -> list[SubjectProfile]:
         settings = PhantomSettings(diseases=diseases)
-        return [sample_person(np.random.default_rng(index), settings) for index in range(60)]
+        return [sample_profile(np.random.default_rng(index), settings) for index in range(60)]
 
-    everybody, covid, copd = drawn(None), drawn(("covid",)), drawn(("copd",))
+    all_diseases, covid, copd = drawn(None), drawn(("covid",)), drawn(("copd",))
     assert {p.disease.diagnosis for p in covid} == {"healthy", "COVID-19"}
     assert {p.disease.diagnosis for p in copd} == {"healthy", "COPD"}
     assert all(p.disease.emphysema == 0 == p.disease.paraseptal for p in covid)
-    assert [p.disease.diagnosis == "healthy" for p in covid] == [p.disease.diagnosis == "healthy" for p in everybody]
-    assert [(p.scanner, p.sex, p.breath) for p in covid] == [(p.scanner, p.sex, p.breath) for p in everybody]
-    both = [(p, q) for p, q in zip(everybody, covid, strict=True) if p.disease.diagnosis == "COVID-19"]
+    assert [p.disease.diagnosis == "healthy" for p in covid] == [p.disease.diagnosis == "healthy" for p in all_diseases]
+    assert [(p.scanner, p.sex, p.breath) for p in covid] == [(p.scanner, p.sex, p.breath) for p in all_diseases]
+    both = [(p, q) for p, q in zip(all_diseases, covid, strict=True) if p.disease.diagnosis == "COVID-19"]
     assert both
     assert all(p == q for p, q in both)
     assert diseases_of("covid,copd") is None
@@ -104,7 +104,7 @@ def test_a_cohort_from_before_diseases_could_be_chosen_goes_on(cohort: Path, tmp
     assert set(account["settings"]) == {"scanners", "spacing_mm", "diseased_share", "field_margin_mm"}
     chosen = write_cohort(tmp_path / "c", 1, seed=11, spacing_mm=TINY, diseases="copd", progress=False)
     assert json.loads((chosen.parent / "phantom.json").read_text(encoding="utf-8"))["settings"]["diseases"] == ["copd"]
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="different settings"):
         write_cohort(chosen.parent, 1, seed=11, spacing_mm=TINY, progress=False)
 
 

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.execution.files import write_text
 from anatograph.imaging.volume import Frame
 from anatograph.phantoms.dicom import write_series
 from anatograph.phantoms.settings import PhantomSettings, diseases_of, scanners_of
@@ -48,24 +49,24 @@ def write_cohort(
     settings: PhantomSettings | None = None,
     progress: bool = True,
 ) -> Path:
-    """Writes a synthetic cohort of ``subjects`` people into the folder ``out`` and returns its ``cohort.csv``.
+    """Write a synthetic cohort of ``subjects`` subjects into the folder ``out`` and return its ``cohort.csv``.
 
-    Each person depends on ``seed`` and his or her number alone, not on the size of the cohort or the ``workers``. An
-    interrupted cohort goes on where it stopped; people already there are kept. ``spacing_mm`` draws everyone on
-    isotropic voxels of that size; ``sites`` names scanners, as in "A,C"; ``diseases`` what the diseased have, as in
-    "covid"; each overrules ``settings``.
+    A subject depends on ``seed`` and its number alone, not on the size of the cohort or the ``workers``. An
+    interrupted cohort continues where it stopped; finished subjects are kept. ``spacing_mm`` draws every scan on
+    isotropic voxels of that size; ``sites`` names scanners, as in "A,C"; ``diseases`` names the diseases of the
+    diseased, as in "covid"; each overrides ``settings``.
 
-    Raises UserError when ``out`` holds anything but this very cohort, or a number makes no sense.
+    Raises UserError when ``out`` holds anything other than this cohort, or a number is out of range.
     """
     folder = Path(out)
     if subjects < 1 or subjects > 99_999:
-        raise UserError(f"A phantom cohort of {subjects} subjects cannot be made: ask for 1 to 99999.")
+        raise UserError(f"A phantom cohort cannot have {subjects} subjects; choose 1 to 99999.")
     if workers < 1:
-        raise UserError(f"{workers} workers cannot draw anything: ask for at least one.")
+        raise UserError(f"{workers} workers cannot draw a cohort; choose at least one.")
     if seed < 0:
-        raise UserError(f"The seed {seed} is negative: choose 0 or more.")
+        raise UserError(f"The seed {seed} is negative; choose 0 or more.")
     if format not in ("nifti", "dicom"):
-        raise UserError(f"Unknown phantom format {format!r}: choose nifti or dicom.")
+        raise UserError(f"Unknown phantom format {format!r}; choose nifti or dicom.")
     settings = settings or PhantomSettings()
     if spacing_mm is not None:
         settings = replace(settings, spacing_mm=spacing_mm)
@@ -85,13 +86,13 @@ def write_cohort(
 
 
 def subject_name(index: int) -> str:
-    """subject_id of the ``index``-th person."""
+    """subject_id of subject number ``index``."""
     return f"phantom-{index + 1:04d}"
 
 
 def _plain(settings: PhantomSettings) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    if result["diseases"] is None:  # accounts from before there was a choice stay valid
+    if result["diseases"] is None:  # accounts of versions without this setting stay valid
         del result["diseases"]
     return result
 
@@ -101,10 +102,10 @@ def _home(job: _Job) -> Path:
 
 
 def _claim(folder: Path, account: dict[str, Any]) -> None:
-    """Makes ``folder`` this cohort's own, or raises UserError when it is another's."""
+    """Claim ``folder`` for this cohort; UserError if it holds something else."""
     path = folder / _ACCOUNT
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder for the phantom cohort.")
+        raise UserError(f"{folder} is a file; name a folder for the phantom cohort.")
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -113,14 +114,14 @@ def _claim(folder: Path, account: dict[str, Any]) -> None:
         differing = [key for key in account if not isinstance(found, dict) or found.get(key) != account[key]]
         if differing:
             raise UserError(
-                f"{folder} holds a phantom cohort made with another {', '.join(differing)}: name another folder or "
-                "remove this one."
+                f"{folder} holds a phantom cohort made with a different {', '.join(differing)}; name another folder "
+                "or remove this one."
             )
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty and holds no phantom cohort: name a new or empty folder.")
+        raise UserError(f"{folder} is not empty and holds no phantom cohort; name a new or empty folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    _replace_text(path, json.dumps(account, indent=1))
+    write_text(path, json.dumps(account, indent=1))
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[str]:
@@ -132,7 +133,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[str]:
 
 
 def _work(job: _Job) -> str:
-    """Draws one person into a folder beside its place and moves it there whole."""
+    """Draw one subject into a temporary folder and rename it when complete."""
     name = subject_name(job.index)
     home = _home(job)
     building = home.with_name(f".{name}.part")
@@ -154,8 +155,8 @@ def _write_subject(subject: PhantomSubject, folder: Path, job: _Job, name: str) 
         row["image"] = str(relative / "image.nii.gz")
     else:
         key = f"{job.seed}/{job.index}/{json.dumps(_plain(job.settings), sort_keys=True)}"
-        person = subject.person
-        write_series(subject.volume, folder / "dicom", key, name, person.sex, person.age, person.scanner.site)
+        profile = subject.profile
+        write_series(subject.volume, folder / "dicom", key, name, profile.sex, profile.age, profile.scanner.site)
         row["image"] = str(relative / "dicom")
     write_nifti(subject.lungs.array, frame, folder / "lungs.nii.gz")
     row["lungs"] = str(relative / "lungs.nii.gz")
@@ -163,12 +164,12 @@ def _write_subject(subject: PhantomSubject, folder: Path, job: _Job, name: str) 
     for disease, mask in subject.diseases.items():
         write_nifti(mask, frame, folder / f"{disease}.nii.gz")
         row[f"{disease}_mask"] = str(relative / f"{disease}.nii.gz")
-    truth = {"row": row, "person": asdict(subject.person)}
+    truth = {"row": row, "person": asdict(subject.profile)}
     (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
 def write_nifti(array: NDArray[np.generic], frame: Frame, path: Path) -> None:
-    """Writes an array (z, y, x) on ``frame`` as quickly packed .nii.gz; the same array gives the same bytes."""
+    """Write an array (z, y, x) on ``frame`` as .nii.gz with fast compression; equal arrays give equal bytes."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(frame.spacing)
     image.SetOrigin(frame.origin)
@@ -185,11 +186,5 @@ def _write_table(folder: Path, jobs: list[_Job]) -> Path:
 
     rows = [json.loads((_home(job) / "truth.json").read_text(encoding="utf-8"))["row"] for job in jobs]
     path = folder / "cohort.csv"
-    _replace_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     return path
-
-
-def _replace_text(path: Path, text: str) -> None:
-    building = path.with_name(f".{path.name}.part")
-    building.write_text(text, encoding="utf-8")
-    building.replace(path)

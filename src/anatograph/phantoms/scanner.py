@@ -1,12 +1,12 @@
-"""What a scanner makes of a thorax: kernel, noise, calibration."""
+"""The scanner: kernel, noise and calibration error."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.phantoms.raster.soft import soft
 from anatograph.phantoms.settings import Scanner
-from anatograph.phantoms.thorax.soft import soft
 
 Float = NDArray[np.float32]
 _HALO_MM = 1.6
@@ -65,7 +65,7 @@ def scan(
     Noise grows with what the rays must cross: with body mass, in the shoulders, and towards the middle of the body.
     """
     pixel = float(spacing_zyx[2])
-    # Thick slices and large voxels average noise; a heavy person lets fewer photons through.
+    # Thick slices and large voxels average noise; heavy subjects transmit fewer photons.
     level = scanner.noise_hu * np.exp(0.028 * (bmi - 26.0)) / noise_gain(scanner, pixel)
     if pixel > 1.5:
         level *= 1.5 / pixel

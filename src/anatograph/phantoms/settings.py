@@ -18,7 +18,7 @@ class Scanner:
     slice_mm: float
     """Distance between slices, and their thickness."""
     noise_hu: float
-    """Standard deviation of the noise in the middle of the lungs of an average person, after the kernel."""
+    """Standard deviation of the noise in the middle of the lungs of an average subject, after the kernel."""
     blur_mm: float
     """Gaussian sigma of the reconstruction kernel: large is a soft kernel with grainy, correlated noise."""
     sharpening: float
@@ -28,7 +28,7 @@ class Scanner:
     flat_table: bool = False
     """A flat couch (radiotherapy) instead of a curved one."""
     contrast_share: float = 0.0
-    """Share of people scanned with contrast in their blood."""
+    """Share of subjects scanned with contrast agent."""
 
 
 SCANNERS: tuple[Scanner, ...] = (
@@ -49,25 +49,25 @@ class PhantomSettings:
     """What a synthetic cohort is drawn with. Equal settings and seeds give equal bits on one machine."""
 
     scanners: tuple[Scanner, ...] = SCANNERS
-    """The sites; each person is scanned at one of them, chosen by chance."""
+    """The sites; each subject is scanned at one of them, chosen at random."""
     spacing_mm: float | None = None
     """Isotropic voxel size of every scan in place of the scanners' own; 2.5 makes small, fast scans for tests."""
     diseased_share: float = 0.75
-    """Share of people with any disease."""
+    """Share of subjects with any disease."""
     diseases: tuple[str, ...] | None = None
-    """What the diseased have, of ``DISEASES``; None is all, a few people having both."""
+    """Diseases of the diseased subjects, of ``DISEASES``; None is all of them, with a few subjects having both."""
     field_margin_mm: float = 12.0
     """Air around the body in the field of view."""
 
     def __post_init__(self) -> None:
         if not self.scanners:
-            raise UserError("A phantom cohort needs at least one scanner: name a site.")
+            raise UserError("A phantom cohort needs at least one scanner; name a site.")
         if self.spacing_mm is not None and not 0.5 <= self.spacing_mm <= 6.0:
-            raise UserError(f"Phantom spacing of {self.spacing_mm} mm: choose a voxel size from 0.5 to 6 mm.")
+            raise UserError(f"Phantom spacing of {self.spacing_mm} mm; choose a voxel size from 0.5 to 6 mm.")
         if not 0.0 <= self.diseased_share <= 1.0:
-            raise UserError(f"Share of diseased people is {self.diseased_share}: it must lie from 0 to 1.")
+            raise UserError(f"The share of diseased subjects is {self.diseased_share}; choose a number from 0 to 1.")
         if self.diseases is not None and (not self.diseases or set(self.diseases) - set(DISEASES)):
-            raise UserError(f"Phantom diseases {self.diseases}: choose from {', '.join(DISEASES)}.")
+            raise UserError(f"Phantom diseases {self.diseases}; choose from {', '.join(DISEASES)}.")
 
 
 def scanners_of(sites: str | None) -> tuple[Scanner, ...]:
@@ -78,7 +78,7 @@ def scanners_of(sites: str | None) -> tuple[Scanner, ...]:
     names = [name.strip() for name in sites.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UserError(f"Unknown phantom site {', '.join(unknown) or repr(sites)}: choose from {', '.join(known)}.")
+        raise UserError(f"Unknown phantom site {', '.join(unknown) or repr(sites)}; choose from {', '.join(known)}.")
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
@@ -90,7 +90,7 @@ def diseases_of(text: str | None) -> tuple[str, ...] | None:
     unknown = [name for name in names if name not in DISEASES]
     if unknown or not names:
         raise UserError(
-            f"Unknown phantom disease {', '.join(unknown) or repr(text)}: choose from {', '.join(DISEASES)}."
+            f"Unknown phantom disease {', '.join(unknown) or repr(text)}; choose from {', '.join(DISEASES)}."
         )
     chosen = tuple(name for name in DISEASES if name in names)
     return None if chosen == DISEASES else chosen

@@ -1,16 +1,16 @@
-"""The clinical columns of a synthetic person: what the drawn disease does to breathing, plus chance."""
+"""The clinical columns of a synthetic subject: effects of the drawn disease, plus random variation."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from anatograph.phantoms.person import Person
+from anatograph.phantoms.profile import SubjectProfile
 
 
 def clinical_variables(
-    person: Person, extents: dict[str, float], rng: np.random.Generator
+    profile: SubjectProfile, extents: dict[str, float], rng: np.random.Generator
 ) -> dict[str, float | int | str]:
-    """Columns of the cohort table from the true extents (shares of the lung volume) of one person.
+    """Columns of the cohort table from the true extents (shares of the lung volume) of one subject.
 
     FEV1pp in % of predicted and FEV1_FVC fall with emphysema; GOLD follows the usual cuts (ratio below 0.7, then FEV1pp
     80, 50, 30); CLE and paraseptal are the visual grades a reader would give; COVID severity counts the involved share.
@@ -20,7 +20,7 @@ def clinical_variables(
     small_airways = abs(float(rng.normal(0.0, 1.0))) if emphysema > 0 else 0.0
     fev1 = 101.0 - 170.0 * emphysema - 40.0 * paraseptal - 4.0 * small_airways - 22.0 * (glass + 1.6 * dense)
     fev1 = float(np.clip(fev1 + rng.normal(0.0, 7.0), 14.0, 135.0))
-    ratio = 0.80 - 0.0012 * (person.age - 60) - 0.95 * emphysema - 0.025 * small_airways + 0.05 * glass
+    ratio = 0.80 - 0.0012 * (profile.age - 60) - 0.95 * emphysema - 0.025 * small_airways + 0.05 * glass
     ratio = float(np.clip(ratio + rng.normal(0.0, 0.03), 0.22, 0.92))
     gold = 0 if ratio >= 0.7 else 1 + int(np.sum(fev1 < np.array([80.0, 50.0, 30.0])))
     cuts = np.array([0.003, 0.02, 0.06, 0.13, 0.24])
@@ -33,10 +33,10 @@ def clinical_variables(
     involved = (glass + 1.5 * dense) * float(rng.lognormal(0.0, 0.12))
     severity = int(np.sum(involved > np.array([0.002, 0.08, 0.2, 0.35])))
     return {
-        "age": person.age,
-        "sex": person.sex,
-        "site": person.scanner.site,
-        "diagnosis": person.disease.diagnosis,
+        "age": profile.age,
+        "sex": profile.sex,
+        "site": profile.scanner.site,
+        "diagnosis": profile.disease.diagnosis,
         "FEV1pp": round(fev1, 1),
         "FEV1_FVC": round(ratio, 3),
         "GOLD": gold,
@@ -49,6 +49,6 @@ def clinical_variables(
         "paraseptal_extent": round(paraseptal, 6),
         "ground_glass_extent": round(glass, 6),
         "consolidation_extent": round(dense, 6),
-        "bmi": round(person.bmi, 1),
-        "height_cm": round(person.height_cm, 1),
+        "bmi": round(profile.bmi, 1),
+        "height_cm": round(profile.height_cm, 1),
     }

@@ -1,1 +1,1 @@
-"""The anatomy of the synthetic thorax, and drawing it."""
+"""The anatomy of the synthetic thorax: shape, lobes, and the trees of the lungs."""

@@ -1,4 +1,4 @@
-"""Bronchi, arteries and veins of one person's lungs, in thorax coordinates."""
+"""Bronchi, arteries and veins of one subject's lungs, in thorax coordinates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.phantoms.thorax.grid import COARSE_MM, Stage
+from anatograph.phantoms.raster.grid import COARSE_MM, Stage
 from anatograph.phantoms.thorax.lobes import lobe_index
 from anatograph.phantoms.thorax.shape import Thorax
 from anatograph.phantoms.thorax.trees import Tree, grow, join
@@ -84,7 +84,7 @@ def grow_trees(level: Array, stage: Stage, rng: np.random.Generator, step_mm: fl
 
 
 def great_vessels(thorax: Thorax) -> dict[str, list[Polyline]]:
-    """Trachea and main bronchi ("air"), aorta, caval veins and pulmonary arteries and veins ("blood"), gullet."""
+    """Trachea and main bronchi ("air"), aorta, caval veins and pulmonary arteries and veins ("blood"), oesophagus."""
 
     def line(*rows: tuple[float, float, float, float]) -> Polyline:
         table = np.array(rows, dtype=np.float64)
@@ -133,5 +133,5 @@ def great_vessels(thorax: Thorax) -> dict[str, list[Polyline]]:
         *(line((hx * 0.3, 14, hz + 10, 9), (*v, 6.5)) for v in (tuple(map(float, w)) for w in _VEIN)),  # type: ignore[arg-type]
         line((-16, 2, hz - 10, 12), (-20, 10, -110, 12), (-20, 16, -190, 12)),
     ]
-    gullet = [line(*((6.0, behind(z) - 25.0, z, 6.5) for z in (170.0, 110.0, 50.0, 0.0, -50.0, -100.0)))]
-    return {"air": air, "blood": blood, "gullet": gullet}
+    oesophagus = [line(*((6.0, behind(z) - 25.0, z, 6.5) for z in (170.0, 110.0, 50.0, 0.0, -50.0, -100.0)))]
+    return {"air": air, "blood": blood, "oesophagus": oesophagus}

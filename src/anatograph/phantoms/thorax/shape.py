@@ -32,7 +32,7 @@ _FRONT = (-74, -80, -85, -89, -93, -97, -100, -101, -100, -96, -87, -73, -52, -2
 
 @dataclass(frozen=True)
 class ThoraxShape:
-    """What makes one person's thorax differ from the average, apart from its size."""
+    """What makes one subject's thorax differ from the average, apart from its size."""
 
     heart_scale: float = 1.0
     """Size of the heart relative to the average."""
@@ -51,14 +51,14 @@ class ThoraxShape:
     squareness: float = 0.0
     """-1..1: how much wider (or narrower) the upper cage is, in units of 6 %."""
     wave: tuple[float, ...] = field(default=(0.0, 0.0, 0.0, 0.0))
-    """Small personal undulations of the wall in mm."""
+    """Small individual undulations of the wall in mm."""
 
 
 def knots(values: tuple[float, ...], z: Array) -> Array:
     """Catmull-Rom curve through ``values`` at the fixed heights, evaluated at heights z (mm), in plain arithmetic."""
     table = np.asarray(values, dtype=np.float64)
     if z.size > _MANY:
-        # For a person's grid a finely sampled table is good enough, and ten times faster.
+        # For a scan's grid a finely sampled table is good enough, and ten times faster.
         heights: Array = np.arange(BASE - 160.0, BASE + LUNG_HEIGHT + 60.0, dtype=np.float64)
         place = np.clip(z - heights[0], 0.0, len(heights) - 1.001)
         below = place.astype(np.int32)
@@ -107,7 +107,7 @@ def ellipse(x: Array, y: Array, cx: Array | float, cy: Array | float, a: Array |
 
 
 class Thorax:
-    """Level sets of one person's thorax; every method takes broadcastable x, y, z in thorax coordinates (mm)."""
+    """Level sets of one subject's thorax; every method takes broadcastable x, y, z in thorax coordinates (mm)."""
 
     def __init__(self, shape: ThoraxShape | None = None) -> None:
         self.shape = shape or ThoraxShape()
@@ -196,8 +196,8 @@ class Thorax:
         aorta_x, aorta_y = self.aorta_line(z)
         aorta = np.minimum(ellipse(x, y, aorta_x, aorta_y, 15.0, 15.0), 62.0 - z)
         level = smooth_union(level, aorta, 8.0)
-        gullet = ellipse(x, y, 4.0, back - 66.0, 15.0, 24.0)
-        level = smooth_union(level, gullet, 8.0)
+        oesophagus = ellipse(x, y, 4.0, back - 66.0, 15.0, 24.0)
+        level = smooth_union(level, oesophagus, 8.0)
         for side in (-1.0, 1.0):
             hilum = ellipsoid(x, y, z, (side * 36.0 + 3.0, 8.0, 6.0 + 5.0 * side), np.array([25.0, 24.0, 34.0]))
             level = smooth_union(level, hilum, 10.0)

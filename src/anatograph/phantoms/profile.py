@@ -1,4 +1,4 @@
-"""One synthetic person: body, breath, posture, and the diseases he or she has."""
+"""The profile of a synthetic subject: body, breath, posture, scanner and diseases."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Disease:
 
 
 @dataclass(frozen=True)
-class Person:
-    """Everything about a person that is decided before drawing."""
+class SubjectProfile:
+    """Everything about a subject that is decided before drawing."""
 
     sex: str
     """F or M."""
@@ -53,15 +53,15 @@ class Person:
     contrast_hu: float
     """HU added to blood."""
     scanner: Scanner
-    """Where the person was scanned."""
+    """Where the subject was scanned."""
     disease: Disease
-    """What the person has."""
+    """What the subject has."""
 
 
 def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disease:
-    """A disease for one person: a quarter healthy, then COPD, COVID-19 or both, or what the settings name.
+    """Sample the disease of one subject: a quarter healthy, then COPD, COVID-19 or both, or what the settings name.
 
-    The same numbers are drawn whatever they name, so body, posture and scanner stay the person's own.
+    The same random numbers are drawn whatever they name, so that body, posture and scanner do not depend on it.
     """
     which = rng.random()
     emphysema, paraseptal, glass, dense = (float(v) for v in rng.random(4))
@@ -82,8 +82,8 @@ def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disea
     )
 
 
-def sample_person(rng: np.random.Generator, settings: PhantomSettings) -> Person:
-    """Draws one person; `rng` is used for nothing else."""
+def sample_profile(rng: np.random.Generator, settings: PhantomSettings) -> SubjectProfile:
+    """Sample one subject; ``rng`` is used for nothing else."""
     disease = sample_disease(rng, settings)
     scanner = settings.scanners[int(rng.integers(len(settings.scanners)))]
     male = bool(rng.random() < 0.52)
@@ -115,7 +115,7 @@ def sample_person(rng: np.random.Generator, settings: PhantomSettings) -> Person
     rotation = rng.normal(0.0, (2.5, 1.8, 3.0))
     shift = rng.normal(0.0, (7.0, 8.0, 25.0))
     contrast = float(rng.uniform(90, 190)) if rng.random() < scanner.contrast_share else 0.0
-    return Person(
+    return SubjectProfile(
         sex="M" if male else "F",
         age=age,
         height_cm=height,

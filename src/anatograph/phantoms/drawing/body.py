@@ -1,16 +1,16 @@
-"""Everything outside the lungs but bones: skin, fat, muscle, heart, abdomen, couch."""
+"""Everything outside the lungs except bones: skin, fat, muscle, heart, abdomen, couch."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
-from anatograph.phantoms.person import Person
-from anatograph.phantoms.thorax.bones import Bones
-from anatograph.phantoms.thorax.grid import COARSE_MM, Field, Level, Stage
+from anatograph.phantoms.drawing.bones import Bones
+from anatograph.phantoms.profile import SubjectProfile
+from anatograph.phantoms.raster.grid import COARSE_MM, Field, Level, Reach, Stage
+from anatograph.phantoms.raster.noise import smooth_noise
+from anatograph.phantoms.raster.soft import over, soft
 from anatograph.phantoms.thorax.shape import BASE, LUNG_HEIGHT, Thorax, bump, ellipsoid, knots, smooth_union
-from anatograph.phantoms.thorax.soft import over, soft
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -22,32 +22,26 @@ _MUSCLE_BACK = (34, 34, 33, 32, 31, 30, 29, 29, 30, 32, 35, 39, 43, 49, 53, 56)
 _MUSCLE_FRONT = (12, 12, 12, 12, 13, 14, 16, 19, 22, 25, 26, 28, 32, 40, 50, 56)
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_mm: float) -> Array:
-    """Unit-variance Gaussian noise on the coarse grid, smooth over ``sigma_mm``."""
-    noise = gaussian_filter(rng.standard_normal(shape), sigma_mm / COARSE_MM, mode="wrap", truncate=3.0)
-    return np.asarray(noise / noise.std())
-
-
-def fat_mm(person: Person) -> float:
+def fat_mm(profile: SubjectProfile) -> float:
     """Thickness of the fat under the skin of the flank."""
-    return float(max(2.5, 3.0 + (person.bmi - 18.5) * (1.55 if person.sex == "F" else 1.15)))
+    return float(max(2.5, 3.0 + (profile.bmi - 18.5) * (1.55 if profile.sex == "F" else 1.15)))
 
 
-def reach_of(person: Person, margin: float) -> tuple[float, float, float, float, float, float]:
+def reach_of(profile: SubjectProfile, margin: float) -> Reach:
     """Box of the scan in thorax coordinates: x, y, z low, then high."""
-    fat = fat_mm(person)
+    fat = fat_mm(profile)
     side = min(158.0 + 1.1 * fat, 185.0) + margin
-    front = -116.0 - 0.8 * fat - max(person.shape.barrel, 0.0) - (14.0 if person.sex == "F" else 0.0)
-    back = 132.0 + 0.7 * fat + max(person.shape.kyphosis, 0.0) + 14.0
+    front = -116.0 - 0.8 * fat - max(profile.shape.barrel, 0.0) - (14.0 if profile.sex == "F" else 0.0)
+    back = 132.0 + 0.7 * fat + max(profile.shape.kyphosis, 0.0) + 14.0
     return -side, front - margin, BASE - 22.0, side, back + margin, BASE + LUNG_HEIGHT + 20.0
 
 
 class Body:
-    """The levels of one person's body on a stage, to be painted slab by slab in rising order."""
+    """The levels of one subject's body on a stage, to be painted slab by slab in rising order."""
 
-    def __init__(self, person: Person, stage: Stage, rng: np.random.Generator) -> None:
-        self.person, self.stage = person, stage
-        self.thorax = thorax = Thorax(person.shape)
+    def __init__(self, profile: SubjectProfile, stage: Stage, rng: np.random.Generator) -> None:
+        self.profile, self.stage = profile, stage
+        self.thorax = thorax = Thorax(profile.shape)
         x, y, z = stage.coarse_points
         self.cage_coarse = cage = thorax.cage(x, y, z)
         skin = self._skin(x, y, z)
@@ -67,12 +61,12 @@ class Body:
 
     def _skin(self, x: Array, y: Array, z: Array) -> Array:
         """Surface of the body; sets ``muscle``, what lies inside the fat under the skin."""
-        person, stage = self.person, self.stage
+        profile, stage = self.profile, self.stage
         half, back, front = self.thorax.wall(z)
         side, behind, before = (knots(k, z) for k in (_MUSCLE_SIDE, _MUSCLE_BACK, _MUSCLE_FRONT))
         furrow = bump(x / 26.0) * (y > 0)
         muscle = _hull(x, y, half + side, back + behind, front - before) - 6.0 * furrow
-        fat = fat_mm(person)
+        fat = fat_mm(profile)
         low = np.clip((BASE + 90.0 - z) / 120.0, 0.0, 1.0)
         skin = _hull(
             x,
@@ -82,8 +76,8 @@ class Body:
             front - before - fat * (0.6 + 0.5 * low),
         )
         skin -= 4.0 * furrow
-        if person.sex == "F":
-            size = np.clip(0.75 + 0.02 * (person.bmi - 24.0), 0.6, 1.15)
+        if profile.sex == "F":
+            size = np.clip(0.75 + 0.02 * (profile.bmi - 24.0), 0.6, 1.15)
             for hand in (-1.0, 1.0):
                 breast = ellipsoid(x, y, z, (hand * 78.0, -98.0, -42.0), np.array([60.0, 40.0, 62.0]) * size)
                 skin = smooth_union(skin, breast, 22.0)
@@ -91,7 +85,7 @@ class Body:
         return skin
 
     def _organs(self, x: Array, y: Array, z: Array, rng: np.random.Generator) -> None:
-        thorax, stage, s = self.thorax, self.stage, self.person.shape
+        thorax, stage, s = self.thorax, self.stage, self.profile.shape
         diaphragm = thorax.diaphragm(x, y, z)
         inside = np.minimum(diaphragm, self.cage_coarse)
         self.abdomen = Level(inside, stage)
@@ -130,12 +124,12 @@ class Body:
         fat += f(FAT)
         over(hu, f(20.0), soft(skin, 1.2))
         over(hu, fat, soft(skin - f(1.7), 1.2))
-        # Muscles in layers, with sheets of fat between them: thicker in the heavy.
+        # Muscles in layers, with sheets of fat between them: thicker in heavy subjects.
         meat = grain * f(4.0)
         meat += f(MUSCLE)
         sheet = np.abs(cage + f(19.0) + f(3.0) * grain)
         np.minimum(sheet, np.abs(cage + f(34.0) - f(2.0) * grain), out=sheet)
-        thick = f(0.2 + 0.05 * (self.person.bmi - 20.0))
+        thick = f(0.2 + 0.05 * (self.profile.bmi - 20.0))
         over(meat, f(-85.0), soft(thick + f(0.9) * strands - sheet, 1.4))
         over(hu, meat, soft(muscle, 1.5))
         self._inside(hu, grain, strands, start, stop)
@@ -147,12 +141,12 @@ class Body:
         f = np.float32
         box = (slice(None), *self.interior.box)
         level = self.interior.slab(start, stop)
-        lean = f(-0.15 - 0.05 * (self.person.bmi - 26.0))
+        lean = f(-0.15 - 0.05 * (self.profile.bmi - 26.0))
         filling = soft(strands[box] - lean - f(0.6), 1.4) * f(118.0)
         filling += f(-96.0)
         over(hu[box], filling, soft(level + f(1.0), 1.5))
         f_of = {name: getattr(self, name) for name in ("abdomen", "spleen", "stomach", "liver", "gas", "heart", "hila")}
-        blood = self.person.contrast_hu
+        blood = self.profile.contrast_hu
         for name, field in f_of.items():
             if not field.meets(start, stop):
                 continue
@@ -177,9 +171,9 @@ class Body:
 
     def _couch(self, hu: Float) -> None:
         frame = self.stage.frame
-        x = frame.origin[0] + np.arange(frame.shape[2]) * frame.spacing[0] - self.person.shift_mm[0]
+        x = frame.origin[0] + np.arange(frame.shape[2]) * frame.spacing[0] - self.profile.shift_mm[0]
         y = frame.origin[1] + np.arange(frame.shape[1]) * frame.spacing[1]
-        curved = not self.person.scanner.flat_table
+        curved = not self.profile.scanner.flat_table
         top = self.table_y + 1.5 - (22.0 if curved else 0.0) * (x / 200.0) ** 2
         rows = slice(int(np.searchsorted(y, top.min() - 2.0)), len(y))
         depth = (y[rows, None] - top[None, :]).astype(np.float32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.phantoms.thorax.grid import Field, Level, Stage
+from anatograph.phantoms.raster.grid import Field, Level, Stage
+from anatograph.phantoms.raster.soft import over, soft
 from anatograph.phantoms.thorax.shape import BASE, LUNG_HEIGHT, Thorax, ellipse
-from anatograph.phantoms.thorax.soft import over, soft
 
 Float = NDArray[np.float32]
 RIB_PITCH = 25.0
@@ -15,7 +15,7 @@ _MARROW = 180.0
 
 
 class Bones:
-    """The skeleton of one person's chest, painted slab by slab."""
+    """The skeleton of one subject's chest, painted slab by slab."""
 
     def __init__(self, thorax: Thorax, stage: Stage, rng: np.random.Generator) -> None:
         self.stage = stage

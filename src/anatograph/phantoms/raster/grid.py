@@ -8,14 +8,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.volume import Frame
-from anatograph.phantoms.person import Person
+from anatograph.imaging.volume import Frame, Vector
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
 Box = tuple[slice, slice]
 """Rows and columns of the fine grid."""
 COARSE_MM = 4.5
+Reach = tuple[float, float, float, float, float, float]
+"""x, y, z low, then high, in mm."""
 
 
 def rotation_matrix(degrees: tuple[float, float, float]) -> Array:
@@ -30,7 +31,7 @@ def rotation_matrix(degrees: tuple[float, float, float]) -> Array:
 class Field:
     """A smooth quantity known on the coarse grid and read slab by slab on fine slices, within a box.
 
-    Slabs must be asked for in rising order: the two coarse planes last used are kept, nothing else.
+    Slabs must be read in rising order: the two coarse planes last used are kept, nothing else.
     """
 
     def __init__(self, values_coarse: NDArray[np.floating], stage: Stage, box: Box | None = None) -> None:
@@ -89,7 +90,7 @@ class Level(Field):
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The scanner's grid around one person, and how it relates to thorax coordinates."""
+    """The scanner's grid around one subject, and how it relates to thorax coordinates."""
 
     frame: Frame
     """Grid of the scan; axis-aligned LPS."""
@@ -187,13 +188,15 @@ class Stage:
         return np.asarray(values[index[:, 0], index[:, 1], index[:, 2]], dtype=np.float64)
 
 
-def stage_for(
-    person: Person, reach_mm: tuple[float, float, float, float, float, float], spacing: tuple[float, float, float]
-) -> Stage:
-    """The grid that covers the box ``reach_mm`` (x, y, z low, then high, in thorax coordinates) of a person."""
-    matrix = rotation_matrix(person.rotation_deg) * np.asarray(person.scale)
-    shift = np.asarray(person.shift_mm)
-    low, high = np.asarray(reach_mm[:3]) * person.scale, np.asarray(reach_mm[3:]) * person.scale
+def stage_for(rotation_deg: Vector, scale: Vector, shift_mm: Vector, reach_mm: Reach, spacing: Vector) -> Stage:
+    """The grid that covers the box ``reach_mm`` (x, y, z low, then high, in thorax coordinates) of a subject.
+
+    rotation_deg, scale and shift_mm place the thorax in the scanner (see `SubjectProfile`); spacing in mm along x, y,
+    z.
+    """
+    matrix = rotation_matrix(rotation_deg) * np.asarray(scale)
+    shift = np.asarray(shift_mm)
+    low, high = np.asarray(reach_mm[:3]) * scale, np.asarray(reach_mm[3:]) * scale
     step = np.asarray(spacing)
     count = np.ceil((high - low) / step).astype(int)
     origin = np.round(shift + (low + high) / 2.0 - (count - 1) / 2.0 * step, 2)

@@ -1,4 +1,4 @@
-"""Where disease lies in the lungs, and drawing it."""
+"""Centrilobular holes, paraseptal cysts, ground glass and consolidation of one subject."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from anatograph.phantoms.person import Disease
-from anatograph.phantoms.thorax.body import smooth_noise
-from anatograph.phantoms.thorax.grid import COARSE_MM, Box, Field, Stage
+from anatograph.phantoms.profile import Disease
+from anatograph.phantoms.raster.grid import COARSE_MM, Box, Field, Stage
+from anatograph.phantoms.raster.noise import smooth_noise
+from anatograph.phantoms.raster.paint import stamp_balls
 from anatograph.phantoms.thorax.lobes import fissure_distance
-from anatograph.phantoms.thorax.paint import stamp_balls
 from anatograph.phantoms.thorax.shape import BASE, LUNG_HEIGHT
 
 Float = NDArray[np.float32]
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Lesions:
-    """Disease of one person, ready to be painted on the fine grid."""
+    """Disease of one subject, ready to be painted on the fine grid."""
 
     holes: Float | None
     """Centrilobular holes on the fine grid, 0..1; None without emphysema."""
@@ -50,7 +50,7 @@ def draw_lesions(
     box: Box,
     rng: np.random.Generator,
 ) -> Lesions:
-    """Places the disease of a person.
+    """Place the disease of one subject.
 
     lung_level, cage_level: coarse levels (z, y, x), mm inside the lungs and inside the cage; lobules (L, 3) in thorax
     coordinates; fields are read within ``box``. Draws from ``rng`` do not depend on the voxel size.

@@ -5,39 +5,46 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.phantoms.disease import Lesions
-from anatograph.phantoms.person import Person
-from anatograph.phantoms.thorax.body import BLOOD, smooth_noise
-from anatograph.phantoms.thorax.grid import Box, Field, Stage
+from anatograph.phantoms.disease.lesions import Lesions
+from anatograph.phantoms.drawing.body import BLOOD
+from anatograph.phantoms.profile import SubjectProfile
+from anatograph.phantoms.raster.grid import Box, Field, Stage
+from anatograph.phantoms.raster.noise import smooth_noise
+from anatograph.phantoms.raster.paint import deposit_tubes
+from anatograph.phantoms.raster.soft import over, soft
 from anatograph.phantoms.thorax.lobes import fissure_distance
 from anatograph.phantoms.thorax.lungtrees import LungTrees
-from anatograph.phantoms.thorax.paint import deposit_tubes
-from anatograph.phantoms.thorax.soft import over, soft
 
 Float = NDArray[np.float32]
 MASKS = ("emphysema", "paraseptal", "ground_glass", "consolidation")
 
 
-def base_hu(person: Person) -> float:
+def base_hu(profile: SubjectProfile) -> float:
     """HU of healthy lung in the middle of the chest: darker after a deep breath, with age, when hyperinflated."""
-    return -876.0 + 95.0 * (1.0 - person.breath) - 0.45 * (person.age - 58) - person.hyperinflation
+    return -876.0 + 95.0 * (1.0 - profile.breath) - 0.45 * (profile.age - 58) - profile.hyperinflation
 
 
 class Parenchyma:
-    """Fields of one person's lung tissue, within a box around the lungs."""
+    """Fields of one subject's lung tissue, within a box around the lungs."""
 
     def __init__(
-        self, person: Person, stage: Stage, box: Box, trees: LungTrees, lesions: Lesions, rng: np.random.Generator
+        self,
+        profile: SubjectProfile,
+        stage: Stage,
+        box: Box,
+        trees: LungTrees,
+        lesions: Lesions,
+        rng: np.random.Generator,
     ) -> None:
-        self.person, self.lesions, self.box = person, lesions, (slice(None), *box)
+        self.profile, self.lesions, self.box = profile, lesions, (slice(None), *box)
         x, y, z = stage.coarse_points
         slow, lobular = (smooth_noise(rng, stage.coarse_shape, mm) for mm in (15.0, 2.4))
-        # Blood settles to the back of a person lying on it, the more so after a shallow breath.
-        gravity = (0.14 + 0.30 * (1.0 - person.breath)) * y + 0.05 * (50.0 - z)
-        self.tissue = Field(base_hu(person) + gravity + 9.0 * slow + 11.0 * lobular, stage, box)
+        # Blood settles to the back of a supine subject, more so at a shallow breath.
+        gravity = (0.14 + 0.30 * (1.0 - profile.breath)) * y + 0.05 * (50.0 - z)
+        self.tissue = Field(base_hu(profile) + gravity + 9.0 * slow + 11.0 * lobular, stage, box)
         self.fissure = Field(np.minimum(fissure_distance(x, y, z), 60.0), stage, box)
         self.texture = Field(lobular, stage, box)
-        loss = 1.0 - 0.55 * person.disease.emphysema
+        loss = 1.0 - 0.55 * profile.disease.emphysema
         low = np.array([0, box[0].start, box[1].start])
         shape = (stage.frame.shape[0], box[0].stop - box[0].start, box[1].stop - box[1].start)
         self.vessels = np.zeros(shape, dtype=np.float32)
@@ -53,7 +60,7 @@ class Parenchyma:
         hu, lung and the masks: fine slices start..stop within the box of the lungs.
         """
         f = np.float32
-        blood = f(BLOOD + self.person.contrast_hu)
+        blood = f(BLOOD + self.profile.contrast_hu)
         weight = soft(lung, 1.25)
         tissue = self.tissue.slab(start, stop)
         inside = lung > 0

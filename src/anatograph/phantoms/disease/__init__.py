@@ -1,0 +1,1 @@
+"""Diseases of the lungs: where they lie and what they look like."""

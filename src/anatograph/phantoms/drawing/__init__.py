@@ -1,0 +1,1 @@
+"""Drawing one subject: body, bones, airways and vessels, lung tissue."""
