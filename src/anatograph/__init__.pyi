@@ -3,9 +3,9 @@ from .anatomy.api import atlas as atlas
 from .anatomy.atlas import Atlas as Atlas
 from .anatomy.atlas import default_atlas as default_atlas
 from .anatomy.atlas import load_atlas as load_atlas
-from .baselines.benchmark import Benchmarked as Benchmarked
+from .baselines.benchmark import BenchmarkResult as BenchmarkResult
 from .baselines.benchmark import benchmark as benchmark
-from .baselines.registry import MethodOptions as MethodOptions
+from .baselines.options import MethodOptions as MethodOptions
 from .checkup.findings import Finding as Finding
 from .checkup.installation import doctor as doctor
 from .demonstration import demo as demo

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from small_cohort import PEOPLE, small_atlas, write_small_cohort
+from small_cohort import SUBJECTS, small_atlas, write_small_cohort
 
-from anatograph.baselines.features import survey
+from anatograph.baselines.features import scan_features
 from anatograph.baselines.method import Scans
 from anatograph.baselines.methods import cnn2d, cnn3d, moco, models_genesis, subject2vec
-from anatograph.baselines.networks.supervised import Training
+from anatograph.baselines.networks.supervised import TrainingSchedule
 from anatograph.evaluation.linear import fit_probe
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
@@ -35,8 +35,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def surveyed(cohort: Path) -> Path:
     """A work folder in which the pass over the scans is done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(survey.SIZES, "quick", (32, 32))
-        survey.Survey(_scans(cohort, cohort.parent / "work"), progress=False)
+        patch.setitem(scan_features.SIZES, "quick", (32, 32))
+        scan_features.ScanFeatures(_scans(cohort, cohort.parent / "work"), progress=False)
     return cohort.parent / "work"
 
 
@@ -47,8 +47,8 @@ def _scans(cohort: Path, work: Path, seed: int = 0) -> Scans:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which everything is a matter of seconds."""
-    monkeypatch.setitem(survey.SIZES, "quick", (32, 32))
-    widths, short = (8, 8, 16, 16), Training(30, 9, 4e-3)
+    monkeypatch.setitem(scan_features.SIZES, "quick", (32, 32))
+    widths, short = (8, 8, 16, 16), TrainingSchedule(30, 9, 4e-3)
     monkeypatch.setitem(
         moco.SETTINGS, "quick", replace(moco.SETTINGS["quick"], size=32, widths=widths, epochs=10, batch=8)
     )
@@ -58,14 +58,18 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         cnn3d.SETTINGS,
         "quick",
-        replace(cnn3d.SETTINGS["quick"], size=16, widths=widths, training=Training(15, 9, 4e-3)),
+        replace(cnn3d.SETTINGS["quick"], size=16, widths=widths, training=TrainingSchedule(15, 9, 4e-3)),
     )
     monkeypatch.setitem(cnn2d.SETTINGS, "quick", replace(cnn2d.SETTINGS["quick"], training=short))
     monkeypatch.setitem(
         subject2vec.SETTINGS,
         "quick",
         replace(
-            subject2vec.SETTINGS["quick"], features=16, patches=4, predicted_from=12, training=Training(30, 9, 6e-3)
+            subject2vec.SETTINGS["quick"],
+            features=16,
+            patches=4,
+            predicted_from=12,
+            training=TrainingSchedule(30, 9, 6e-3),
         ),
     )
 
@@ -80,15 +84,15 @@ Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 @pytest.fixture(scope="session")
 def folds() -> Folds:
-    """Two, everybody predicted once."""
-    order = np.random.default_rng(1).permutation(PEOPLE)
+    """Two; every subject is predicted once."""
+    order = np.random.default_rng(1).permutation(SUBJECTS)
     parts = [np.sort(part) for part in np.array_split(order, 2)]
     return [(np.setdiff1d(order, part), part) for part in parts]
 
 
 @pytest.fixture(scope="session")
 def held_out() -> Callable[[NDArray[np.float64], NDArray[np.float64], Folds], NDArray[np.float64]]:
-    """Predictions of held-out people by a linear probe."""
+    """Predictions of held-out subjects by a linear probe."""
 
     def predict(features: NDArray[np.float64], values: NDArray[np.float64], folds: Folds) -> NDArray[np.float64]:
         found = np.zeros(len(values))

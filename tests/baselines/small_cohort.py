@@ -13,7 +13,7 @@ from scipy import ndimage
 from anatograph.anatomy.atlas import Atlas, build_atlas
 from anatograph.imaging.volume import Frame, Mask
 
-PEOPLE = 18
+SUBJECTS = 18
 SHAPE, SPACING = (44, 50, 70), 5.0
 HOLE, TISSUE = -990.0, -800.0
 
@@ -45,7 +45,7 @@ def write_image(array: NDArray[np.generic], path: Path, seed: int) -> None:
 
 def write_small_cohort(folder: Path) -> Path:
     """Scans, masks and ``cohort.csv``: ``holes`` (0 to 0.5), ``sick`` (more than 0.25), ``patchy`` (not of all)."""
-    shares = np.random.default_rng(0).permutation(np.linspace(0, 0.5, PEOPLE))
+    shares = np.random.default_rng(0).permutation(np.linspace(0, 0.5, SUBJECTS))
     rows = []
     for k, share in enumerate(shares):
         hu, lungs = scan_and_mask(k, float(share))

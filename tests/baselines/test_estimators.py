@@ -11,10 +11,10 @@ from sklearn.manifold import LocallyLinearEmbedding as SklearnLLE
 from sklearn.neighbors import NearestNeighbors
 
 from anatograph.baselines.features.cubes import resized
-from anatograph.baselines.features.figures import FIGURES, density_figures
+from anatograph.baselines.features.density_figures import FIGURES, density_figures
 from anatograph.baselines.features.knn_divergence import divergence, divergences
 from anatograph.baselines.features.locally_linear import LocallyLinearEmbedding
-from anatograph.baselines.features.regions import _harmonics, harmonic_lengths
+from anatograph.baselines.features.supervoxels import _harmonics, harmonic_lengths
 from anatograph.baselines.methods.divergence import symmetric
 
 
@@ -53,7 +53,7 @@ def test_divergence_is_the_formula_on_the_neighbours_that_scikit_learn_finds() -
         divergences([clouds[0], clouds[1][:3]], k=3)
 
 
-def test_a_pair_depends_on_nobody_else() -> None:
+def test_an_entry_depends_on_its_two_clouds_alone() -> None:
     random = np.random.default_rng(0)
     clouds = [random.normal(size=(30, 4)) for _ in range(4)]
     both = divergences(clouds[:2], 5)
@@ -81,7 +81,7 @@ def test_embedding_from_distances_is_scikit_learns_from_points_newcomers_too() -
     np.testing.assert_allclose(ours.places.var(axis=0), 1.0, atol=1e-9)
 
 
-def test_dissimilarities_that_no_points_have_are_borne() -> None:
+def test_non_euclidean_dissimilarities_are_handled() -> None:
     random = np.random.default_rng(0)
     squared = random.random((20, 20))
     squared = squared + squared.T
@@ -105,7 +105,7 @@ def test_harmonics_span_scipys_and_have_unit_power() -> None:
             assert np.abs(basis @ np.linalg.lstsq(basis, f, rcond=None)[0] - f).max() < 1e-5
 
 
-def test_gradient_features_do_not_depend_on_how_the_person_lies() -> None:
+def test_gradient_features_are_rotation_invariant() -> None:
     random = np.random.default_rng(0)
     gradient = random.normal(size=(500, 3)) * [3, 1, 0.3]
     label = random.integers(0, 4, 500)
@@ -127,7 +127,7 @@ def test_resizing_is_torchs_antialiased_one(old: tuple[int, int], new: tuple[int
     np.testing.assert_allclose(resized(picture, new), theirs[0, 0].numpy(), atol=1e-5)
 
 
-def test_density_figures_are_of_unclipped_voxels() -> None:
+def test_density_figures_use_unclipped_voxels() -> None:
     hu = np.concatenate([np.full(30, -1020), np.full(20, -951), np.full(20, -950), np.full(20, -905), np.full(10, 900)])
     figures = dict(zip(FIGURES, density_figures(hu.astype(np.int16), 2.0), strict=True))
     assert figures["LAA-950"] == 0.5

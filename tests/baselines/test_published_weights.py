@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_cohort import PEOPLE
+from small_cohort import SUBJECTS
 from torch import Tensor
 
 from anatograph.baselines.method import Scans
@@ -173,10 +173,10 @@ def test_medicalnet_features_of_a_cohort_are_kept_and_follow_the_weights(scans: 
             found.append(MedicalNet(file, progress=False).embed(scans))
         finally:
             module.SIZE["quick"] = before
-    assert found[0].shape == (PEOPLE, WIDTHS[3])
+    assert found[0].shape == (SUBJECTS, WIDTHS[3])
     assert np.isfinite(found[0]).all()
     assert not np.allclose(found[0], found[1])
-    assert found[0].std(axis=0).max() > 0  # people differ
+    assert found[0].std(axis=0).max() > 0  # subjects differ
 
 
 def test_models_genesis_weights_in_the_authors_layout(scans: Scans, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_models_genesis_weights_in_the_authors_layout(scans: Scans, tmp_path: Pa
     method = ModelsGenesis(tmp_path / "g.pt", progress=False)
     torch.testing.assert_close(method._published().state_dict(), network.state_dict())
     features, regions = method.embed(scans), method.regions(scans)
-    assert features.shape == (PEOPLE, 64)
+    assert features.shape == (SUBJECTS, 64)
     np.testing.assert_allclose(features, np.nanmean(regions, axis=1), rtol=1e-5)
     assert "g.pt" in method.note
     broken = {f"module.{k}": v for k, v in network.state_dict().items() if "out_tr" not in k}

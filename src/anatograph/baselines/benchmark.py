@@ -1,26 +1,29 @@
-"""Every row of the paper's tables on one cohort: the same people, folds, probes and report."""
+"""Every row of the paper's tables on one cohort: the same subjects, folds, probes and report."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from anatograph.baselines.design import CrossValidation, make_design
+from anatograph.baselines.floors import FLOORS
+from anatograph.baselines.floors.covariates import Covariates, chosen_covariates
+from anatograph.baselines.floors.majority import Majority
 from anatograph.baselines.method import CohortMethod, Method, Scans
-from anatograph.baselines.methods.floors import FLOORS, Covariates, Majority, chosen_covariates
-from anatograph.baselines.plan import Plan, make_plan
-from anatograph.baselines.provenance import told_of
+from anatograph.baselines.options import MethodOptions
+from anatograph.baselines.provenance import check_inputs, inputs_of, pretraining_note
 from anatograph.baselines.region_rows import RegionTruth, read_truth, run_patch_density, run_regions
-from anatograph.baselines.registry import METHODS, MethodOptions, make_method
+from anatograph.baselines.registry import METHODS, make_method
 from anatograph.baselines.report_files import Reporter
-from anatograph.baselines.rows import RowStore, embedded, run_row
+from anatograph.baselines.row_runner import RowRunner, Say, embedded
+from anatograph.baselines.row_store import RowStore
 from anatograph.choices import BenchmarkPreset, Device, Task
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import check_request
@@ -29,13 +32,12 @@ from anatograph.execution.files import write_text
 from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 
-Say = Callable[[str], None]
 PRESETS = ("default", "quick")
 
 
 @dataclass(frozen=True, eq=False)
-class Benchmarked:
-    """What `benchmark` found."""
+class BenchmarkResult:
+    """Result of `benchmark`."""
 
     results: pd.DataFrame
     """method, target, metric, mean, std, folds, n."""
@@ -68,23 +70,22 @@ def benchmark(
     region_truth: bool = False,
     device: Device = "auto",
     say: Say | None = None,
-) -> Benchmarked:
-    """Judge methods (all, if not named) on the people of ``cohort`` who are in ``study``.
+) -> BenchmarkResult:
+    """Evaluate methods (default: all) on the subjects of ``cohort`` that are in ``study``.
 
     Embeddings are probed as `anatograph.evaluate` probes them, supervised networks are trained inside each fold; all on
-    the same folds, which are common to all targets and hold the classes of each in proportion.  The floors, majority
-    class and covariates alone (``covariates``, or age, sex and site as far as they are there), are always rows.
-    ``options`` are model folders and weights; ``pretrained_on`` names the cohort that a given model comes from.
+    the same folds, which are common to all targets and stratified by all of them.  The floors, majority class and
+    covariates alone (``covariates``; by default age, sex and site where available), are always included.  ``options``
+    holds model folders and weights; ``pretrained_on`` names the pretraining cohort of a supplied model.
 
-    ``out`` gets ``results.csv``, ``table.md``, ``comparisons.csv``, ``folds.csv``, ``predictions.parquet``, with
-    ``region_truth`` ``regions.csv``, and an account.  They are written anew after every row.  What a row said in a
-    fold is kept in ``out/methods``: the same call goes on where it stopped, and further methods can be added.  A row
-    that cannot be had, or fails, is told in the report and the others go on.
+    Writes ``results.csv``, ``table.md``, ``comparisons.csv``, ``folds.csv``, ``predictions.parquet``, with
+    ``region_truth`` also ``regions.csv``, and an account to ``out``, and rewrites them after every row.  Predictions of
+    each fold are stored in ``out/methods``: the same call resumes where it stopped, and methods can be added.  A row
+    that is unavailable or fails is reported and does not stop the others.
 
     Raises:
-        UserError: a request that cannot be met, or an ``out`` that holds another benchmark.
+        UserError: an invalid request, or an ``out`` that holds another benchmark.
     """
-    tell: Say = say or (lambda _: None)
     names = check_request(targets, folds, repeats, bootstrap, log, task)
     tasks = {name: task if isinstance(task, str) or task is None else task.get(name) for name in names}
     if preset not in PRESETS:
@@ -92,10 +93,11 @@ def benchmark(
     options = options or MethodOptions()
     rows = _chosen(methods, options)
     opened = Study.open(study)
-    _check_given(options, opened)
-    plan = make_plan(opened, read_cohort(cohort), tasks, log, folds, repeats, group, seed)
+    check_inputs(options, opened)
+    scheme = CrossValidation(folds, repeats, group, seed)
+    design = make_design(opened, read_cohort(cohort), tasks, log, scheme)
     folder = Path(out)
-    known = chosen_covariates(plan.table, covariates)
+    known = chosen_covariates(design.table, covariates)
     settings = {
         "study": str(study), "cohort": str(cohort), "targets": names, "methods": [row.slug for row in rows],
         "folds": folds, "repeats": repeats, "bootstrap": bootstrap, "group": group, "log": list(log), "tasks": tasks,
@@ -104,66 +106,72 @@ def benchmark(
     }  # fmt: skip
     claim = {
         "targets": names, "tasks": tasks, "folds": folds, "repeats": repeats, "group": group, "log": sorted(log),
-        "seed": seed, "preset": preset, "study": plan.study_digest(),
-        "labels": plan.labels_digest([*names, *([group] if group else [])]),
+        "seed": seed, "preset": preset, "study": design.study_digest(),
+        "labels": design.labels_digest([*names, *([group] if group else [])]),
     }  # fmt: skip
     _claim(folder, claim)
-    scans = Scans(opened, plan.table, folder / "work", seed, preset, device)
+    scans = Scans(opened, design.table, folder / "work", seed, preset, device)
     scans.work.mkdir(exist_ok=True)
     with RunAccount("benchmark", settings, folder) as account:
-        truth = read_truth(plan, scans.work, tell) if region_truth else None
-        reporter = Reporter(folder, plan, log, bootstrap, truth)
-        everything: list[Method] = [Majority(), Covariates(known), *rows]
-        job = _Job(plan, scans, folder, options, pretrained_on, truth, account, reporter, tell)
-        for method in everything:  # before the first, since it may be hours to the last
-            RowStore(folder / "methods" / method.slug).check(_made_with(method, options))
-        for number, method in enumerate(everything, start=1):
-            job.run(method, f"[{number}/{len(everything)}]")
-        if truth is not None:
-            run_patch_density(plan, truth, folder / "methods", tell)
-        found = reporter.write([row.slug for row in rows])
-        for name, reason in plan.left_out.items():
+        runner = RowRunner(design, scans, say or (lambda _: None))
+        truth = read_truth(design, scans.work, runner.say) if region_truth else None
+        reporter = Reporter(folder, design, log, bootstrap, truth)
+        run = _Run(folder, runner, options, pretrained_on, truth, account, reporter)
+        run.rows([Majority(), Covariates(known), *rows])
+        written = reporter.write([row.slug for row in rows])
+        for name, reason in design.excluded.items():
             account.fail(name, "target", reason)
-        for note in (*plan.notes, *reporter.notes):
+        for note in (*design.notes, *reporter.notes):
             account.note(note)
-        account.result(people=len(plan.table), results=found.results.to_dict("records"))
-        for file in found.files:
+        account.result(people=len(design.table), results=written.results.to_dict("records"))
+        for file in written.files:
             account.output(file)
-    return Benchmarked(found.results, found.comparisons, found.table, account)
+    return BenchmarkResult(written.results, written.comparisons, written.table, account)
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """What every row needs."""
+class _Run:
+    """One call of `benchmark`."""
 
-    plan: Plan
-    scans: Scans
     folder: Path
+    runner: RowRunner
     options: MethodOptions
     pretrained_on: str | None
     truth: RegionTruth | None
     account: RunAccount
     reporter: Reporter
-    say: Say
 
-    def run(self, method: Method, where: str) -> None:
-        """Do a row if it is not done, and write the report; a row that fails is recorded."""
-        store = RowStore(self.folder / "methods" / method.slug)
+    def rows(self, methods: Sequence[Method]) -> None:
+        """Compute all rows that are not finished, in order."""
+        for method in methods:  # all of them before the first row starts, since the last may be hours away
+            self._store(method).check(inputs_of(method, self.options))
+        for number, method in enumerate(methods, start=1):
+            self._row(method, f"[{number}/{len(methods)}]")
+        if self.truth is not None:
+            run_patch_density(self.runner.design, self.truth, self.folder / "methods", self.runner.say)
+
+    def _store(self, method: Method) -> RowStore:
+        return RowStore(self.folder / "methods" / method.slug)
+
+    def _row(self, method: Method, counter: str) -> None:
+        """Compute a row if it is not finished, and update the report; a row that fails is recorded."""
+        store, say = self._store(method), self.runner.say
         if isinstance(method, Covariates) and not method.columns:
-            self.reporter.notes.append("no row of covariates: the cohort has none of age, sex and site that varies")
+            self.reporter.notes.append("no row of covariates: age, sex and site are missing or constant")
             return
-        made_with = _made_with(method, self.options)
+        made_with = inputs_of(method, self.options)
         store.begin(made_with)
         if store.about is None:
-            self.say(f"{where} {method.slug}: {method.title}")
+            say(f"{counter} {method.slug}: {method.title}")
         elif not self._lacks_regions(method, store):
-            self.say(f"{where} {method.slug}: kept")
+            say(f"{counter} {method.slug}: already finished")
             return
         began = time.monotonic()
         try:
             if store.about is None:
-                run_row(method, self.plan, self.scans, store, made_with, self.say, self._note(method))
-            self._regions(method, store)
+                self.runner.run(method, store, made_with, self._note(method))
+            if self._lacks_regions(method, store):
+                self._regions(method, store)
         except UserError as error:
             self._failed(method, store, str(error), "")
         except Exception as error:
@@ -175,28 +183,30 @@ class _Job:
         self.reporter.write([])
 
     def _failed(self, method: Method, store: RowStore, reason: str, trace: str) -> None:
-        store.failed(reason, trace)
+        store.fail(reason, trace)
         self.account.fail(method.slug, "method", reason)
-        self.say(f"  {method.slug}: {reason}")
+        self.runner.say(f"  {method.slug}: {reason}")
 
     def _note(self, method: Method) -> str | None:
-        """Where a given model comes from."""
-        model = _model_of(method.slug, self.options)
+        """Pretraining cohort of a supplied model."""
+        model = self.options.model_of(method.slug)
         if model is None:
             return None
-        return f"pretrained on {self.pretrained_on}" if self.pretrained_on else told_of(model, self.plan.study)
+        if self.pretrained_on:
+            return f"pretrained on {self.pretrained_on}"
+        return pretraining_note(model, self.runner.design.study)
 
     def _lacks_regions(self, method: Method, store: RowStore) -> bool:
         return self.truth is not None and isinstance(method, CohortMethod) and not store.region_state
 
     def _regions(self, method: Method, store: RowStore) -> None:
-        if self.truth is None or not isinstance(method, CohortMethod) or store.region_state:
-            return
-        embedded(method, self.scans, store)  # some methods make both at once
-        regions = method.regions(self.scans)
+        assert isinstance(method, CohortMethod)
+        assert self.truth is not None
+        embedded(method, self.runner.scans, store)  # some methods compute both at once
+        regions = method.regions(self.runner.scans)
         if regions is not None:
-            self.say(f"  {method.slug}: region by region")
-            run_regions(regions, self.plan, self.truth, store)
+            self.runner.say(f"  {method.slug}: region by region")
+            run_regions(regions, self.runner.design, self.truth, store)
         store.set_region_state("none" if regions is None else "done")
 
 
@@ -208,72 +218,20 @@ def _chosen(methods: Sequence[str | Method] | None, options: MethodOptions) -> l
     return sorted(unique.values(), key=lambda row: order.get(row.slug, -1))
 
 
-def _check_given(options: MethodOptions, study: Study) -> None:
-    """Refuse at once what would fail a row hours later.
-
-    Raises:
-        UserError: a model folder or a file of weights that is not there, or a model of another atlas.
-    """
-    for slug, path in options.weights.items():
-        if not path.is_file():
-            raise UserError(f"There is no file {path} with weights for {slug}.")
-    for slug, folder in options.models.items():
-        try:
-            atlas = json.loads((folder / "config.json").read_text(encoding="utf-8"))["atlas"]["hash"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}, given for {slug}, is no model folder; give one such as RUN/model.") from error
-        if atlas != study.about["atlas_hash"]:
-            raise UserError(
-                f"{folder}, given for {slug}, is of another atlas (hash {str(atlas)[:12]}) than the study {study.path} "
-                f"(hash {str(study.about['atlas_hash'])[:12]}); preprocess with `--atlas {folder / 'atlas'}`."
-            )
-
-
-def _model_of(slug: str, options: MethodOptions) -> Path | None:
-    found = options.models.get(slug)
-    return options.models.get("anatograph") if found is None and slug == "without-graph" else found
-
-
-def _made_with(method: Method, options: MethodOptions) -> dict[str, Any]:
-    """What a row was given, so that it is not mixed with the same row made of something else."""
-    given: dict[str, Any] = {}
-    model = _model_of(method.slug, options)
-    if model is not None:
-        given["model"] = _file_digest(model / "model.safetensors")
-    weights = options.weights.get(method.slug)
-    if weights is not None:
-        given["weights"] = _file_digest(weights)
-    if isinstance(method, Covariates):
-        given["covariates"] = list(method.columns)
-    return given
-
-
-def _file_digest(path: Path) -> str:
-    """First letters of the SHA-256 of a file; the path where it cannot be read, which the row will say."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return str(path)
-    return digest.hexdigest()[:16]
-
-
 def _claim(folder: Path, claim: Mapping[str, Any]) -> None:
-    """Make ``folder`` this benchmark's own, or refuse what is not."""
+    """Reserve ``folder`` for this benchmark, or refuse one that belongs to something else."""
     mark = folder / "benchmark.json"
     claim = json.loads(json.dumps(claim))
     if mark.is_file():
         try:
-            found = json.loads(mark.read_text(encoding="utf-8"))
+            stored = json.loads(mark.read_text(encoding="utf-8"))
         except ValueError:
-            found = {}
-        digests = {"study": "other scans or another preprocessing", "labels": "other people or labels"}
+            stored = {}
+        digests = {"study": "other scans or preprocessing settings", "labels": "other subjects or labels"}
         differing = [
-            digests.get(key, f"{key} {found.get(key)!r}, not {claim[key]!r}")
+            digests.get(key, f"{key} {stored.get(key)!r}, not {claim[key]!r}")
             for key in claim
-            if found.get(key) != claim[key]
+            if stored.get(key) != claim[key]
         ]
         if differing:
             raise UserError(
@@ -282,6 +240,6 @@ def _claim(folder: Path, claim: Mapping[str, Any]) -> None:
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no benchmark; give a new folder to --out.")
+        raise UserError(f"{folder} is not empty and does not hold a benchmark; give a new folder to --out.")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(mark, json.dumps(claim, indent=2) + "\n")

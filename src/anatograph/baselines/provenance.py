@@ -1,23 +1,77 @@
-"""Which people a model was pretrained on: those of the benchmark, or others."""
+"""Where the inputs of a row come from: on which cohort a model was pretrained, and fingerprints of its files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from anatograph.baselines.floors.covariates import Covariates
+from anatograph.baselines.method import Method
+from anatograph.baselines.options import MethodOptions
+from anatograph.errors import UserError
 from anatograph.study.store import Study
 
 
-def told_of(model: Path, study: Study) -> str:
-    """What a reader must know of a model folder that was given for people of ``study``; empty if these are its own."""
+def pretraining_note(model: Path, study: Study) -> str:
+    """Pretraining cohort of a model folder, as a note for the table; empty if it is the subjects of ``study``."""
     training: dict[str, Any] = {}
-    with suppress(OSError, ValueError, AttributeError):  # the row itself says what is wrong with the folder
+    with suppress(OSError, ValueError, AttributeError):  # the row itself reports what is wrong with the folder
         training = json.loads((model / "config.json").read_text(encoding="utf-8")).get("training", {})
     if training.get("cohort") == study.digest():
         return ""
-    people = f", {training['subjects']} people" if "subjects" in training else ""
+    subjects = f", {training['subjects']} subjects" if "subjects" in training else ""
     if "cohort" in training:
-        return f"pretrained on another cohort{people}"
-    return f"given; which people it was pretrained on is not recorded{people}"
+        return f"pretrained on another cohort{subjects}"
+    return f"supplied; its pretraining cohort is not recorded{subjects}"
+
+
+def check_inputs(options: MethodOptions, study: Study) -> None:
+    """Refuse at once what would otherwise fail a row hours later.
+
+    Raises:
+        UserError: a missing model folder or weights file, or a model of another atlas.
+    """
+    for slug, path in options.weights.items():
+        if not path.is_file():
+            raise UserError(f"There is no file {path} with weights for {slug}.")
+    for slug, folder in options.models.items():
+        try:
+            atlas = json.loads((folder / "config.json").read_text(encoding="utf-8"))["atlas"]["hash"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder}, given for {slug}, is not a model folder; give one such as RUN/model."
+            ) from error
+        if atlas != study.about["atlas_hash"]:
+            raise UserError(
+                f"{folder}, given for {slug}, uses another atlas (hash {str(atlas)[:12]}) than the study {study.path} "
+                f"(hash {str(study.about['atlas_hash'])[:12]}); preprocess with `--atlas {folder / 'atlas'}`."
+            )
+
+
+def inputs_of(method: Method, options: MethodOptions) -> dict[str, Any]:
+    """Fingerprints of what a row was given, so that it is never mixed with the same row made from something else."""
+    given: dict[str, Any] = {}
+    model = options.model_of(method.slug)
+    if model is not None:
+        given["model"] = _file_digest(model / "model.safetensors")
+    weights = options.weights.get(method.slug)
+    if weights is not None:
+        given["weights"] = _file_digest(weights)
+    if isinstance(method, Covariates):
+        given["covariates"] = list(method.columns)
+    return given
+
+
+def _file_digest(path: Path) -> str:
+    """First characters of a file's SHA-256; the path if it cannot be read, which the row itself will report."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return str(path)
+    return digest.hexdigest()[:16]

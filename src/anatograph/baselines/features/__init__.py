@@ -1,1 +1,1 @@
-"""Hand-crafted features and what is prepared once for all rows."""
+"""Hand-crafted features, and what is computed once per scan for all rows."""

@@ -1,4 +1,4 @@
-"""Whole lungs at a fixed size: a cube, and four flat views, as networks of fixed input want them."""
+"""Whole lungs at a fixed size: a cube, and four 2D views, for networks with a fixed input size."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from anatograph.imaging.volume import Mask
 
 Box = tuple[slice, slice, slice]
 MARGIN_MM = 5.0
-"""Kept about the lungs on every side."""
+"""Margin around the lungs on every side."""
 VIEWS = ("axial", "coronal", "sagittal, right lung", "sagittal, left lung")
 
 
 def lung_box(mask: Mask, margin_mm: float = MARGIN_MM) -> Box:
-    """The block of voxels (slices along z, y, x) about the lungs, with a margin where the scan has it."""
+    """The block of voxels (slices along z, y, x) around the lungs, with a margin where the scan extends that far."""
     lungs = mask.lungs
     sides = []
     for axis, spacing in zip(range(3), mask.frame.spacing[::-1], strict=True):
-        found = np.flatnonzero(lungs.any(axis=tuple(k for k in range(3) if k != axis)))
+        occupied = np.flatnonzero(lungs.any(axis=tuple(k for k in range(3) if k != axis)))
         margin = round(margin_mm / spacing)
-        sides.append(slice(max(0, int(found[0]) - margin), min(lungs.shape[axis], int(found[-1]) + 1 + margin)))
+        sides.append(slice(max(0, int(occupied[0]) - margin), min(lungs.shape[axis], int(occupied[-1]) + 1 + margin)))
     return sides[0], sides[1], sides[2]
 
 
 def resized(array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An array at another size, axis by axis; every new voxel is a weighted mean of all that it covers.
+    """An array at another size, axis by axis; every new voxel is a weighted mean of the voxels it covers.
 
     The weights are a triangle as wide as a new voxel, at least as an old one: linear interpolation when it grows,
     without aliasing when it shrinks. The faces of the array stay where they are.
@@ -39,7 +39,7 @@ def resized(array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.fl
 
 
 def _triangles(old: int, new: int) -> NDArray[np.float32]:
-    """(new, old) weights, rows adding up to 1."""
+    """(new, old) weights, rows summing to 1."""
     scale = old / new
     centres = (np.arange(new) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(old)[None] - centres[:, None]) / max(scale, 1.0)
@@ -48,7 +48,7 @@ def _triangles(old: int, new: int) -> NDArray[np.float32]:
 
 
 def lung_cube(hu: NDArray[np.int16], box: Box, size: int) -> NDArray[np.int16]:
-    """(size, size, size) HU of the lungs' box, z, y, x, each axis stretched by itself as fixed inputs ask for."""
+    """(size, size, size) HU of the lungs' box, z, y, x, each axis scaled independently."""
     return np.rint(resized(hu[box], (size, size, size))).astype(np.int16)
 
 
@@ -60,7 +60,7 @@ def lung_views(hu: NDArray[np.int16], mask: Mask, box: Box, size: int) -> NDArra
     middle = _centre(mask.lungs)
     sides = [mask.array == Mask.RIGHT, mask.array == Mask.LEFT]
     start, stop = box[2].start, box[2].stop
-    # Where the sides are not known, the patient's right is the low x of an LPS frame.
+    # Where the sides are unlabelled, the patient's right is the low x of an LPS frame.
     across = [
         _centre(side)[2] if side.any() else round(start + share * (stop - 1 - start))
         for side, share in zip(sides, (0.25, 0.75), strict=True)

@@ -1,1 +1,1 @@
-"""The rows of the benchmark, one file each."""
+"""The rows of the paper's tables, one file each; `anatograph.baselines.registry` lists them."""

@@ -1,4 +1,4 @@
-"""2D CNN: a network from a few slices through the lungs to the target (González et al. 2018)."""
+"""2D CNN: a network that predicts the target from a few slices through the lungs (González et al. 2018)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anatograph.baselines.features.survey import survey_of
+from anatograph.baselines.features.scan_features import scan_features
 from anatograph.baselines.method import Scans
-from anatograph.baselines.networks.supervised import Chance, FoldNetwork, SupervisedNetwork, Training
+from anatograph.baselines.networks.supervised import Draw, FoldNetwork, SupervisedNetwork, TrainingSchedule
 from anatograph.learning.model.windowing import window
 from anatograph.learning.seeding import generator
 
 _SHIFT = 1 / 16
-"""Greatest shift in training, of a view's side."""
+"""Largest shift in training, as a fraction of a view's side."""
 _NOISE = 0.03
 """Standard deviation of the noise added in training, in the windowed scale: 19 HU."""
 
@@ -26,15 +26,16 @@ class SliceSettings:
     """Sizes of the network and its training."""
 
     channels: tuple[int, ...]
-    """Of the convolutions, each followed by pooling to half the size."""
+    """Channels of the convolutions, each followed by 2× pooling."""
     hidden: int
     """Width of the dense layer before the outputs."""
-    training: Training
+    training: TrainingSchedule
+    """How long and how fast."""
 
 
 SETTINGS = {
-    "default": SliceSettings((32, 64, 128, 128, 256), 256, Training(100, 16)),
-    "quick": SliceSettings((8, 16, 32, 64), 64, Training(40, 16, 2e-3)),
+    "default": SliceSettings((32, 64, 128, 128, 256), 256, TrainingSchedule(100, 16)),
+    "quick": SliceSettings((8, 16, 32, 64), 64, TrainingSchedule(40, 16, 2e-3)),
 }
 
 
@@ -65,46 +66,35 @@ class _Network(SupervisedNetwork):
         return torch.as_tensor(self.dense(self.convolutions(x[:, None]).flatten(1)))
 
 
-class SliceCNN(FoldNetwork):
+class SliceCNN(FoldNetwork[SliceSettings]):
     """Four slices side by side in one picture."""
 
     slug = "cnn2d"
     title = "2D CNN"
-
-    def training(self, scans: Scans) -> Training:
-        """By preset."""
-        return _settings(scans).training
-
-    def shares_network(self, scans: Scans) -> bool:
-        """In the quick preset only; a network for each target is the rule."""
-        return scans.preset == "quick"
+    sizes = SETTINGS
 
     def network(self, scans: Scans, outputs: int) -> SupervisedNetwork:
         """Four or five convolutions and two dense layers."""
-        return _Network(_settings(scans), outputs)
+        return _Network(self.settings(scans), outputs)
 
-    def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
-        """(B, 2n, 2n): the four views, windowed; in training each picture shifted a little and with noise."""
-        x = window(torch.from_numpy(survey_of(scans, self.progress).views(rows)))
-        if chance is not None:
-            x = _changed(x, chance)
+    def inputs(self, scans: Scans, rows: NDArray[np.int64], draw: Draw | None, device: torch.device) -> Tensor:
+        """(B, 2n, 2n): the four views, windowed; in training shifted slightly and with noise added."""
+        x = window(torch.from_numpy(scan_features(scans, self.progress).views(rows)))
+        if draw is not None:
+            x = _augmented(x, draw)
         top, bottom = torch.cat([x[:, 0], x[:, 1]], dim=2), torch.cat([x[:, 2], x[:, 3]], dim=2)
         return torch.cat([top, bottom], dim=1).to(device)
 
 
-def _changed(x: Tensor, chance: Chance) -> Tensor:
-    """Views (B, 4, n, n), all of a person's moved by the same few pixels, what enters being air, with noise."""
-    random = generator(*chance)
+def _augmented(x: Tensor, draw: Draw) -> Tensor:
+    """Views (B, 4, n, n), all views of a subject shifted by the same few pixels (air is shifted in), plus noise."""
+    random = generator(*draw)
     most = max(1, round(x.shape[-1] * _SHIFT))
     shifts = torch.randint(-most, most + 1, (len(x), 2), generator=random)
-    moved = torch.full_like(x, -1.0)
+    shifted = torch.full_like(x, -1.0)
     side = x.shape[-1]
     for k, (down, right) in enumerate(shifts.tolist()):
         to_y, to_x = slice(max(down, 0), side + min(down, 0)), slice(max(right, 0), side + min(right, 0))
         from_y, from_x = slice(max(-down, 0), side + min(-down, 0)), slice(max(-right, 0), side + min(-right, 0))
-        moved[k, :, to_y, to_x] = x[k, :, from_y, from_x]
-    return moved + _NOISE * torch.randn(x.shape, generator=random)
-
-
-def _settings(scans: Scans) -> SliceSettings:
-    return SETTINGS["quick" if scans.preset == "quick" else "default"]
+        shifted[k, :, to_y, to_x] = x[k, :, from_y, from_x]
+    return shifted + _NOISE * torch.randn(x.shape, generator=random)

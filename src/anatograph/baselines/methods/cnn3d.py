@@ -1,4 +1,4 @@
-"""3D CNN: a residual network from whole resized lungs to the target, end to end."""
+"""3D CNN: a residual network that predicts the target from the whole resized lungs, end to end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anatograph.baselines.features.survey import survey_of
+from anatograph.baselines.features.scan_features import scan_features
 from anatograph.baselines.method import Scans
 from anatograph.baselines.networks.resnets import WIDTHS, Depth, resnet
-from anatograph.baselines.networks.supervised import Chance, FoldNetwork, SupervisedNetwork, Training
+from anatograph.baselines.networks.supervised import Draw, FoldNetwork, SupervisedNetwork, TrainingSchedule
 from anatograph.learning.contrast.augmentation import Augmenter, AugmentSettings
 from anatograph.learning.model.windowing import window
 
@@ -27,12 +27,13 @@ class VolumeSettings:
     """Of the ResNet."""
     widths: tuple[int, ...]
     """Channels of its stages."""
-    training: Training
+    training: TrainingSchedule
+    """How long and how fast."""
 
 
 SETTINGS = {
-    "default": VolumeSettings(128, 18, WIDTHS, Training(100, 8)),
-    "quick": VolumeSettings(32, 10, (8, 16, 32, 64), Training(40, 16, 2e-3)),
+    "default": VolumeSettings(128, 18, WIDTHS, TrainingSchedule(100, 8)),
+    "quick": VolumeSettings(32, 10, (8, 16, 32, 64), TrainingSchedule(40, 16, 2e-3)),
 }
 
 
@@ -46,35 +47,24 @@ class _Network(SupervisedNetwork):
         return torch.as_tensor(self.resnet(x[:, None]))
 
 
-class VolumeCNN(FoldNetwork):
+class VolumeCNN(FoldNetwork[VolumeSettings]):
     """Whole lungs, resized."""
 
     slug = "cnn3d"
     title = "3D CNN"
-
-    def training(self, scans: Scans) -> Training:
-        """By preset."""
-        return _settings(scans).training
-
-    def shares_network(self, scans: Scans) -> bool:
-        """In the quick preset only; a network for each target is the rule."""
-        return scans.preset == "quick"
+    sizes = SETTINGS
 
     def network(self, scans: Scans, outputs: int) -> SupervisedNetwork:
         """A ResNet."""
-        return _Network(_settings(scans), outputs)
+        return _Network(self.settings(scans), outputs)
 
-    def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
-        """(B, P, P, P) windowed; in training moved a little and with noise."""
-        size = _settings(scans).size
-        cubes = window(torch.from_numpy(survey_of(scans, self.progress).cubes(rows, size)).to(device))
-        if chance is None:
+    def inputs(self, scans: Scans, rows: NDArray[np.int64], draw: Draw | None, device: torch.device) -> Tensor:
+        """(B, P, P, P) windowed; in training deformed slightly and with noise added."""
+        size = self.settings(scans).size
+        cubes = window(torch.from_numpy(scan_features(scans, self.progress).cubes(rows, size)).to(device))
+        if draw is None:
             return cubes
-        return Augmenter(_augmentation(size), size, device).views(cubes, chance)
-
-
-def _settings(scans: Scans) -> VolumeSettings:
-    return SETTINGS["quick" if scans.preset == "quick" else "default"]
+        return Augmenter(_augmentation(size), size, device).views(cubes, draw)
 
 
 def _augmentation(size: int) -> AugmentSettings:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anatograph.baselines.features.kept import kept
-from anatograph.baselines.features.survey import Survey, survey_of
+from anatograph.baselines.features.cache import cached
+from anatograph.baselines.features.scan_features import ScanFeatures, scan_features
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.networks.published_weights import load_weights, read_weights
 from anatograph.baselines.networks.resnets import Depth, dilated_as_published, published_shape, resnet
+from anatograph.baselines.options import MethodOptions
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
 from anatograph.learning.model.windowing import HU_WINDOW
 from anatograph.learning.seeding import INITIAL, generator
 
 SIZE = {"default": 128, "quick": 64}
-"""Side of the cube of the whole lungs that goes in, by preset."""
+"""Side of the input cube of the whole lungs, by preset."""
 RANDOM_DEPTH: dict[str, Depth] = {"default": 50, "quick": 10}
-"""Depth of the network with random weights, by preset; with the authors' weights the file decides."""
+"""Depth of the network with random weights, by preset; with the authors' weights it follows from the file."""
 
 
 class MedicalNet(CohortMethod):
@@ -36,50 +37,55 @@ class MedicalNet(CohortMethod):
     def __init__(self, weights: Path | None = None, allow_random: bool = False, progress: bool = True) -> None:
         """``weights``: a file such as ``resnet_50_23dataset.pth`` as the authors publish it.
 
-        Without, ``allow_random`` lets a network of random weights stand there, labelled as such.
+        Without one, ``allow_random`` permits a network with random weights, labelled as such.
         """
-        self.weights, self.allow_random, self.progress = weights, allow_random, progress
+        super().__init__(progress)
+        self.weights, self.allow_random = weights, allow_random
         if weights is None:
             self.note = "random weights"
+
+    @classmethod
+    def from_options(cls, options: MethodOptions) -> Self:
+        """The row with the authors' weights, if given."""
+        return cls(options.weights.get(cls.slug), options.allow_random, options.progress)
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, D) features.
 
         Raises:
-            UserError: no weights and not allowed to do without, weights that do not fit, or no MONAI.
+            UserError: no weights and random ones not permitted, weights that do not fit, or MONAI not installed.
         """
-        preset = "quick" if scans.preset == "quick" else "default"
-        network = self.network(preset, scans.seed)
-        survey = survey_of(scans, self.progress)
+        network, size = self.network(scans), scans.sized(SIZE)
+        features = scan_features(scans, self.progress)
         made_from = {
-            "scans": survey.signature(),
-            "size": SIZE[preset],
+            "scans": features.signature(),
+            "size": size,
             "weights": str(self.weights) if self.weights else f"random {scans.seed}",
             "sum": float(sum(v.double().abs().sum() for v in network.state_dict().values())),
         }
         folder = scans.work / self.slug / ("published" if self.weights else "random")
 
         def make() -> dict[str, NDArray[np.float64]]:
-            return {"features": self._features(network, survey, SIZE[preset], scans)}
+            return {"features": self._features(network, features, size, scans)}
 
-        return np.array(kept(folder, made_from, make)["features"], dtype=np.float64)
+        return np.array(cached(folder, made_from, make)["features"], dtype=np.float64)
 
-    def network(self, preset: str, seed: int) -> nn.Module:
-        """The encoder with the authors' weights, or with random ones where that is allowed, in evaluation mode."""
+    def network(self, scans: Scans) -> nn.Module:
+        """The encoder with the authors' weights, or with random ones where permitted, in evaluation mode."""
         if self.weights is None:
             if not self.allow_random:
                 raise UserError(
-                    "MedicalNet is nothing without its authors' weights: download e.g. resnet_50_23dataset.pth from "
-                    "github.com/Tencent/MedicalNet and give its path with --weights medicalnet=FILE, or ask for random "
-                    "weights with --allow-random."
+                    "MedicalNet needs its authors' weights: download e.g. resnet_50_23dataset.pth from "
+                    "github.com/Tencent/MedicalNet and give its path with --weights medicalnet=FILE, or allow "
+                    "random weights with --allow-random."
                 )
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(generator(seed, INITIAL).initial_seed()))
-                return dilated_as_published(resnet(RANDOM_DEPTH[preset])).eval()
+                torch.manual_seed(int(generator(scans.seed, INITIAL).initial_seed()))
+                return dilated_as_published(resnet(scans.sized(RANDOM_DEPTH))).eval()
         tensors = read_weights(self.weights)
         known = published_shape(tensors)
         if known is None:
-            raise UserError(f"{self.weights} is no MedicalNet ResNet-10, 18, 34 or 50 by the names of its weights.")
+            raise UserError(f"{self.weights} does not contain the tensors of a MedicalNet ResNet-10, 18, 34 or 50.")
         depth, shortcut, widths = known
         network = resnet(depth, widths, shortcut=shortcut)
         load_weights(network, tensors, self.weights, leave=("conv_seg.", "fc."))
@@ -87,20 +93,20 @@ class MedicalNet(CohortMethod):
         return dilated_as_published(network).eval()
 
     @torch.inference_mode()
-    def _features(self, network: nn.Module, survey: Survey, size: int, scans: Scans) -> NDArray[np.float64]:
+    def _features(self, network: nn.Module, features: ScanFeatures, size: int, scans: Scans) -> NDArray[np.float64]:
         from tqdm import tqdm
 
         device = chosen_device(scans.device)
         network.to(device)
-        found = []
-        for row in tqdm(range(len(scans.subject_ids)), desc=self.title, unit="person", disable=not self.progress):
-            cube = torch.from_numpy(survey.cubes([row], size)).to(device)
-            found.append(network(_standardised(cube)[:, None])[0].double().cpu().numpy())
-        return np.stack(found)
+        vectors = []
+        for row in tqdm(range(len(scans.subject_ids)), desc=self.title, unit="subject", disable=not self.progress):
+            cube = torch.from_numpy(features.cubes([row], size)).to(device)
+            vectors.append(network(_standardised(cube)[:, None])[0].double().cpu().numpy())
+        return np.stack(vectors)
 
 
 def _standardised(hu: Tensor) -> Tensor:
-    """(B, D, H, W) HU clipped to the window, then mean 0 and deviation 1 within each volume, as the authors feed it."""
+    """(B, D, H, W) HU clipped to the window, then standardised within each volume, as in the authors' code."""
     x = hu.float().clamp(*HU_WINDOW)
     spread, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
     return (x - mean) / spread.clamp(min=1e-6)

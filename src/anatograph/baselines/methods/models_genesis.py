@@ -1,21 +1,22 @@
-"""Models Genesis: a U-Net that learns by restoring corrupted pieces of the cohort's scans (Zhou et al. 2019)."""
+"""Models Genesis: a U-Net pretrained by restoring corrupted pieces of the cohort's scans (Zhou et al. 2019)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anatograph.baselines.features.kept import Arrays, kept
+from anatograph.baselines.features.cache import Arrays, cached
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.networks.genesis_corruptions import corrupted
 from anatograph.baselines.networks.genesis_network import WIDTH, GenesisUNet
 from anatograph.baselines.networks.published_weights import load_weights, read_weights
+from anatograph.baselines.options import MethodOptions
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
@@ -24,7 +25,7 @@ from anatograph.learning.seeding import INITIAL, generator, numpy_generator
 from anatograph.learning.training.schedule import learning_rate
 
 HU_RANGE = (-1000.0, 1000.0)
-"""HU that become 0 and 1, as in the authors' code."""
+"""HU mapped to 0 and 1, as in the authors' code."""
 _DRAW, _CORRUPT, _STATISTICS = 211, 212, 213
 
 
@@ -37,11 +38,11 @@ class GenesisSettings:
     steps: int = 40_000
     """Updates."""
     batch: int = 16
-    """Patches of an update."""
+    """Patches per update."""
     rate: float = 1e-3
-    """Adam's learning rate at the top of its cosine."""
+    """Peak of Adam's cosine learning rate."""
     landmarks: int = 0
-    """Patches of a person, spread evenly over the landmarks, whose features are averaged; 0: all."""
+    """Patches per subject, spread evenly over the landmarks, whose features are averaged; 0: all."""
 
 
 SETTINGS = {"default": GenesisSettings(), "quick": GenesisSettings(4, 120, 8, 3e-3, 48)}
@@ -55,9 +56,15 @@ class ModelsGenesis(CohortMethod):
     learns: ClassVar[Learns] = "without labels"
 
     def __init__(self, weights: Path | None = None, progress: bool = True) -> None:
-        """``weights``: the authors' ``Genesis_Chest_CT.pt``; without, the network is trained on the cohort."""
-        self.weights, self.progress = weights, progress
+        """``weights``: the authors' ``Genesis_Chest_CT.pt``; without it the network is trained on the cohort."""
+        super().__init__(progress)
+        self.weights = weights
         self.note = f"weights of {weights.name}" if weights else "trained on the cohort"
+
+    @classmethod
+    def from_options(cls, options: MethodOptions) -> Self:
+        """The row with the authors' weights, if given."""
+        return cls(options.weights.get(cls.slug), options.progress)
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, D) features.
@@ -65,16 +72,16 @@ class ModelsGenesis(CohortMethod):
         Raises:
             UserError: weights that cannot be read or do not fit.
         """
-        return np.array(self._made(scans)["features"], dtype=np.float64)
+        return np.array(self._arrays(scans)["features"], dtype=np.float64)
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
-        """(S, N, D) features of the patches, NaN where absent or not looked at."""
-        return np.array(self._made(scans)["regions"], dtype=np.float64)
+        """(S, N, D) features of the patches, NaN where absent or not sampled."""
+        return np.array(self._arrays(scans)["regions"], dtype=np.float64)
 
-    def _made(self, scans: Scans) -> Arrays:
-        settings = SETTINGS["quick" if scans.preset == "quick" else "default"]
+    def _arrays(self, scans: Scans) -> Arrays:
+        settings = scans.sized(SETTINGS)
         made_from = {
-            "people": scans.subject_ids,
+            "subjects": scans.subject_ids,
             "scans": [scans.study.subject(name).about["source"].get("digest", "") for name in scans.subject_ids],
             "atlas": scans.study.about["atlas_hash"],
             "settings": asdict(settings),
@@ -87,7 +94,7 @@ class ModelsGenesis(CohortMethod):
             regions = self._regions(scans, settings)
             return {"regions": regions, "features": np.stack([np.nanmean(one, axis=0) for one in regions])}
 
-        return kept(scans.work / self.slug / kind, made_from, make)
+        return cached(scans.work / self.slug / kind, made_from, make)
 
     def _regions(self, scans: Scans, settings: GenesisSettings) -> NDArray[np.float32]:
         keep_memory()
@@ -98,8 +105,8 @@ class ModelsGenesis(CohortMethod):
         statistics = [
             patches.draw(settings.batch, (scans.seed, _STATISTICS, number), device)[:, None] for number in range(8)
         ]
-        # The authors' BatchNorm looks at the batch even in use, so that a result depends on its company; here the
-        # statistics are those of the cohort, once and for all.
+        # The authors keep BatchNorm in training mode at inference, so that a result depends on the rest of its batch;
+        # here the statistics are estimated once, on the cohort.
         with torch.inference_mode():
             recalibrate_batchnorm(network, statistics, network.encode)
         return _embedded(network.eval(), scans, patches, settings, device, self.progress)
@@ -110,7 +117,7 @@ class ModelsGenesis(CohortMethod):
         tensors = read_weights(self.weights)
         first = tensors.get("down_tr64.ops.0.conv1.weight")
         if first is None:
-            raise UserError(f"{self.weights} is no Models Genesis U-Net by the names of its weights.")
+            raise UserError(f"{self.weights} does not contain the tensors of a Models Genesis U-Net.")
         network = GenesisUNet(int(first.shape[0]))
         load_weights(network, tensors, self.weights)
         return network
@@ -129,8 +136,10 @@ class ModelsGenesis(CohortMethod):
             whole = patches.draw(settings.batch, (scans.seed, _DRAW, step), torch.device("cpu")).numpy()
             random = numpy_generator(scans.seed, _CORRUPT, step)
             pairs = [corrupted(one, random) for one in whole]
-            given, wanted = (torch.from_numpy(np.stack(side))[:, None].to(device) for side in zip(*pairs, strict=True))
-            loss = torch.nn.functional.mse_loss(network(given), wanted)
+            inputs, originals = (
+                torch.from_numpy(np.stack(side))[:, None].to(device) for side in zip(*pairs, strict=True)
+            )
+            loss = torch.nn.functional.mse_loss(network(inputs), originals)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -140,7 +149,7 @@ class ModelsGenesis(CohortMethod):
 
 
 class _Patches:
-    """The study's patches of the people of a benchmark, in [0, 1]."""
+    """The patches of the subjects of a benchmark, in [0, 1]."""
 
     def __init__(self, scans: Scans) -> None:
         self.study, self.ids = scans.study, scans.subject_ids
@@ -148,7 +157,7 @@ class _Patches:
         self.all = np.argwhere(self.present)
 
     def draw(self, count: int, chance: tuple[int, ...], device: torch.device) -> Tensor:
-        """(B, P, P, P) of people and landmarks drawn at random."""
+        """(B, P, P, P) of random subjects and landmarks."""
         chosen = self.all[numpy_generator(*chance).integers(0, len(self.all), count)]
         return self.read([self.ids[row] for row in chosen[:, 0]], chosen[:, 1], device)
 
@@ -171,19 +180,19 @@ def _embedded(
     from tqdm import tqdm
 
     landmarks = patches.present.shape[1]
-    wanted = np.arange(landmarks)
+    sampled = np.arange(landmarks)
     if 0 < settings.landmarks < landmarks:
-        wanted = np.unique(np.linspace(0, landmarks - 1, settings.landmarks).round().astype(np.int64))
-    found = np.full((len(patches.ids), landmarks, network.features), np.nan, dtype=np.float32)
-    for row, name in enumerate(tqdm(patches.ids, desc="ModelsGenesis: embed", unit="person", disable=not progress)):
-        there = wanted[patches.present[row, wanted]]
-        if not len(there):  # only where few are looked at
-            there = np.flatnonzero(patches.present[row])[: len(wanted)]
-        for start in range(0, len(there), 32):
-            some = there[start : start + 32]
+        sampled = np.unique(np.linspace(0, landmarks - 1, settings.landmarks).round().astype(np.int64))
+    features = np.full((len(patches.ids), landmarks, network.features), np.nan, dtype=np.float32)
+    for row, name in enumerate(tqdm(patches.ids, desc="ModelsGenesis: embed", unit="subject", disable=not progress)):
+        present = sampled[patches.present[row, sampled]]
+        if not len(present):  # possible only where few are sampled
+            present = np.flatnonzero(patches.present[row])[: len(sampled)]
+        for start in range(0, len(present), 32):
+            some = present[start : start + 32]
             block = patches.read([name] * len(some), some, device)[:, None]
-            found[row, some] = network.pooled(block).float().cpu().numpy()
-    return found
+            features[row, some] = network.pooled(block).float().cpu().numpy()
+    return features
 
 
 def _size(path: Path) -> int:

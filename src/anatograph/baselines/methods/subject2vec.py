@@ -1,7 +1,7 @@
-"""Subject2Vec: a person as a set of patches, pooled by attention, and a decoder beside (Singla et al. 2018).
+"""Subject2Vec: a subject as a set of patches, pooled by attention, with a decoder as regulariser (Singla et al. 2018).
 
-Three parts that hold each other in check: an encoder of patches whose pooled features predict the target, attention
-that says which patches matter, and a decoder that keeps the features of every patch able to reproduce it.
+Three parts trained jointly: a patch encoder whose pooled features predict the target, attention weights over the
+patches, and a decoder that reconstructs every patch from its features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anatograph.baselines.method import Scans
-from anatograph.baselines.networks.supervised import Chance, FoldNetwork, SupervisedNetwork, Training
+from anatograph.baselines.networks.supervised import Draw, FoldNetwork, SupervisedNetwork, TrainingSchedule
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.networks import PatchEncoder
 from anatograph.learning.model.windowing import window
@@ -26,23 +26,24 @@ class SetSettings:
     """Sizes of the network and its training. The defaults are those of the authors' code."""
 
     features: int
-    """Length of a patch's features."""
+    """Length of a patch feature."""
     light: bool
-    """A small encoder of a halved patch in place of the authors' thirteen convolutions."""
+    """A small encoder at half resolution in place of the authors' thirteen convolutions."""
     patches: int
-    """Patches of a person in an update; 0: all."""
+    """Patches per subject and update; 0: all."""
     predicted_from: int
-    """Patches, spread evenly over the landmarks, that a prediction is made from; 0: all."""
-    training: Training
+    """Patches, spread evenly over the landmarks, used for prediction; 0: all."""
+    training: TrainingSchedule
+    """How long and how fast."""
     generative: float = 10.0
     """λ1, weight of the reconstruction."""
     attention: float = 1e-4
-    """λ2, weight of the term that keeps the attention spread out."""
+    """λ2, weight of the term that keeps the attention from concentrating on few patches."""
 
 
 SETTINGS = {
-    "default": SetSettings(128, False, 256, 0, Training(30, 4, 1e-3, 1e-4)),
-    "quick": SetSettings(32, True, 8, 48, Training(16, 12, 3e-3, 1e-4)),
+    "default": SetSettings(128, False, 256, 0, TrainingSchedule(30, 4, 1e-3, 1e-4)),
+    "quick": SetSettings(32, True, 8, 48, TrainingSchedule(16, 12, 3e-3, 1e-4)),
 }
 
 
@@ -59,7 +60,7 @@ class _Equivariant(nn.Module):
 
 
 class _LightEncoder(nn.Module):
-    """Four strided convolutions on a patch of half the resolution."""
+    """Four strided convolutions on a patch at half resolution."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -124,14 +125,14 @@ class SetNetwork(SupervisedNetwork):
         """Outputs (B, O), and λ1 · reconstruction + λ2 · Σ log(α + ε), as the authors add them."""
         features = self._encoded(inputs)
         outputs, alpha = self._pooled(features)
-        drawn = self.decoder(features.flatten(0, 1))
-        wanted = self.shrink(inputs.flatten(0, 1)[:, None])[:, 0]
-        again = nn.functional.mse_loss(drawn, wanted)
+        reconstructed = self.decoder(features.flatten(0, 1))
+        original = self.shrink(inputs.flatten(0, 1)[:, None])[:, 0]
+        error = nn.functional.mse_loss(reconstructed, original)
         spread = torch.log(alpha + 1e-4).sum(dim=1).mean()
-        return outputs, self.settings.generative * again + self.settings.attention * spread
+        return outputs, self.settings.generative * error + self.settings.attention * spread
 
     def attention(self, x: Tensor) -> Tensor:
-        """(B, M) weights of the patches, adding up to 1."""
+        """(B, M) weights of the patches, summing to 1."""
         return self._pooled(self._encoded(x))[1]
 
     def _encoded(self, x: Tensor) -> Tensor:
@@ -140,49 +141,38 @@ class SetNetwork(SupervisedNetwork):
     def _pooled(self, features: Tensor) -> tuple[Tensor, Tensor]:
         alpha = torch.softmax(self.attend(features), dim=1)
         # The authors weight before the dense layer and sum after it.
-        person = self.dense(features * alpha * features.shape[1]).mean(dim=1)
-        return self.outputs(person), alpha[..., 0]
+        subject = self.dense(features * alpha * features.shape[1]).mean(dim=1)
+        return self.outputs(subject), alpha[..., 0]
 
 
-class Subject2Vec(FoldNetwork):
-    """The study's own patches, without their place."""
+class Subject2Vec(FoldNetwork[SetSettings]):
+    """The study's own patches, without their locations."""
 
     slug = "subject2vec"
     title = "Subject2Vec"
-
-    def training(self, scans: Scans) -> Training:
-        """By preset."""
-        return _settings(scans).training
-
-    def shares_network(self, scans: Scans) -> bool:
-        """In the quick preset only. The authors' code predicts its two measures together, too."""
-        return scans.preset == "quick"
+    sizes = SETTINGS
 
     def network(self, scans: Scans, outputs: int) -> SupervisedNetwork:
         """All three parts."""
-        return SetNetwork(_settings(scans), outputs, int(scans.study.about["patch_size"]))
+        return SetNetwork(self.settings(scans), outputs, int(scans.study.about["patch_size"]))
 
-    def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
-        """(B, M, P, P, P) windowed patches: drawn at random in training, the same ones each time otherwise.
+    def inputs(self, scans: Scans, rows: NDArray[np.int64], draw: Draw | None, device: torch.device) -> Tensor:
+        """(B, M, P, P, P) windowed patches: sampled at random in training, a fixed set otherwise.
 
-        All of a batch have the same number; who has fewer landmarks inside the scan has some of them twice.
+        All subjects of a batch have the same number; where fewer landmarks lie inside the scan some are repeated.
         """
-        settings = _settings(scans)
-        count = settings.patches if chance is not None else settings.predicted_from
+        settings = self.settings(scans)
+        count = settings.patches if draw is not None else settings.predicted_from
         total = int(scans.study.about["landmarks"])
         count = min(count or total, total)
-        random = None if chance is None else numpy_generator(*chance)
-        found = []
+        random = None if draw is None else numpy_generator(*draw)
+        sets = []
         for row in rows:
             name = scans.subject_ids[int(row)]
-            there = np.flatnonzero(scans.study.subject(name).present)
+            present = np.flatnonzero(scans.study.subject(name).present)
             if random is None:
-                some = there[np.linspace(0, len(there) - 1, count).round().astype(np.int64)]
+                some = present[np.linspace(0, len(present) - 1, count).round().astype(np.int64)]
             else:
-                some = random.permutation(there)[np.arange(count) % len(there)]
-            found.append(torch.from_numpy(scans.study.read_patches([name] * count, some)))
-        return window(torch.stack(found).to(device))
-
-
-def _settings(scans: Scans) -> SetSettings:
-    return SETTINGS["quick" if scans.preset == "quick" else "default"]
+                some = random.permutation(present)[np.arange(count) % len(present)]
+            sets.append(torch.from_numpy(scans.study.read_patches([name] * count, some)))
+        return window(torch.stack(sets).to(device))

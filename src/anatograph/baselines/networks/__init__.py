@@ -1,1 +1,1 @@
-"""Networks that several rows share."""
+"""Networks and training loops that several rows share."""

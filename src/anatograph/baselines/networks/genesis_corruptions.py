@@ -1,4 +1,4 @@
-"""What Models Genesis learns to undo: changed intensities, shuffled neighbourhoods, painted-over blocks.
+"""The corruptions that Models Genesis learns to undo: intensity changes, local shuffling, in- and out-painting.
 
 Zhou et al. 2019, with the rates of the authors' code. Volumes are (D, H, W) in [0, 1].
 """
@@ -16,10 +16,10 @@ Volume = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CorruptionRates:
-    """Shares of volumes that are changed in each way."""
+    """Probability of each corruption."""
 
     flip: float = 0.4
-    """Chance of each of up to three flips, of the volume and of what is to be restored alike."""
+    """Probability of each of up to three flips, applied to the volume and its target alike."""
     shuffle: float = 0.5
     """Local shuffling."""
     intensity: float = 0.9
@@ -33,7 +33,7 @@ class CorruptionRates:
 def corrupted(
     volume: Volume, random: np.random.Generator, rates: CorruptionRates | None = None
 ) -> tuple[Volume, Volume]:
-    """A corrupted volume and the one to restore it to."""
+    """A corrupted volume and its restoration target."""
     rates = rates or CorruptionRates()
     for _ in range(3):
         if random.random() >= rates.flip:
@@ -52,7 +52,7 @@ def corrupted(
 
 
 def nonlinear_intensity(volume: Volume, random: np.random.Generator) -> Volume:
-    """Intensities through a monotone cubic Bézier curve from 0 to 1; half of the curves run downwards."""
+    """Intensities through a monotone cubic Bézier curve from 0 to 1; half of the curves are decreasing."""
     points = np.array([[0.0, 0.0], random.random(2), random.random(2), [1.0, 1.0]])
     t = np.linspace(0.0, 1.0, 1000)[:, None]
     x, y = sum(comb(3, k) * t**k * (1 - t) ** (3 - k) * points[k] for k in range(4)).T
@@ -63,7 +63,7 @@ def nonlinear_intensity(volume: Volume, random: np.random.Generator) -> Volume:
 
 
 def locally_shuffled(volume: Volume, random: np.random.Generator) -> Volume:
-    """Voxels shuffled within many small blocks, up to a tenth of a side; what a block holds stays what it held."""
+    """Voxels shuffled within many small blocks, up to a tenth of a side; each block keeps its set of values."""
     most = [max(1, n // 10) for n in volume.shape]
     # The authors shuffle 10,000 blocks of a volume of 64 × 64 × 32.
     blocks = max(1, round(10_000 * volume.size / (64 * 64 * 32)))
@@ -105,10 +105,10 @@ def out_painted(volume: Volume, random: np.random.Generator) -> Volume:
 def _block(
     shape: tuple[int, ...], sizes: list[tuple[int, int]], random: np.random.Generator
 ) -> tuple[slice, slice, slice]:
-    """A block of a size within the given bounds (both included), three voxels or more from the faces."""
-    found = []
+    """A block of a size within the given bounds (both included), at least three voxels from the faces."""
+    block = []
     for n, (low, high) in zip(shape, sizes, strict=True):
         size = int(random.integers(low, high + 1))
         start = int(random.integers(min(3, n - size), max(n - size - 3, 0) + 1)) if n - size > 3 else 0
-        found.append(slice(start, start + size))
-    return found[0], found[1], found[2]
+        block.append(slice(start, start + size))
+    return block[0], block[1], block[2]

@@ -1,4 +1,4 @@
-"""The 3D U-Net of Models Genesis, its parts named as in the authors' file so that their weights fit."""
+"""The 3D U-Net of Models Genesis, its modules named as in the authors' file so that their weights load."""
 
 from __future__ import annotations
 

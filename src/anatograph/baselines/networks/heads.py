@@ -14,14 +14,14 @@ from anatograph.evaluation.targets import Target
 
 
 class Heads:
-    """Which of a network's outputs belong to which target, and what the training people say about scales.
+    """Which of a network's outputs belong to which target, and the scale of each target in the training set.
 
-    A regression has one output, on values standardised by the training people; a class target has one logit a class.
-    Values of people who are not in ``train`` are never looked at.
+    A regression has one output, on values standardised on the training subjects; a class target has one logit per
+    class. Values of subjects outside ``train`` are never read.
     """
 
-    def __init__(self, targets: Sequence[Target], train: NDArray[np.int64], people: int) -> None:
-        """``train`` are rows of the table; ``people`` is how many rows it has."""
+    def __init__(self, targets: Sequence[Target], train: NDArray[np.int64], subjects: int) -> None:
+        """``train`` are rows of the table; ``subjects`` is its number of rows."""
         self.targets = list(targets)
         self.slices: list[slice] = []
         start = 0
@@ -30,11 +30,11 @@ class Heads:
             self.slices.append(slice(start, start + width))
             start += width
         self.outputs = start
-        self.values = np.zeros((people, len(self.targets)))
-        self.known = np.zeros((people, len(self.targets)), dtype=bool)
+        self.values = np.zeros((subjects, len(self.targets)))
+        self.known = np.zeros((subjects, len(self.targets)), dtype=bool)
         self.scales: list[tuple[float, float]] = []
         self.seen: list[NDArray[np.bool_]] = []
-        """For each class whether anybody trained on has it; empty for a regression."""
+        """Per class, whether any training subject has it; empty for a regression."""
         for k, target in enumerate(self.targets):
             mine = np.isin(target.rows, train)
             rows, values = target.rows[mine], target.values[mine]
@@ -48,18 +48,18 @@ class Heads:
             self.known[rows, k] = True
 
     def loss(self, outputs: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """Sum over targets of the mean over people who have a value: squared error, or cross entropy.
+        """Sum over targets of the mean over subjects with a value: squared error, or cross entropy.
 
-        ``outputs`` (B, O) of people ``rows`` (B,).
+        ``outputs`` (B, O) of subjects ``rows`` (B,).
         """
         values = torch.from_numpy(self.values[rows]).to(outputs.device)
         known = torch.from_numpy(self.known[rows]).to(outputs.device)
         total = outputs.sum() * 0.0
         for k, (target, part) in enumerate(zip(self.targets, self.slices, strict=True)):
-            there = known[:, k]
-            if not bool(there.any()):
+            valid = known[:, k]
+            if not bool(valid.any()):
                 continue
-            mine, truth = outputs[there, part].float(), values[there, k]
+            mine, truth = outputs[valid, part].float(), values[valid, k]
             if target.task == "regression":
                 total = total + F.mse_loss(mine[:, 0], truth.float())
             else:
@@ -72,7 +72,7 @@ class Heads:
         if self.targets[k].task == "regression":
             mean, spread = self.scales[k]
             return np.asarray(mine[:, 0] * spread + mean)
-        # A class that nobody trained on has gets no probability, as in the probes.
+        # A class absent from the training set gets probability 0, as in the probes.
         mine = np.where(self.seen[k], mine, -np.inf) if self.seen[k].any() else mine
         odds = np.exp(mine - mine.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))

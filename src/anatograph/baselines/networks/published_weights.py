@@ -1,4 +1,4 @@
-"""Weights that others published, read without running anything in the file, every tensor accounted for."""
+"""Published weights, read without executing anything in the file, with every tensor accounted for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors of a checkpoint, with the ``module.`` of data-parallel training taken off their names.
 
     Reads ``.safetensors``, or what ``torch.save`` wrote: named tensors, or a dictionary that holds them as
-    ``state_dict`` (what else is there, such as an optimiser, is left).
+    ``state_dict`` (anything else, such as an optimiser, is ignored).
 
     Raises:
         UserError: no such file, not a checkpoint, or one that would run code when opened.
     """
     if not path.is_file():
-        raise UserError(f"There is no file of weights {path}.")
+        raise UserError(f"There is no weights file {path}.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -39,20 +39,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"{path} holds no named tensors, so it is no file of weights.")
+        raise UserError(f"{path} holds no named tensors, so it is not a weights file.")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def load_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], source: Path, leave: Sequence[str] = ()
 ) -> list[str]:
-    """Put every tensor of a file into a network, or say why not.
+    """Load every tensor of a file into a network, or explain why that is impossible.
 
-    ``leave`` are beginnings of names that the file may hold and the network does not want, as another task's head;
-    the names left are returned.  BatchNorm's count of batches may lack, as in files older than it.
+    ``leave`` are prefixes of names to ignore, such as another task's head; the ignored names are returned.  BatchNorm's
+    ``num_batches_tracked`` may be missing, as in files that predate it.
 
     Raises:
-        UserError: names that lack, that are too many, or shapes that do not fit; all are told.
+        UserError: missing or unexpected names, or shapes that do not match; all are listed.
     """
     wanted = network.state_dict()
     left = [name for name in tensors if name.startswith(tuple(leave))] if leave else []
@@ -71,7 +71,7 @@ def load_weights(
     ]
     if faults:
         raise UserError(
-            f"{source} does not fit {type(network).__name__}: {'; '.join(faults)}. Give the weights of this network."
+            f"{source} does not match {type(network).__name__}: {'; '.join(faults)}. Give the weights of this network."
         )
     network.load_state_dict(given, strict=False)
     return left

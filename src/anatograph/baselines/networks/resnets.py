@@ -1,4 +1,4 @@
-"""3D residual networks: MONAI's, and the same dilated as MedicalNet's authors trained them."""
+"""3D residual networks: MONAI's, and the dilated variant that MedicalNet's authors trained."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def feature_count(depth: Depth, widths: Sequence[int] = WIDTHS) -> int:
 def dilated_as_published(network: nn.Module) -> nn.Module:
     """Give the last two stages of `resnet` the dilation 2 and 4 in place of strides, as MedicalNet's authors did.
 
-    The weights have the same names and shapes either way, so nothing else would notice the difference. Changes the
-    network and returns it.
+    The weights have the same names and shapes either way, so loading them would not reveal the difference. Modifies the
+    network in place and returns it.
     """
     for stage, dilation in ((network.layer3, 2), (network.layer4, 4)):
         for block in cast("nn.Sequential", stage):
@@ -87,7 +87,7 @@ class _ZeroPadded(nn.Module):
 
 
 def published_shape(tensors: Mapping[str, Tensor]) -> tuple[Depth, Literal["A", "B"], tuple[int, ...]] | None:
-    """Depth, kind of shortcut and widths of a ResNet from its weights; None if they are of another network."""
+    """Depth, shortcut type and widths of a ResNet from its weights; None if they belong to another network."""
     blocks = tuple(
         len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")}) for stage in range(1, 5)
     )

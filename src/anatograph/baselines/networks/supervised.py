@@ -1,11 +1,11 @@
-"""Training a network inside a fold: the same for slices, patches and volumes."""
+"""The training loop of the supervised rows: the same for slices, patches and volumes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,27 +22,38 @@ from anatograph.learning.memory import keep_memory
 from anatograph.learning.seeding import INITIAL, generator, numpy_generator
 from anatograph.learning.training.schedule import learning_rate
 
-_ORDER, _CHANCE, _STATISTICS = 231, 232, 233
-Chance = tuple[int, ...]
-"""Names of a random draw, see `anatograph.learning.seeding`."""
+_ORDER, _AUGMENT, _STATISTICS = 231, 232, 233
+Draw = tuple[int, ...]
+"""Key of a random draw, see `anatograph.learning.seeding`."""
 
 
 @dataclass(frozen=True)
-class Training:
-    """How long and how fast."""
+class TrainingSchedule:
+    """How long and how fast a supervised network is trained."""
 
     epochs: int
-    """Passes over the training people; fixed beforehand, so that no one need be held out to stop by."""
+    """Passes over the training subjects; fixed in advance, so that no validation set is needed for early stopping."""
     batch: int
-    """People of an update."""
+    """Subjects per update."""
     rate: float = 1e-3
-    """AdamW's learning rate at the top of its cosine."""
+    """Peak of AdamW's cosine learning rate."""
     weight_decay: float = 1e-2
     """AdamW's."""
 
 
+class HasTraining(Protocol):
+    """Sizes of a supervised row."""
+
+    @property
+    def training(self) -> TrainingSchedule:
+        """How long and how fast."""
+
+
+Settings = TypeVar("Settings", bound=HasTraining)
+
+
 class SupervisedNetwork(nn.Module):
-    """A network whose loss may have a part of its own beside the targets'."""
+    """A network whose loss may have a term of its own in addition to those of the targets."""
 
     def losses(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (B, O), and a scalar to be added to the targets' loss."""
@@ -50,29 +61,28 @@ class SupervisedNetwork(nn.Module):
         return outputs, outputs.sum() * 0.0
 
 
-class FoldNetwork(SupervisedMethod):
-    """A supervised row. A subclass says what goes in and what network it goes through."""
+class FoldNetwork(SupervisedMethod, Generic[Settings]):
+    """A supervised row. A subclass defines the sizes, the network and its inputs."""
 
     learns: ClassVar[Learns] = "labels, in each fold"
+    sizes: Mapping[str, Settings]
+    """Sizes by preset, ``default`` and ``quick``."""
 
-    def __init__(self, progress: bool = True) -> None:
-        self.progress = progress
+    def settings(self, scans: Scans) -> Settings:
+        """The sizes of this preset."""
+        return scans.sized(self.sizes)
 
-    @abstractmethod
-    def training(self, scans: Scans) -> Training:
-        """By preset."""
-
-    @abstractmethod
     def shares_network(self, scans: Scans) -> bool:
-        """Whether one network answers for several targets of a common fold."""
+        """Whether one network predicts all targets of a common fold: in the quick preset only."""
+        return scans.preset == "quick"
 
     @abstractmethod
     def network(self, scans: Scans, outputs: int) -> SupervisedNetwork:
-        """A fresh one; torch's random numbers are seeded."""
+        """A newly initialised network; torch's generator is seeded."""
 
     @abstractmethod
-    def inputs(self, scans: Scans, rows: NDArray[np.int64], chance: Chance | None, device: torch.device) -> Tensor:
-        """What the network sees of people ``rows``: changed at random by ``chance`` in training, as is without."""
+    def inputs(self, scans: Scans, rows: NDArray[np.int64], draw: Draw | None, device: torch.device) -> Tensor:
+        """The network's inputs for subjects ``rows``: augmented by ``draw`` in training, unchanged if None."""
 
     def predict(
         self, scans: Scans, target: Target, train: NDArray[np.int64], test: NDArray[np.int64]
@@ -86,53 +96,44 @@ class FoldNetwork(SupervisedMethod):
         """See `SupervisedMethod.predict_many`."""
         if not self.shares_network(scans):
             return super().predict_many(scans, targets, train, test)
-        found = self._fit(scans, targets, train, test)
-        return [part[np.isin(test, target.rows)] for part, target in zip(found, targets, strict=True)]
+        predicted = self._fit(scans, targets, train, test)
+        return [part[np.isin(test, target.rows)] for part, target in zip(predicted, targets, strict=True)]
 
     def _fit(
         self, scans: Scans, targets: Sequence[Target], train: NDArray[np.int64], test: NDArray[np.int64]
     ) -> list[NDArray[np.float64]]:
         """Predictions for all of ``test``, whether or not they have a value."""
         keep_memory()
-        plan, device = self.training(scans), torch.device(chosen_device(scans.device))
+        device = torch.device(chosen_device(scans.device))
         heads = Heads(targets, train, len(scans.subject_ids))
         train = train[heads.known[train].any(axis=1)]
         if not len(train):
-            raise UserError(f"{self.title} has nobody to train on in a fold of {targets[0].name}; take fewer folds.")
-        # Dropout draws from torch's own generator, so all of the training happens in a fork of it.
+            raise UserError(f"{self.title} has no training subjects in a fold of {targets[0].name}; use fewer folds.")
+        # Dropout draws from torch's global generator, so all of the training runs in a fork of it.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(generator(scans.seed, INITIAL).initial_seed()))
             network = self.network(scans, heads.outputs).to(device)
-            self._train(scans, network, heads, train, plan, device)
-            batch = min(plan.batch, len(train))
-            found = self._outputs(scans, network, train, test, batch, device)
-        return [heads.predictions(found, k) for k in range(len(targets))]
+            self._train(scans, network, heads, train)
+            outputs = self._outputs(scans, network, train, test)
+        return [heads.predictions(outputs, k) for k in range(len(targets))]
 
-    def _train(
-        self,
-        scans: Scans,
-        network: SupervisedNetwork,
-        heads: Heads,
-        train: NDArray[np.int64],
-        plan: Training,
-        device: torch.device,
-    ) -> None:
+    def _train(self, scans: Scans, network: SupervisedNetwork, heads: Heads, train: NDArray[np.int64]) -> None:
         from tqdm import tqdm
 
-        optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.weight_decay)
-        batch = min(plan.batch, len(train))
-        # The last few of an epoch join its last batch: BatchNorm would learn nothing good from one or two people.
-        updates = max(1, len(train) // batch)
-        steps = plan.epochs * updates
+        schedule, device = self.settings(scans).training, next(network.parameters()).device
+        optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay)
+        # The remainder of an epoch joins its last batches: BatchNorm statistics of one or two subjects are useless.
+        updates = max(1, len(train) // min(schedule.batch, len(train)))
+        steps = schedule.epochs * updates
         bar = tqdm(range(steps), desc=self.title, unit="update", disable=not self.progress, leave=False)
         for step in bar:
             epoch, place = divmod(step, updates)
             order = numpy_generator(scans.seed, _ORDER, epoch).permutation(train)
             rows = np.array_split(order, updates)[place]
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, steps, plan.rate, 0.1)
+                group["lr"] = learning_rate(step, steps, schedule.rate, 0.1)
             network.train()
-            outputs, extra = network.losses(self.inputs(scans, rows, (scans.seed, _CHANCE, step), device))
+            outputs, extra = network.losses(self.inputs(scans, rows, (scans.seed, _AUGMENT, step), device))
             loss = heads.loss(outputs, rows) + extra
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -143,19 +144,15 @@ class FoldNetwork(SupervisedMethod):
 
     @torch.inference_mode()
     def _outputs(
-        self,
-        scans: Scans,
-        network: SupervisedNetwork,
-        train: NDArray[np.int64],
-        test: NDArray[np.int64],
-        batch: int,
-        device: torch.device,
+        self, scans: Scans, network: SupervisedNetwork, train: NDArray[np.int64], test: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """(len(test), O), BatchNorm's statistics those of the training people under the final weights."""
-        some = numpy_generator(scans.seed, _STATISTICS).permutation(train)[: 8 * batch]
-        chunks = np.array_split(some, max(1, len(some) // batch))
+        """(len(test), O), with BatchNorm statistics of the training subjects under the final weights."""
+        device = next(network.parameters()).device
+        batch = min(self.settings(scans).training.batch, len(train))
+        sample = numpy_generator(scans.seed, _STATISTICS).permutation(train)[: 8 * batch]
+        chunks = np.array_split(sample, max(1, len(sample) // batch))
         recalibrate_batchnorm(network, (self.inputs(scans, rows, None, device) for rows in chunks))
         network.eval()
         parts = [test[start : start + batch] for start in range(0, len(test), batch)]
-        found = [network(self.inputs(scans, rows, None, device)).double().cpu().numpy() for rows in parts]
-        return np.concatenate(found) if found else np.zeros((0, 1))
+        outputs = [network(self.inputs(scans, rows, None, device)).double().cpu().numpy() for rows in parts]
+        return np.concatenate(outputs) if outputs else np.zeros((0, 1))

@@ -1,4 +1,4 @@
-"""The paper's figures stand beside ours for the paper's people only, and where a model comes from is told."""
+"""The paper's results are shown for the paper's subjects only, and the provenance of a model is stated."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anatograph.baselines.plan import Plan
-from anatograph.baselines.provenance import told_of
-from anatograph.baselines.published import TABLES, column_for, published_for
-from anatograph.baselines.rows import Row
+from anatograph.baselines.design import Design
+from anatograph.baselines.markdown_table import Content, write_table
+from anatograph.baselines.paper_tables import TABLES, column_for, published_for
+from anatograph.baselines.provenance import pretraining_note
+from anatograph.baselines.row_runner import Row
 from anatograph.baselines.summary import comparison_table, results_table, row_scores
-from anatograph.baselines.tables import Content, write_table
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.study.archives.build import build_cohort
@@ -37,42 +37,42 @@ def mosmed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return read_cohort(build_cohort("mosmeddata", folder, folder / "cohort.csv").path).table
 
 
-def plan_of(table: pd.DataFrame, folds: int = 5) -> Plan:
-    people = np.random.default_rng(1).permutation(len(table))
-    rounds = (tuple((np.setdiff1d(people, part), np.sort(part)) for part in np.array_split(people, folds)),)
+def design_of(table: pd.DataFrame, folds: int = 5) -> Design:
+    order = np.random.default_rng(1).permutation(len(table))
+    rounds = (tuple((np.setdiff1d(order, part), np.sort(part)) for part in np.array_split(order, folds)),)
     target = read_target(table, "covid_severity")
-    return Plan(None, table, Path(), (target,), rounds, None, 0, {}, ())  # type: ignore[arg-type]
+    return Design(None, table, Path(), (target,), rounds, None, 0, {}, ())  # type: ignore[arg-type]
 
 
-def row(slug: str, plan: Plan, right: float) -> Row:
-    (target,) = plan.targets
+def row(slug: str, design: Design, right: float) -> Row:
+    (target,) = design.targets
     random = np.random.default_rng(0)
     predicted = np.where(random.random(len(target.values)) < right, target.values, 1)
     chance = np.eye(5)[predicted.astype(int)]
     fold = np.zeros(len(predicted), dtype=np.int64)
-    for k, (_, test) in enumerate(plan.rounds[0]):
+    for k, (_, test) in enumerate(design.rounds[0]):
         fold[test] = k
     about = {"slug": slug, "method": slug.title(), "learns": "without labels", "note": "", "seconds": 1.0}
     return Row(about, {target.name: [Predictions(fold, predicted, chance, np.ones(len(predicted)))]})
 
 
-def page(plan: Plan, *rows: Row) -> str:
-    scores = {one.slug: row_scores(one, plan, 0) for one in rows}
-    published, why_not = published_for(plan)
+def page(design: Design, *rows: Row) -> str:
+    scores = {one.slug: row_scores(one, design, 0) for one in rows}
+    published, why_not = published_for(design)
     content = Content(
-        plan, [one.about for one in rows], results_table(scores, plan, 0), comparison_table(scores, plan), {}, (),
+        design, [one.about for one in rows], results_table(scores, design, 0), comparison_table(scores, design), {}, (),
         published, [why_not] if why_not else [], None, {"cnn3d": "3D CNN"},
     )  # fmt: skip
     return write_table(content)
 
 
-def test_figures_of_the_paper_stand_beside_ours_for_its_people(mosmed: pd.DataFrame) -> None:
-    plan = plan_of(mosmed)
-    told = page(plan, row("moco", plan, 0.1), row("anatograph", plan, 0.7))
-    assert re.search(r"\| Anatograph \| ✗ \| \*\*\d\d\.\d ± \d\.\d\*\* \[65\.3\] \|", told)
-    assert re.search(r"\| Moco \| ✗ \| \d\d\.\d ± \d\.\d ▾ \[62\.1\] \|", told)
-    assert "| 3D CNN |  | – [61.2] |" in told  # a row that only the paper has
-    assert "the paper's Table 2 (MosMed, 1,110 people)" in told
+def test_published_results_are_shown_for_the_papers_subjects(mosmed: pd.DataFrame) -> None:
+    design = design_of(mosmed)
+    text = page(design, row("moco", design, 0.1), row("anatograph", design, 0.7))
+    assert re.search(r"\| Anatograph \| ✗ \| \*\*\d\d\.\d ± \d\.\d\*\* \[65\.3\] \|", text)
+    assert re.search(r"\| Moco \| ✗ \| \d\d\.\d ± \d\.\d ▾ \[62\.1\] \|", text)
+    assert "| 3D CNN |  | – [61.2] |" in text  # a row that only the paper has
+    assert "the paper's Table 2 (MosMed, 1,110 subjects)" in text
 
 
 @pytest.mark.parametrize("change", ["fewer", "labels", "folds", "unmarked"])
@@ -84,10 +84,10 @@ def test_and_for_no_others(mosmed: pd.DataFrame, change: str) -> None:
         table.loc[5, "covid_severity"] = 3
     if change == "unmarked":
         table = table.drop(columns="recipe")
-    plan = plan_of(table, 4 if change == "folds" else 5)
-    told = page(plan, row("anatograph", plan, 0.7))
-    assert "[65.3]" not in told
-    assert ("figures" in told) == (change != "unmarked")  # and says why, where one could expect them
+    design = design_of(table, 4 if change == "folds" else 5)
+    text = page(design, row("anatograph", design, 0.7))
+    assert "[65.3]" not in text
+    assert ("results for" in text) == (change != "unmarked")  # and says why, where one could expect them
 
 
 def test_another_scale_or_kind_is_another_quantity() -> None:
@@ -101,8 +101,8 @@ def test_another_scale_or_kind_is_another_quantity() -> None:
     assert column_for(copdgene, replace(grade, task="ordinal"), log=False) == {}  # the paper's probe knew no order
 
 
-def test_the_figures_are_those_of_the_papers_text(shared: Path) -> None:
-    """Every figure of the data module is in the paper, as often as it must be."""
+def test_published_results_match_the_papers_text(shared: Path) -> None:
+    """Every number of the data module occurs in the paper."""
     text = (shared / "paper" / "context-matters.txt").read_text(encoding="utf-8")
     for table in TABLES:
         for column in table.cells.values():
@@ -118,11 +118,11 @@ def test_where_a_model_comes_from(tmp_path: Path) -> None:
         def digest(self) -> str:
             return "mine"
 
-    def told(training: dict[str, Any]) -> str:
+    def note(training: dict[str, Any]) -> str:
         (tmp_path / "config.json").write_text(pd.Series({"training": training}).to_json())
-        return told_of(tmp_path, Study())  # type: ignore[arg-type]
+        return pretraining_note(tmp_path, Study())  # type: ignore[arg-type]
 
-    assert told({"cohort": "mine", "subjects": 7}) == ""
-    assert told({"cohort": "other", "subjects": 7}) == "pretrained on another cohort, 7 people"
-    assert "not recorded" in told({"subjects": 7})
-    assert "not recorded" in told_of(tmp_path / "none", Study())  # type: ignore[arg-type]
+    assert note({"cohort": "mine", "subjects": 7}) == ""
+    assert note({"cohort": "other", "subjects": 7}) == "pretrained on another cohort, 7 subjects"
+    assert "not recorded" in note({"subjects": 7})
+    assert "not recorded" in pretraining_note(tmp_path / "none", Study())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""One pass over the scans for all methods: each is read once, and what they need of it is kept on disk."""
+"""One pass over the scans for all methods: each is read once, and what the methods need of it is stored on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.baselines.features.cubes import lung_box, lung_cube, lung_views
-from anatograph.baselines.features.figures import density_figures
-from anatograph.baselines.features.regions import describe_regions
+from anatograph.baselines.features.density_figures import density_figures
+from anatograph.baselines.features.supervoxels import describe_regions
 from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
 from anatograph.execution.files import clear_leftovers, whole_folder
@@ -25,17 +25,17 @@ from anatograph.study.store import Study
 
 VERSION = 1
 SIZES = {"default": (256, 256), "quick": (64, 64)}
-"""Side of the whole-lung cube (the paper resizes scans to 256³ for MoCo) and of the flat views, by preset."""
+"""Side of the whole-lung cube (the paper resizes scans to 256³ for MoCo) and of the 2D views, by preset."""
 _WORKERS = 2
 _SMALL = 64
-"""Cubes up to this side are kept in memory."""
+"""Cubes up to this side stay in memory."""
 _PARTS = ("figures", "cube", "views", "regions")
 
 
-class Survey:
-    """What the methods take from the original scans of the people of a benchmark.
+class ScanFeatures:
+    """What the methods take from the original scans of the subjects of a benchmark.
 
-    Made on the first request and kept in ``work/scans-PRESET/SUBJECT/``; a person whose scan or lung mask has changed
+    Computed on first use and stored in ``work/scans-PRESET/SUBJECT/``; a subject whose scan or lung mask has changed
     since is read again.
     """
 
@@ -46,15 +46,15 @@ class Survey:
             UserError: scans that are no longer where the study found them, or cannot be read; all are named.
         """
         self.subject_ids = scans.subject_ids
-        self.size, self.view_size = SIZES["quick" if scans.preset == "quick" else "default"]
+        self.size, self.view_size = scans.sized(SIZES)
         self.folder = scans.work / f"scans-{scans.preset}"
         marks = {name: self._mark(scans.study, name) for name in self.subject_ids}
         missing = [name for name in self.subject_ids if not self._has(name, marks[name])]
         if missing:
             self._read(scans.study, missing, marks, progress)
 
-    def figures(self) -> NDArray[np.float64]:
-        """(S, K) figures of density, see `anatograph.baselines.features.figures.FIGURES`."""
+    def density(self) -> NDArray[np.float64]:
+        """(S, K) measures of density, see `anatograph.baselines.features.density_figures.FIGURES`."""
         return np.stack([self._load(name, "figures") for name in self.subject_ids]).astype(np.float64)
 
     def cubes(self, rows: Sequence[int] | NDArray[np.int64], size: int | None = None) -> NDArray[np.float32]:
@@ -67,20 +67,20 @@ class Survey:
         return np.stack([self._load(self.subject_ids[int(r)], "views") for r in rows]).astype(np.float32)
 
     def regions(self, row: int) -> NDArray[np.float32]:
-        """(R, D) descriptors of the regions of one person's lungs; R differs between people."""
+        """(R, D) descriptors of the regions of one subject's lungs; R differs between subjects."""
         return np.asarray(self._load(self.subject_ids[row], "regions"), dtype=np.float32)
 
     def signature(self) -> list[str]:
-        """A mark of every person's scan and mask, which says whether something made from them still holds."""
+        """A fingerprint of every subject's scan and mask: whether something computed from them is still valid."""
         return [(self.folder / name / "mark.txt").read_text(encoding="utf-8") for name in self.subject_ids]
 
     def _load(self, name: str, part: str) -> NDArray[Any]:
         """Small arrays stay in memory, large ones are read each time."""
         file = self.folder / name / f"{part}.npy"
-        return _kept(file) if self.size <= _SMALL else np.asarray(np.load(file, allow_pickle=False))
+        return _in_memory(file) if self.size <= _SMALL else np.asarray(np.load(file, allow_pickle=False))
 
     def _mark(self, study: Study, name: str) -> str:
-        """Changes when the scan or its lung mask does, or what is made of them."""
+        """Changes when the scan, its lung mask or the features computed from them change."""
         subject = study.subject(name)
         mask = hashlib.blake2b((subject.folder / "lungs.nii.gz").read_bytes(), digest_size=16).hexdigest()
         digest = subject.about["source"].get("digest", "")
@@ -97,37 +97,38 @@ class Survey:
         workshop = self.folder / ".unfinished"
         clear_leftovers(workshop)
         faults: dict[str, str] = {}
-        # Sums over several threads round differently; one thread for each of two people instead.
+        # Sums over several threads round differently; two subjects at a time, one thread each, instead.
         with threadpool_limits(1), ThreadPoolExecutor(_WORKERS) as pool:
-            jobs = {pool.submit(self._survey_one, study, name, marks[name], workshop): name for name in missing}
+            jobs = {pool.submit(self._read_one, study, name, marks[name], workshop): name for name in missing}
             bar = tqdm(as_completed(jobs), total=len(jobs), desc="scans", unit="scan", disable=not progress)
             for job in bar:
                 try:
                     job.result()
                 except (UserError, ValueError) as error:
                     faults[jobs[job]] = str(error)
-        _kept.cache_clear()
+        _in_memory.cache_clear()
         if faults:
-            told = "; ".join(f"{name}: {faults[name]}" for name in sorted(faults)[:3])
+            examples = "; ".join(f"{name}: {faults[name]}" for name in sorted(faults)[:3])
             more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
             raise UserError(
-                f"{len(faults)} of {len(missing)} scans cannot be read again, which this method needs: {told}{more}. "
-                "Put the scans back where the study found them, or leave these people out of the cohort table."
+                f"{len(faults)} of {len(missing)} scans cannot be read again, which this method needs: "
+                f"{examples}{more}. Put the scans back where the study found them, or remove these subjects from the "
+                "cohort table."
             )
 
-    def _survey_one(self, study: Study, name: str, mark: str, workshop: Path) -> None:
+    def _read_one(self, study: Study, name: str, mark: str, workshop: Path) -> None:
         subject = study.subject(name)
         source = Path(str(subject.about["source"].get("path", "")))
         if not source.exists():
-            raise UserError(f"there is no {source} any more")
+            raise UserError(f"{source} no longer exists")
         volume = axis_aligned(read_volume(source), study.settings.interpolation)
         lungs = subject.lungs()
         if not lungs.frame.same_grid(volume.frame, 0.02):
             lungs = Mask(resample_labels(lungs.array, lungs.frame, volume.frame), volume.frame)
         if not lungs.lungs.any():
-            raise UserError(f"the study's lung mask does not lie on {source}; preprocess this person again")
+            raise UserError(f"the study's lung mask lies outside {source}; preprocess this subject again")
         box = lung_box(lungs)
-        found: dict[str, NDArray[Any]] = {
+        parts: dict[str, NDArray[Any]] = {
             "figures": density_figures(volume.array[lungs.lungs], volume.frame.voxel_volume),
             "cube": lung_cube(volume.array, box, self.size),
             "views": lung_views(volume.array, lungs, box, self.view_size),
@@ -136,18 +137,18 @@ class Survey:
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_folder(self.folder / name, workshop) as folder:
             for part in _PARTS:
-                np.save(folder / f"{part}.npy", found[part])
+                np.save(folder / f"{part}.npy", parts[part])
             (folder / "mark.txt").write_text(mark, encoding="utf-8")
 
 
 @lru_cache(maxsize=4)
-def survey_of(scans: Scans, progress: bool = True) -> Survey:
-    """The survey of these scans; asked for again it is the same, and nothing on disk is looked at anew."""
-    return Survey(scans, progress)
+def scan_features(scans: Scans, progress: bool = True) -> ScanFeatures:
+    """The features of these scans; later calls return the same object without checking the disk again."""
+    return ScanFeatures(scans, progress)
 
 
 @lru_cache(maxsize=4096)
-def _kept(file: Path) -> NDArray[Any]:
+def _in_memory(file: Path) -> NDArray[Any]:
     return np.asarray(np.load(file, allow_pickle=False))
 
 

@@ -1,4 +1,4 @@
-"""``table.md``: the figures of all rows laid out as the paper's tables, and what a reader must know of them."""
+"""``table.md``: the scores of all rows in the layout of the paper's tables, and what a reader must know to use them."""
 
 from __future__ import annotations
 
@@ -8,67 +8,67 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.baselines.methods.floors import FLOORS
-from anatograph.baselines.plan import Plan
-from anatograph.baselines.published import Figure, PublishedTable, column_for
+from anatograph.baselines.design import Design
+from anatograph.baselines.floors import FLOORS
+from anatograph.baselines.paper_tables import Published, PublishedTable, column_for
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
 from anatograph.evaluation.targets import Target
 
 _PERCENT = {"accuracy", "balanced_accuracy", "accuracy_within_one", "accuracy_majority"}
 _FURTHER = (
-    ("r2_pooled", "R², all held-out people at once (± bootstrap)"),
+    ("r2_pooled", "R², all held-out subjects at once (± bootstrap)"),
     ("balanced_accuracy", "% balanced accuracy"),
     ("auc", "AUC"),
     ("kappa_quadratic", "Quadratic kappa"),
     ("accuracy_within_one", "% at most one grade off"),
     ("mae", "Mean absolute error"),
 )
-_SURE = 0.05
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Everything that the page is made of."""
+    """Everything the page is built from."""
 
-    plan: Plan
-    """Targets, people, folds."""
+    design: Design
+    """Targets, subjects, folds."""
     abouts: Sequence[Mapping[str, Any]]
-    """slug, method, learns, note, seconds of every row that is done, in order."""
+    """slug, method, learns, note, seconds of every finished row, in order."""
     results: pd.DataFrame
     """See `summary.results_table`."""
     comparisons: pd.DataFrame
     """See `summary.comparison_table`."""
     failures: Mapping[str, str]
-    """Rows that could not be had, by slug, and why."""
+    """Rows that failed, by slug, and why."""
     log: Sequence[str] = ()
     """Targets on the log scale."""
     published: PublishedTable | None = None
-    """The paper's figures for these very people."""
+    """The paper's results for the same subjects."""
     notes: Sequence[str] = ()
-    """Sentences for below the tables."""
+    """Sentences below the tables."""
     regions: pd.DataFrame | None = None
     """See `summary.region_table`."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Titles of rows that are not among ``abouts``."""
+    """Titles of rows outside ``abouts``."""
     reference: str = "anatograph"
-    """The row that the others are compared with."""
+    """The row that the others are compared to."""
 
 
 def main_metric(target: Target) -> str:
-    """What the paper reports: R² of a number, accuracy of classes."""
+    """The paper's metric: R² for numbers, accuracy for classes."""
     return "r2" if target.task == "regression" else "accuracy"
 
 
 def write_table(content: Content) -> str:
     """The whole page in Markdown."""
-    plan = content.plan
-    folds, rounds = len(plan.rounds[0]), len(plan.rounds)
+    design = content.design
+    folds, rounds = len(design.rounds[0]), len(design.rounds)
     repeated = f", repeated {rounds} times" if rounds > 1 else ""
     lines = [
         "# Benchmark",
         "",
-        f"{len(plan.table)} people, {folds}-fold cross-validation{repeated}, the same folds for every row. "
-        "Mean ± standard deviation over the folds; the best of a column is bold.",
+        f"{len(design.table)} subjects, {folds}-fold cross-validation{repeated}, the same folds for every row. "
+        "Mean ± standard deviation over the folds; the best value of a column is bold.",
         "",
         *_main_table(content),
         *_legend(content),
@@ -81,7 +81,7 @@ def write_table(content: Content) -> str:
 
 
 def _main_table(content: Content) -> list[str]:
-    targets = content.plan.targets
+    targets = content.design.targets
     heads = [_head(target, content.log) for target in targets]
     units = ["R²" if main_metric(target) == "r2" else "% accuracy" for target in targets]
     rows = []
@@ -92,20 +92,20 @@ def _main_table(content: Content) -> list[str]:
     ]
     for slug, title, supervised in _rows(content, paper):
         cells = []
-        for target, column, theirs in zip(targets, columns, paper, strict=True):
-            ours = column.get(slug, "–")
+        for target, column, published in zip(targets, columns, paper, strict=True):
+            cell = column.get(slug, "–")
             mark = _mark(content, slug, target)
-            cells.append(f"{ours}{mark}{_beside(theirs.get(slug), target)}")
+            cells.append(f"{cell}{mark}{_beside(published.get(slug), target)}")
         rows.append([title, supervised, *cells])
     return [*_markdown([["Method", "Supervised", *heads], ["", "", *units], *rows]), ""]
 
 
-def _rows(content: Content, paper: Sequence[Mapping[str, Figure]]) -> list[tuple[str, str, str]]:
-    """slug, title and the mark of supervision of every row, also of those that only the paper has figures of."""
-    found = [(str(about["slug"]), _title(about), _supervised(about)) for about in content.abouts]
-    known = {slug for slug, _, _ in found}
-    extra = [slug for slug in content.titles if slug not in known and any(slug in theirs for theirs in paper)]
-    return [*found, *((slug, content.titles[slug], "") for slug in extra)]
+def _rows(content: Content, paper: Sequence[Mapping[str, Published]]) -> list[tuple[str, str, str]]:
+    """slug, title and supervision mark of every row, including rows for which only the paper has results."""
+    done = [(str(about["slug"]), _title(about), _supervised(about)) for about in content.abouts]
+    known = {slug for slug, _, _ in done}
+    extra = [slug for slug in content.titles if slug not in known and any(slug in published for published in paper)]
+    return [*done, *((slug, content.titles[slug], "") for slug in extra)]
 
 
 def _supervised(about: Mapping[str, Any]) -> str:
@@ -150,17 +150,17 @@ def _cell(metric: str, mean: float, std: float) -> str:
     return f"{text} ± {std:.{digits}f}" if std == std else text
 
 
-def _beside(figure: Figure | None, target: Target) -> str:
-    """The paper's figure in brackets."""
-    if figure is None:
+def _beside(cell: Published | None, target: Target) -> str:
+    """The paper's result in brackets."""
+    if cell is None:
         return ""
     digits = 2 if main_metric(target) == "r2" else 1
-    spread = "" if figure.std is None else f"±{figure.std:.{digits}f}"
-    return f" [{figure.mean:.{digits}f}{spread}]"
+    spread = "" if cell.std is None else f"±{cell.std:.{digits}f}"
+    return f" [{cell.mean:.{digits}f}{spread}]"
 
 
 def _mark(content: Content, slug: str, target: Target) -> str:
-    """▾ where the row is worse than the reference beyond chance, ▴ where it is better."""
+    """▾ where the row is significantly worse than the reference, ▴ where it is better."""
     table = content.comparisons
     if slug == content.reference or not len(table):
         return ""
@@ -170,7 +170,7 @@ def _mark(content: Content, slug: str, target: Target) -> str:
         & (table["target"] == target.name)
         & (table["metric"] == main_metric(target))
     ]
-    if not len(chosen) or not float(chosen["p_holm"].iloc[0]) < _SURE:
+    if not len(chosen) or not float(chosen["p_holm"].iloc[0]) < _ALPHA:
         return ""
     return " ▾" if float(chosen["difference"].iloc[0]) > 0 else " ▴"
 
@@ -181,14 +181,15 @@ def _legend(content: Content) -> list[str]:
     if content.reference in slugs and len(slugs) > 1:
         title = next(about["method"] for about in content.abouts if about["slug"] == content.reference)
         lines.append(
-            f"▾ worse, ▴ better than {title} beyond chance: corrected resampled t-test over the folds, p < {_SURE} "
-            "after Holm's adjustment for the rows of the column. Where neither stands, these folds do not tell."
+            f"▾ significantly worse, ▴ significantly better than {title}: corrected resampled t-test over the folds, "
+            f"p < {_ALPHA} after Holm's adjustment for the rows of the column. No mark: no difference detected in these "
+            "folds."
         )
     if content.published is not None:
         lines.append(
             f"In brackets: the paper's Table {content.published.number} ({content.published.title}, "
-            f"{content.published.people:,} people), arXiv:2012.06457. Its folds are not known, so differences between "
-            "its figures and ours are not tested."
+            f"{content.published.subjects:,} subjects), arXiv:2012.06457. Its folds are unknown, so differences "
+            "between its results and those here are not tested."
         )
     long = [a for a in content.abouts if len(str(a.get("note") or "")) > 40]
     lines += [f"¹ {about['method']}: {about['note']}." for about in long]
@@ -196,7 +197,7 @@ def _legend(content: Content) -> list[str]:
 
 
 def _further_table(content: Content, metric: str, title: str) -> list[str]:
-    targets = [t for t in content.plan.targets if _column(content, t, metric)]
+    targets = [t for t in content.design.targets if _column(content, t, metric)]
     if not targets:
         return []
     columns = [_column(content, target, metric) for target in targets]
@@ -222,8 +223,8 @@ def _region_table(content: Content) -> list[str]:
     return [
         "## Region by region",
         "",
-        "R² of a landmark's feature against the diseased fraction of its patch (true masks), people apart, first round "
-        f"of folds; up to {count:,} patches of {int(table['people'].max())} people.",
+        "R² of a landmark's feature against the diseased fraction of its patch (true masks), split by subject, first "
+        f"round of folds; up to {count:,} patches of {int(table['people'].max())} subjects.",
         "",
         *_markdown([heads, *rows]),
         "",
@@ -233,22 +234,22 @@ def _region_table(content: Content) -> list[str]:
 def _below(content: Content) -> list[str]:
     lines = []
     if content.failures:
-        lines += ["## Not there", ""]
+        lines += ["## Unavailable", ""]
         lines += [f"* {content.titles.get(slug, slug)}: {reason}" for slug, reason in content.failures.items()]
         lines.append("")
-    if content.plan.left_out:
-        lines += ["## Targets left out", ""]
-        lines += [f"* {reason}" for reason in content.plan.left_out.values()]
+    if content.design.excluded:
+        lines += ["## Excluded targets", ""]
+        lines += [f"* {reason}" for reason in content.design.excluded.values()]
         lines.append("")
-    lines += ["## People", ""]
-    for target in content.plan.targets:
+    lines += ["## Subjects", ""]
+    for target in content.design.targets:
         if target.classes:
             counts = [int((target.values == k).sum()) for k in range(len(target.classes))]
-            held = ", ".join(f"{name}: {count}" for name, count in zip(target.classes, counts, strict=True))
-            how = "; steps of a score, by proportional odds" if target.task == "ordinal" else ""
-            lines.append(f"* {target.name}: {len(target.rows)} people ({held}){how}")
+            counted = ", ".join(f"{name}: {count}" for name, count in zip(target.classes, counts, strict=True))
+            how = "; ordinal, by proportional odds" if target.task == "ordinal" else ""
+            lines.append(f"* {target.name}: {len(target.rows)} subjects ({counted}){how}")
         else:
-            lines.append(f"* {target.name}: {len(target.rows)} people")
+            lines.append(f"* {target.name}: {len(target.rows)} subjects")
     lines += [f"* {note}" for note in content.notes]
     lines += ["", "## Time", "", "| Method | learns from | minutes |", "|---|---|---|"]
     lines += [

@@ -1,8 +1,8 @@
-"""The figures of the paper, and when they may stand beside others: only where the people are the same.
+"""The results published in the paper, and when they may be shown beside ours: only for the same subjects.
 
 Sun, Yu and Batmanghelich, *Context Matters*, AAAI 2021 (arXiv:2012.06457v1), Tables 1-3: mean and standard deviation
 over five folds where given; R² on the log scale, accuracy in percent. "COPDGene" and "MosMed" have recipes here
-(`anatograph cohort`); the 80 people of Table 3 were put together from several archives and have none.
+(`anatograph cohort`); the 80 subjects of Table 3 were compiled from several archives and have none.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anatograph.baselines.plan import Plan
+from anatograph.baselines.design import Design
 from anatograph.evaluation.targets import Target
 from anatograph.study.archives.marker import recipe_of
 
-_LEAST_SHARE = 0.9
-"""The people must be at least so many of the paper's for its figures to be shown."""
+_MIN_FRACTION = 0.9
+"""The cohort must have at least this fraction of the paper's number of subjects for its results to be shown."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class Published:
     """One cell of a table."""
 
     mean: float
@@ -37,21 +37,21 @@ class PublishedTable:
     title: str
     """Its data set."""
     recipe: str
-    """Name of the recipe that makes this cohort; empty where there is none."""
-    people: int
-    """How many people the paper has."""
+    """Name of the recipe that builds this cohort; empty where there is none."""
+    subjects: int
+    """Number of subjects in the paper."""
     log: tuple[str, ...]
     """Columns on the log scale."""
-    cells: Mapping[str, Mapping[str, Figure]]
+    cells: Mapping[str, Mapping[str, Published]]
     """By column of the cohort, then by slug of the row."""
 
 
-def _column(text: str) -> dict[str, Figure]:
-    """ "laa950 0.44 .02, moco 52.7 1.1, cnn2d 51.1" as figures."""
+def _column(text: str) -> dict[str, Published]:
+    """ "laa950 0.44 .02, moco 52.7 1.1, cnn2d 51.1" as cells."""
     cells = {}
     for cell in text.split(","):
         slug, mean, *std = cell.split()
-        cells[slug] = Figure(float(mean), float(std[0]) if std else None)
+        cells[slug] = Published(float(mean), float(std[0]) if std else None)
     return cells
 
 
@@ -95,31 +95,31 @@ TABLES = (
         "covid": _column("medicalnet 85.0, models-genesis 92.5, moco 75.0, cnn3d 77.5, anatograph 90.0"),
     }),
 )  # fmt: skip
-"""The paper's tables by the columns that the recipes write."""
+"""The paper's tables, with the column names that the recipes write."""
 
 
-def published_for(plan: Plan) -> tuple[PublishedTable | None, str]:
-    """The paper's table for these people, or None and, where one could be expected, why not.
+def published_for(design: Design) -> tuple[PublishedTable | None, str]:
+    """The paper's table for these subjects, or None and, where one could be expected, why not.
 
-    The rows of the cohort must all carry a recipe's mark with their labels unchanged, be about as many as the paper
-    has, and be judged in five folds.
+    All rows of the cohort must carry a recipe's mark with unchanged labels, match the paper's number of subjects
+    approximately, and be evaluated in five folds.
     """
-    recipe = recipe_of(plan.table)
+    recipe = recipe_of(design.table)
     table = next((one for one in TABLES if one.recipe and one.recipe == recipe.name), None)
     if table is None:
         return None, recipe.why_not
-    if len(plan.table) < _LEAST_SHARE * table.people:
+    if len(design.table) < _MIN_FRACTION * table.subjects:
         return None, (
-            f"The paper's figures for {table.title} are not shown: it has {table.people:,} people, there are "
-            f"{len(plan.table):,} here."
+            f"The paper's results for {table.title} are not shown: it has {table.subjects:,} subjects, this "
+            f"cohort {len(design.table):,}."
         )
-    if len(plan.rounds[0]) != 5:
-        return None, f"The paper's figures for {table.title} are not shown: they are from five folds."
+    if len(design.rounds[0]) != 5:
+        return None, f"The paper's results for {table.title} are not shown: they are from five folds."
     return table, ""
 
 
-def column_for(table: PublishedTable, target: Target, log: bool) -> Mapping[str, Figure]:
-    """The paper's figures for a target: none where it is not the same quantity, as on another scale."""
+def column_for(table: PublishedTable, target: Target, log: bool) -> Mapping[str, Published]:
+    """The paper's results for a target: none where it is another quantity, for example on another scale."""
     if target.name not in table.cells or log != (target.name in table.log) or target.task == "ordinal":
         return {}
     return table.cells[target.name] if (target.task == "regression") == (target.name in table.log) else {}

@@ -1,4 +1,4 @@
-"""A study of forty people whose patches are made, not cut: one prepared subject, its patches darkened where ill."""
+"""A study of forty subjects with synthetic patches: one prepared subject, its patches darkened where diseased."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from anatograph.study.prepare import prepare_subject
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 
-PEOPLE = 40
+SUBJECTS = 40
 SHAPE, SPACING = (24, 30, 44), 6.0
 
 
 @dataclass(frozen=True)
-class Judged:
+class SyntheticStudy:
     """Where it lies."""
 
     cohort: Path
     study: Path
 
 
-def make_judged(folder: Path) -> Judged:
+def make_synthetic_study(folder: Path) -> SyntheticStudy:
     """``ill`` 0 to 1 is the share of the right lung's patches that are darker by 200 HU, from below upwards."""
     frame = Frame(SHAPE, (SPACING,) * 3, (-130.0, -90.0, -70.0))
     labels = np.zeros(SHAPE, dtype=np.uint8)
@@ -42,9 +42,9 @@ def make_judged(folder: Path) -> Judged:
     one = prepare_subject(Volume(hu, frame), Mask(labels, frame), atlas, PreprocessSettings(), subject_id="one")
     study = Study.create(folder / "study", atlas, PreprocessSettings())
     random = np.random.default_rng(0)
-    ill = random.permutation(np.linspace(0, 1, PEOPLE))
+    ill = random.permutation(np.linspace(0, 1, SUBJECTS))
     rows = []
-    for k in range(PEOPLE):
+    for k in range(SUBJECTS):
         name = f"s{k:02d}"
         right = one.landmarks[:, 0] < frame.center[0] if hasattr(frame, "center") else one.landmarks[:, 0] < 0
         order = np.argsort(one.landmarks[:, 2])
@@ -69,21 +69,21 @@ def make_judged(folder: Path) -> Judged:
             "holes_mask": f"{name}_holes.nii.gz",
         })  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "cohort.csv", index=False)
-    return Judged(folder / "cohort.csv", folder / "study")
+    return SyntheticStudy(folder / "cohort.csv", folder / "study")
 
 
 class MeanHU(CohortMethod):
-    """The mean HU of each patch; counts how often it was asked."""
+    """The mean HU of each patch; counts its calls."""
 
     slug = "mean-hu"
     title = "Mean HU"
     learns: ClassVar[Learns] = "nothing"
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
-        self.asked += 1
+        self.calls += 1
         return self.regions(scans)[:, :, 0]
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
@@ -92,7 +92,7 @@ class MeanHU(CohortMethod):
 
 
 class Centred(FoldMethod):
-    """Mean HU less that of the training people; remembers what it was fitted on."""
+    """Mean HU minus that of the training subjects; records what it was fitted on."""
 
     slug = "centred"
     title = "Centred"
@@ -111,19 +111,19 @@ class Centred(FoldMethod):
 
 
 class Nearest(SupervisedMethod):
-    """Says of a person what the most alike training person has."""
+    """Predicts the value of the most similar training subject."""
 
     slug = "nearest"
     title = "Nearest"
     learns: ClassVar[Learns] = "labels, in each fold"
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self.calls: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
 
     def predict(
         self, scans: Scans, target: Target, train: NDArray[np.int64], test: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        self.asked.append((target.name, tuple(train), tuple(test)))
+        self.calls.append((target.name, tuple(train), tuple(test)))
         assert set(train) <= set(target.rows)
         assert set(test) <= set(target.rows)
         features = MeanHU().embed(scans)
@@ -132,15 +132,15 @@ class Nearest(SupervisedMethod):
         return np.eye(len(target.classes))[values.astype(int)] * 0.8 + 0.05 if target.classes else values
 
 
-class NotToBeHad(CohortMethod):
-    """Lacks its weights."""
+class Unavailable(CohortMethod):
+    """Its weights are missing."""
 
     slug = "no-weights"
     title = "No weights"
     learns: ClassVar[Learns] = "nothing"
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
-        raise UserError("No weights is nothing without its weights; give --weights no-weights=FILE.")
+        raise UserError("No weights needs its weights; give --weights no-weights=FILE.")
 
 
 class Faulty(CohortMethod):

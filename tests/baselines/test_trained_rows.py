@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_cohort import PEOPLE
+from small_cohort import SUBJECTS
 
 from anatograph.baselines.method import Scans, SupervisedMethod
 from anatograph.baselines.methods.cnn2d import SliceCNN
@@ -28,7 +28,8 @@ from anatograph.baselines.networks.genesis_corruptions import (
     out_painted,
 )
 from anatograph.baselines.networks.heads import Heads
-from anatograph.baselines.registry import METHODS, MethodOptions, make_method
+from anatograph.baselines.options import MethodOptions
+from anatograph.baselines.registry import METHODS, make_method
 from anatograph.errors import UserError
 from anatograph.evaluation.targets import Target, read_target
 
@@ -48,23 +49,23 @@ def targets(scans: Scans) -> list[Target]:
 
 def test_models_genesis_finds_the_holes(scans: Scans, folds: Folds, held_out: Probe) -> None:
     features = ModelsGenesis(progress=False).embed(scans)
-    assert features.shape == (PEOPLE, 64)
+    assert features.shape == (SUBJECTS, 64)
     truth = scans.table["holes"].to_numpy()
     assert np.corrcoef(held_out(features, truth, folds), truth)[0, 1] > CHANCE
 
 
-def test_moco_gives_everybody_a_vector_of_his_own(scans: Scans) -> None:
-    """Twenty updates on eighteen people teach it nothing worth asserting; that it learns is for larger cohorts."""
+def test_moco_gives_every_subject_a_different_vector(scans: Scans) -> None:
+    """Twenty updates on eighteen subjects are too few to assert that it learns anything."""
     features = MoCo(progress=False).embed(scans)
-    assert features.shape == (PEOPLE, 16)
+    assert features.shape == (SUBJECTS, 16)
     assert np.isfinite(features).all()
-    assert len(np.unique(features, axis=0)) == PEOPLE
+    assert len(np.unique(features, axis=0)) == SUBJECTS
     note = (scans.work / "moco" / "trained" / "made_from.json").stat().st_mtime_ns
     np.testing.assert_array_equal(MoCo(progress=False).embed(scans), features)
     assert (scans.work / "moco" / "trained" / "made_from.json").stat().st_mtime_ns == note
 
 
-def test_what_was_trained_is_kept_and_a_seed_names_it(scans: Scans) -> None:
+def test_trained_networks_are_cached_by_seed(scans: Scans) -> None:
     first = ModelsGenesis(progress=False).embed(scans)
     note = scans.work / "models-genesis" / "trained" / "made_from.json"
     made = note.stat().st_mtime_ns
@@ -116,31 +117,31 @@ def test_corruptions_do_what_the_paper_says() -> None:
 
 
 @pytest.mark.parametrize("method", [SliceCNN, Subject2Vec])
-def test_supervised_rows_find_the_holes_and_tell_the_sick(
+def test_supervised_rows_find_the_holes_and_separate_classes(
     method: type[SupervisedMethod], scans: Scans, folds: Folds
 ) -> None:
-    asked = targets(scans)
-    said = {target.name: np.full(PEOPLE, np.nan) for target in asked}
+    wanted = targets(scans)
+    predicted = {target.name: np.full(SUBJECTS, np.nan) for target in wanted}
     for train, test in folds:
-        found = method(progress=False).predict_many(scans, asked, train, test)  # type: ignore[call-arg]
-        for target, part in zip(asked, found, strict=True):
+        found = method(progress=False).predict_many(scans, wanted, train, test)  # type: ignore[call-arg]
+        for target, part in zip(wanted, found, strict=True):
             mine = test[np.isin(test, target.rows)]
             assert len(part) == len(mine)
             if target.classes:
                 assert part.shape == (len(mine), 2)
                 np.testing.assert_allclose(part.sum(axis=1), 1.0)
                 part = part[:, target.classes.index("sick")]
-            said[target.name][mine] = part
+            predicted[target.name][mine] = part
     truth = scans.table["holes"].to_numpy()
-    assert np.corrcoef(said["holes"], truth)[0, 1] > CHANCE
-    assert np.corrcoef(said["sick"], truth)[0, 1] > CHANCE
-    assert np.array_equal(np.isnan(said["patchy"]), scans.table["patchy"].isna().to_numpy())
+    assert np.corrcoef(predicted["holes"], truth)[0, 1] > CHANCE
+    assert np.corrcoef(predicted["sick"], truth)[0, 1] > CHANCE
+    assert np.array_equal(np.isnan(predicted["patchy"]), scans.table["patchy"].isna().to_numpy())
 
 
 class Cubes(VolumeCNN):
     """The row on sixty cubes made of numbers: holes to a share, in lungs that differ in all else too.
 
-    A volume network learns nothing that holds from nine people, and more scans would take too long here.
+    A volume network does not generalise from nine subjects, and more scans would take too long here.
     """
 
     def inputs(
@@ -159,12 +160,12 @@ def test_the_volume_network_finds_the_share_of_holes(scans: Scans) -> None:
     shares = np.random.default_rng(0).permutation(np.linspace(0, 0.5, 60))
     table = pd.DataFrame({"subject_id": [f"n{k}" for k in range(60)], "holes": shares})
     many, rows = replace(scans, table=table), np.arange(60)
-    said = Cubes(progress=False).predict(many, read_target(table, "holes"), rows[:42], rows[42:])
-    assert np.corrcoef(said, shares[42:])[0, 1] > CHANCE
+    predicted = Cubes(progress=False).predict(many, read_target(table, "holes"), rows[:42], rows[42:])
+    assert np.corrcoef(predicted, shares[42:])[0, 1] > CHANCE
 
 
 @pytest.mark.parametrize("method", SUPERVISED)
-def test_labels_of_test_people_are_not_seen_and_company_changes_nothing(
+def test_supervised_rows_ignore_test_labels_and_batch_composition(
     method: type[SupervisedMethod], scans: Scans, folds: Folds
 ) -> None:
     train, test = folds[0]
@@ -172,38 +173,38 @@ def test_labels_of_test_people_are_not_seen_and_company_changes_nothing(
     first = method(progress=False).predict(scans, target, train, test)  # type: ignore[call-arg]
     other = target.values.copy()
     other[test] = 1e3
-    lied = method(progress=False).predict(scans, replace(target, values=other), train, test)  # type: ignore[call-arg]
-    np.testing.assert_array_equal(first, lied)  # and so it is deterministic
+    changed = method(progress=False).predict(scans, replace(target, values=other), train, test)  # type: ignore[call-arg]
+    np.testing.assert_array_equal(first, changed)  # and so it is deterministic
     few = method(progress=False).predict(scans, target, train, test[2:5])  # type: ignore[call-arg]
     np.testing.assert_allclose(few, first[2:5], atol=1e-5)
     assert abs(first - target.values[train].mean()).max() < 1.0  # on the scale of the values
 
 
-def test_heads_standardise_by_training_people_and_skip_who_has_no_value(scans: Scans) -> None:
-    asked = targets(scans)
+def test_heads_standardise_on_training_subjects_and_skip_missing_values(scans: Scans) -> None:
+    wanted = targets(scans)
     train, rows = np.arange(12), np.array([0, 1, 6, 7])
-    heads = Heads(asked, train, PEOPLE)
+    heads = Heads(wanted, train, SUBJECTS)
     assert heads.outputs == 4
-    values = asked[0].values[train]
+    values = wanted[0].values[train]
     assert heads.scales[0] == pytest.approx((values.mean(), values.std()))
     outputs = torch.randn(4, 4, dtype=torch.float64)
-    known = np.isin(rows, asked[2].rows)
-    assert known.tolist() == [False, True, False, True]  # every sixth person has no value
-    third = asked[2]
+    known = np.isin(rows, wanted[2].rows)
+    assert known.tolist() == [False, True, False, True]  # every sixth subject has no value
+    third = wanted[2]
     scaled = (third.values - heads.scales[2][0]) / heads.scales[2][1]
     truth = torch.from_numpy(scaled[np.isin(third.rows, rows)])
     expected = ((outputs[known, 3] - truth) ** 2).mean()
     expected = (
         expected
-        + ((outputs[:, 0] - torch.from_numpy((asked[0].values[rows] - values.mean()) / values.std())) ** 2).mean()
+        + ((outputs[:, 0] - torch.from_numpy((wanted[0].values[rows] - values.mean()) / values.std())) ** 2).mean()
     )
-    labels = torch.from_numpy(asked[1].values[rows]).long()
+    labels = torch.from_numpy(wanted[1].values[rows]).long()
     expected = expected + torch.nn.functional.cross_entropy(outputs[:, 1:3], labels)
     assert float(heads.loss(outputs, rows)) == pytest.approx(float(expected), rel=1e-5)
     np.testing.assert_allclose(
         heads.predictions(outputs.numpy(), 0), outputs[:, 0].numpy() * values.std() + values.mean()
     )
-    assert math.isclose(float(Heads([third], np.array([0]), PEOPLE).loss(outputs[:, :1], np.array([0]))), 0.0)
+    assert math.isclose(float(Heads([third], np.array([0]), SUBJECTS).loss(outputs[:, :1], np.array([0]))), 0.0)
 
 
 def test_subject2vec_is_a_function_of_the_set_and_its_attention_adds_up() -> None:
@@ -244,7 +245,7 @@ def test_every_slug_makes_its_row() -> None:
     assert len(titles) == 15
 
 
-def test_a_wrong_name_or_option_is_told(tmp_path: Path) -> None:
+def test_a_wrong_name_or_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'medicalnet'"):
         make_method("medicalnett")
     with pytest.raises(UserError, match=r"'moco' takes no weights; these do: medicalnet"):

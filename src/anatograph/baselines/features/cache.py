@@ -1,4 +1,4 @@
-"""What a method made, kept beside a note of what it was made from."""
+"""Arrays on disk together with a record of what they were computed from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from anatograph.execution.files import whole_folder
 Arrays = dict[str, NDArray[Any]]
 
 
-def kept(folder: Path, made_from: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-    """The arrays in ``folder`` if they were made from ``made_from`` (JSON values), else what ``make`` gives, kept.
+def cached(folder: Path, made_from: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+    """The arrays in ``folder`` if they were made from ``made_from`` (JSON values); otherwise calls ``make`` and stores
+    its result.
 
-    What was kept comes as read-only memory maps.
+    Arrays read from the cache are read-only memory maps.
     """
     note = json.dumps(dict(made_from), sort_keys=True, indent=1)
     file = folder / "made_from.json"

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_cohort import PEOPLE
+from small_cohort import SUBJECTS
 
 from anatograph.baselines.method import Scans
-from anatograph.baselines.methods.density_shares import DensitySharesRow
-from anatograph.baselines.methods.ours import Anatograph, Untrained, WithoutConditionalEncoding, WithoutGraph
-from anatograph.baselines.registry import MethodOptions, make_method
+from anatograph.baselines.methods.anatograph import Anatograph
+from anatograph.baselines.methods.density_histogram import DensityHistogram
+from anatograph.baselines.methods.untrained import Untrained
+from anatograph.baselines.methods.without_ce import WithoutConditionalEncoding
+from anatograph.baselines.methods.without_graph import WithoutGraph
+from anatograph.baselines.options import MethodOptions
+from anatograph.baselines.registry import make_method
 from anatograph.errors import UserError
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.density import RAMP, THRESHOLDS
@@ -69,15 +73,15 @@ def test_a_model_of_another_ablation_is_refused(scans: Scans, tmp_path: Path) ->
         Anatograph(blind, progress=False).embed(scans)
     with pytest.raises(UserError, match="without a graph"):
         Anatograph(single, progress=False).embed(scans)
-    with pytest.raises(UserError, match=r"no model folder"):
+    with pytest.raises(UserError, match=r"not a model folder"):
         Anatograph(tmp_path, progress=False).embed(scans)
-    assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (PEOPLE, 16)
-    assert WithoutGraph(single, progress=False).embed(scans).shape == (PEOPLE, 16)
+    assert WithoutConditionalEncoding(blind, progress=False).embed(scans).shape == (SUBJECTS, 16)
+    assert WithoutGraph(single, progress=False).embed(scans).shape == (SUBJECTS, 16)
 
 
 def test_the_row_without_learning_is_a_histogram_of_every_patch(scans: Scans) -> None:
     row = make_method("density-shares", MethodOptions(progress=False))
-    assert isinstance(row, DensitySharesRow)
+    assert isinstance(row, DensityHistogram)
     regions, vectors = row.regions(scans), row.embed(scans)
     np.testing.assert_allclose(vectors, np.nanmean(regions, axis=1))
     shares = []
@@ -93,10 +97,10 @@ def test_the_row_without_learning_is_a_histogram_of_every_patch(scans: Scans) ->
     np.testing.assert_allclose(found @ back, expected, atol=1e-5)
 
 
-def test_without_a_model_one_is_pretrained_on_the_study_and_kept(scans: Scans) -> None:
+def test_without_a_model_one_is_pretrained_on_the_study_and_reused(scans: Scans) -> None:
     method = Untrained(progress=False)
     first = method.embed(scans)
-    assert first.shape[0] == PEOPLE
+    assert first.shape[0] == SUBJECTS
     assert method.note == "random weights"
     run = scans.work / "untrained" / "run"
     made = (run / "model" / "model.safetensors").stat().st_mtime_ns

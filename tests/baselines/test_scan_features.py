@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from small_cohort import HOLE, PEOPLE, TISSUE, scan_and_mask, write_image
+from small_cohort import HOLE, SUBJECTS, TISSUE, scan_and_mask, write_image
 
 from anatograph.baselines.features.cubes import lung_box
-from anatograph.baselines.features.figures import FIGURES
-from anatograph.baselines.features.regions import FEATURES, describe_regions
-from anatograph.baselines.features.survey import Survey
+from anatograph.baselines.features.density_figures import FIGURES
+from anatograph.baselines.features.scan_features import ScanFeatures
+from anatograph.baselines.features.supervoxels import FEATURES, describe_regions
 from anatograph.baselines.method import Scans
-from anatograph.baselines.methods.densitometry import LAA950, Densitometry
+from anatograph.baselines.methods.densitometry import Densitometry
 from anatograph.baselines.methods.divergence import DivergenceEmbedding
 from anatograph.baselines.methods.kmeans import BagOfWords, Codebook
+from anatograph.baselines.methods.laa950 import LAA950
 from anatograph.errors import UserError
 from anatograph.imaging.reading import read_mask, read_volume
 from anatograph.imaging.volume import Frame, Mask
@@ -34,20 +35,20 @@ CHANCE = 0.68
 
 def test_laa_950_is_the_share_in_the_scans_own_voxels(scans: Scans, cohort: Path) -> None:
     found = LAA950(progress=False).embed(scans)
-    assert found.shape == (PEOPLE, 1)
-    for row in (0, 5, PEOPLE - 1):
+    assert found.shape == (SUBJECTS, 1)
+    for row in (0, 5, SUBJECTS - 1):
         hu = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / f"{row}.nii.gz")))
         lungs = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / f"{row}_lungs.nii.gz"))) > 0
         assert found[row, 0] == pytest.approx((hu[lungs] < -950).mean(), abs=1e-12)
     # Drawn with a noise of 10 HU, holes are 4 deviations below the limit and tissue 9 above it.
     np.testing.assert_allclose(found[:, 0], scans.table["holes"], atol=2e-3)
     figures = Densitometry(progress=False).embed(scans)
-    assert figures.shape == (PEOPLE, len(FIGURES))
+    assert figures.shape == (SUBJECTS, len(FIGURES))
     np.testing.assert_array_equal(figures[:, 0], found[:, 0])
 
 
 def test_cubes_and_views_show_the_whole_lungs(scans: Scans) -> None:
-    survey = Survey(scans, progress=False)
+    survey = ScanFeatures(scans, progress=False)
     row = int(np.argmax(scans.table["holes"].to_numpy()))
     cube, views = survey.cubes([row])[0], survey.views([row])[0]
     assert cube.shape == (32, 32, 32)
@@ -60,7 +61,7 @@ def test_cubes_and_views_show_the_whole_lungs(scans: Scans) -> None:
     np.testing.assert_allclose(survey.cubes([row], 8)[0][1, 3, 3], mean, rtol=1e-5)
 
 
-def test_the_same_person_stored_otherwise_gives_the_same_regions_and_figures(cohort: Path, tmp_path: Path) -> None:
+def test_another_orientation_gives_the_same_regions(cohort: Path, tmp_path: Path) -> None:
     for kind in ("LPS", "RAS", "AIR"):
         for name in ("3", "3_lungs"):
             image = sitk.DICOMOrient(sitk.ReadImage(str(cohort.parent / f"{name}.nii.gz")), kind)
@@ -76,8 +77,8 @@ def test_the_same_person_stored_otherwise_gives_the_same_regions_and_figures(coh
         assert box == found[0][1]
 
 
-def test_region_histograms_add_up_and_tell_holes_from_tissue(scans: Scans) -> None:
-    survey = Survey(scans, progress=False)
+def test_region_histograms_add_up_and_separate_holes_from_tissue(scans: Scans) -> None:
+    survey = ScanFeatures(scans, progress=False)
     order = np.argsort(scans.table["holes"].to_numpy())
     well, sick = (survey.regions(int(order[k])) for k in (0, -1))
     for regions in (well, sick):
@@ -97,26 +98,28 @@ def test_a_scan_is_read_once_and_again_only_when_its_mask_has_changed(
     mine = Scans(Study.open(tmp_path / "study"), scans.table, tmp_path / "work", 0, "quick", "cpu")
     files = {name: tmp_path / "work" / "scans-quick" / name / "figures.npy" for name in ("p01", "p02")}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
-    Survey(mine, progress=False)
+    ScanFeatures(mine, progress=False)
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
     _, lungs = scan_and_mask(1, 0.1)
     lungs[lungs == 2] = 0
     write_image(lungs, tmp_path / "study" / "subjects" / "p01" / "lungs.nii.gz", 1)
     volume = FIGURES.index("volume")
-    old = Survey(scans, progress=False).figures()[:, volume]
-    new = Survey(mine, progress=False).figures()[:, volume]
+    old = ScanFeatures(scans, progress=False).density()[:, volume]
+    new = ScanFeatures(mine, progress=False).density()[:, volume]
     assert new[1] == pytest.approx(old[1] / 2, rel=0.05)
     assert files["p01"].stat().st_mtime_ns != before["p01"]
     assert files["p02"].stat().st_mtime_ns == before["p02"]
 
 
-def test_scans_that_are_gone_are_all_named(cohort: Path, scans: Scans, tmp_path: Path) -> None:
+def test_missing_scans_are_all_named(cohort: Path, scans: Scans, tmp_path: Path) -> None:
     shutil.copytree(cohort.parent / "study", tmp_path / "study")
     for name in ("p03", "p04"):
         about = tmp_path / "study" / "subjects" / name / "subject.json"
         about.write_text(about.read_text(encoding="utf-8").replace(".nii.gz", ".gone.nii.gz"))
     mine = Scans(Study.open(tmp_path / "study"), scans.table[2:5], tmp_path / "work", 0, "quick", "cpu")
-    with pytest.raises(UserError, match=r"2 of 3 scans cannot be read again.*p03: there is no .*p04: there is no"):
+    with pytest.raises(
+        UserError, match=r"2 of 3 scans cannot be read again.*p03: no longer exists.*p04: .*no longer exists"
+    ):
         LAA950(progress=False).embed(mine)
 
 
@@ -125,32 +128,32 @@ def test_fold_methods_find_the_holes(
     method: type[BagOfWords | DivergenceEmbedding], scans: Scans, folds: Folds, held_out: Probe
 ) -> None:
     truth = scans.table["holes"].to_numpy()
-    said = np.zeros(len(truth))
+    predicted = np.zeros(len(truth))
     for train, test in folds:
         features = method(progress=False).embed_fold(scans, train, test)
         assert np.isfinite(features[np.concatenate([train, test])]).all()
-        said[test] = held_out(features, truth, [(train, test)])[test]
-    assert np.corrcoef(said, truth)[0, 1] > CHANCE
+        predicted[test] = held_out(features, truth, [(train, test)])[test]
+    assert np.corrcoef(predicted, truth)[0, 1] > CHANCE
 
 
 @pytest.mark.parametrize("method", [BagOfWords, DivergenceEmbedding])
-def test_people_of_the_test_fold_change_nothing_that_is_fitted(
+def test_test_subjects_do_not_influence_the_fit(
     method: type[BagOfWords | DivergenceEmbedding], scans: Scans, folds: Folds
 ) -> None:
-    """With other test people, or fewer, the training people get the same bits."""
+    """With other or fewer test subjects the training subjects get the same bits."""
     train, test = folds[0]
     whole = method(progress=False).embed_fold(scans, train, test)
     fewer = method(progress=False).embed_fold(scans, train, test[:2])
     np.testing.assert_array_equal(whole[train], fewer[train])
     np.testing.assert_array_equal(whole[test[:2]], fewer[test[:2]])
     assert np.isnan(fewer[test[2:]]).all()
-    people = np.concatenate([train, test[:1]])
-    table: pd.DataFrame = scans.table.iloc[people].reset_index(drop=True)
+    some = np.concatenate([train, test[:1]])
+    table: pd.DataFrame = scans.table.iloc[some].reset_index(drop=True)
     alone = Scans(scans.study, table, scans.work.parent / f"alone-{method.slug}", 0, "quick", "cpu")
     alone.work.mkdir(exist_ok=True)
     if not (alone.work / "scans-quick").exists():
         shutil.copytree(scans.work / "scans-quick", alone.work / "scans-quick")
-    places = np.arange(len(people))
+    places = np.arange(len(some))
     cohort_without_the_others = method(progress=False).embed_fold(alone, places[:-1], places[-1:])
     np.testing.assert_allclose(cohort_without_the_others[:-1], whole[train], atol=1e-9)
     np.testing.assert_allclose(cohort_without_the_others[-1], whole[test[0]], atol=1e-9)
@@ -159,17 +162,19 @@ def test_people_of_the_test_fold_change_nothing_that_is_fitted(
 def test_a_codebook_is_scikit_learns_on_scaled_regions_and_shares_add_up() -> None:
     random = np.random.default_rng(0)
     kinds = random.normal(size=(3, 5)) * 20
-    people = [
+    subjects = [
         kinds[random.choice(3, 60, p=p)] + random.normal(size=(60, 5)) for p in ([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     ]
-    book = Codebook([p.astype(np.float32) for p in people], 3, 0)
-    shares = np.stack([book.shares(p.astype(np.float32)) for p in people])
+    book = Codebook([p.astype(np.float32) for p in subjects], 3, 0)
+    shares = np.stack([book.shares(p.astype(np.float32)) for p in subjects])
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
-    truth = np.stack([np.sort(np.bincount(((p[:, None] - kinds) ** 2).sum(-1).argmin(1), minlength=3)) for p in people])
+    truth = np.stack(
+        [np.sort(np.bincount(((p[:, None] - kinds) ** 2).sum(-1).argmin(1), minlength=3)) for p in subjects]
+    )
     np.testing.assert_array_equal(np.sort(shares * 60, axis=1).round(), truth)
 
 
-def test_sides_that_are_not_known_still_give_views() -> None:
+def test_unlabelled_sides_still_give_views() -> None:
     from anatograph.baselines.features.cubes import lung_views
 
     hu, lungs = scan_and_mask(0, 0.2)

@@ -1,4 +1,4 @@
-"""Plain figures of lung density, as radiology reports them."""
+"""Standard measures of lung density, as reported in radiology."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 PERCENTILES = (1, 5, 10, 15, 25, 50, 75, 90, 95, 99)
 FIGURES = ("LAA-950", "LAA-910", *(f"Perc{p}" for p in PERCENTILES), "mean", "sd", "volume")
-"""Names of the figures: shares of lung voxels below -950 and -910 HU, percentiles, mean and standard deviation of HU
+"""Names of the measures: shares of lung voxels below -950 and -910 HU, percentiles, mean and standard deviation of HU
 (Perc15 among them), lung volume in litres."""
 
 
@@ -19,10 +19,10 @@ def density_figures(hu: NDArray[np.int16], voxel_volume: float) -> NDArray[np.fl
         voxel_volume: in mm³.
 
     Raises:
-        ValueError: there is no voxel.
+        ValueError: no voxels.
     """
     if not len(hu):
-        raise ValueError("a lung without voxels has no density")
+        raise ValueError("density of a lung without voxels")
     shares = [float(np.mean(hu < limit)) for limit in (-950, -910)]
     levels = np.percentile(hu, PERCENTILES)
     moments = [float(hu.mean(dtype=np.float64)), float(hu.std(dtype=np.float64)), len(hu) * voxel_volume / 1e6]

@@ -1,4 +1,4 @@
-"""Local regions of the lungs and what they look like: supervoxels, each with a histogram and rotation-free gradients.
+"""Local regions of the lungs: supervoxels, each with an intensity histogram and rotation-invariant gradient features.
 
 The descriptors of Schabdach et al. 2017: a histogram of intensities, and a histogram of gradient directions made
 independent of rotation by spherical harmonics (Liu et al. 2014), over supervoxels.
@@ -16,7 +16,7 @@ from anatograph.imaging.volume import Mask
 from anatograph.learning.model.windowing import HU_WINDOW
 
 SPACING_MM = 2.5
-"""Voxels of the grid on which regions are found and described."""
+"""Voxels of the grid on which regions are computed."""
 STEP = 8
 """Voxels between the seeds of supervoxels: regions of about 20 mm."""
 BINS = 32
@@ -25,17 +25,17 @@ DEGREES = 5
 SCALES = (1.0, 2.0)
 """Standard deviations, in voxels, at which gradients are taken."""
 LEAST_VOXELS = 30
-"""Supervoxels with less lung than this are left out."""
+"""Supervoxels with less lung than this are dropped."""
 GRADIENT_HU_PER_MM = 50.0
-"""Unit of the gradient features, so that they weigh about as much as the histogram; fixed, not fitted on anybody."""
+"""Unit of the gradient features, so that they weigh about as much as the histogram; fixed, not fitted to data."""
 FEATURES = BINS + len(SCALES) * DEGREES
 
 
 def describe_regions(hu: NDArray[np.int16], mask: Mask) -> NDArray[np.float32]:
     """(R, `FEATURES`) descriptors of the regions of a lung.
 
-    The first 32 are square roots of the shares of 32 bins of HU over [-1024, 240] (their Euclidean distance is
-    Hellinger's); then, for each scale, the length of the mean gradient-weighted harmonics of degrees 0 to 4.
+    The first 32 are square roots of a 32-bin histogram of HU over [-1024, 240] (their Euclidean distance is the
+    Hellinger distance); then, for each scale, the length of the mean gradient-weighted harmonics of degrees 0 to 4.
 
     Args:
         hu: the scan, z, y, x, on the grid of ``mask``, not clipped.
@@ -55,7 +55,7 @@ def describe_regions(hu: NDArray[np.int16], mask: Mask) -> NDArray[np.float32]:
 
 
 def supervoxels(scan: NDArray[np.float32]) -> NDArray[np.int64]:
-    """SLIC's supervoxels of a scan (z, y, x), labels from 0; one thread, so that the same scan gives the same ones."""
+    """SLIC's supervoxels of a scan (z, y, x), labels from 0; single-threaded, so that the result is reproducible."""
     slic = sitk.SLICImageFilter()
     slic.SetNumberOfThreads(1)
     slic.SetNumberOfWorkUnits(1)
@@ -81,33 +81,33 @@ def _describe(scan: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
             for axis in (2, 1, 0)
         ]
         parts.append(harmonic_lengths(np.stack(gradient, 1) / SPACING_MM, label, len(count)) / GRADIENT_HU_PER_MM)
-    kept = count >= LEAST_VOXELS
-    if not kept.any():
-        kept = count == count.max()
-    return np.asarray(np.concatenate(parts, axis=1)[kept], dtype=np.float32)
+    large = count >= LEAST_VOXELS
+    if not large.any():
+        large = count == count.max()
+    return np.asarray(np.concatenate(parts, axis=1)[large], dtype=np.float32)
 
 
 def harmonic_lengths(gradient: NDArray[np.float32], label: NDArray[np.int64], regions: int) -> NDArray[np.float64]:
-    """Rotation-free summary of the gradients of each region: (regions, `DEGREES`).
+    """Rotation-invariant summary of the gradients of each region: (regions, `DEGREES`).
 
     For degree l the length over m of the mean of |g| Y_lm(g/|g|), real harmonics scaled so that degree 0 is the mean
-    of |g|. Turning all gradients of a region by one rotation mixes the Y_lm of a degree and keeps that length.
+    of |g|. Rotating all gradients of a region mixes the Y_lm of a degree and preserves that length.
 
     Args:
         gradient: (n, 3) x, y, z.
         label: (n,) region of each, from 0.
-        regions: how many there are.
+        regions: their number.
     """
     length = np.linalg.norm(gradient, axis=1)
     unit = gradient / np.maximum(length, 1e-6)[:, None]
     count = np.maximum(np.bincount(label, minlength=regions), 1)
-    found = np.empty((regions, DEGREES))
+    lengths = np.empty((regions, DEGREES))
     for degree, functions in enumerate(_harmonics(unit)):
         squares = np.zeros(regions)
         for values in functions:
             squares += (np.bincount(label, length * values, minlength=regions) / count) ** 2
-        found[:, degree] = np.sqrt(squares)
-    return found
+        lengths[:, degree] = np.sqrt(squares)
+    return lengths
 
 
 def _harmonics(unit: NDArray[np.float32]) -> list[list[NDArray[np.float64]]]:
