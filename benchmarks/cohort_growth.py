@@ -1,11 +1,11 @@
-"""What a large study costs before and beside the computing: opening, planning, claiming, scheduling, finishing.
+"""Overheads of a large study: opening, planning, claiming, scheduling, finishing.
 
     python benchmarks/cohort_growth.py STUDY [--sizes 100 1000 10000] [--tasks 2000] [--json FILE]
 
 Makes studies of many subjects out of one subject of STUDY by hard links (no disk is used), in a folder beside it or
-under --scratch, and measures what every run on them does: listing the study, planning a run on a cohort of which all
-but one are there, writing ``failures.csv``.  Then claims a second, tasks a second through a dask scheduler on the
-loopback device (if dask is installed), and the finishing of embeddings, each with what it reads.
+under --scratch, and measures what every run does: listing the study, planning a run on a cohort of which all but one
+are finished, writing ``failures.csv``.  Then claims per second, tasks per second through a Dask scheduler on the
+loopback device (if Dask is installed), and finishing embeddings, each with the files it reads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def timed(what: Callable[[], Any]) -> dict[str, float]:
 
 
 def many_of(study: Path, target: Path, subjects: int) -> Path:
-    """A study of so many hard links to its first subject, and a table that names one person more."""
+    """A study of so many hard links to its first subject, and a table with one additional subject."""
     first = study / "subjects" / Study.open(study).subject_ids[0]
     shutil.copytree(study / "atlas", target / "atlas")
     shutil.copy(study / "study.json", target / "study.json")
@@ -116,7 +116,7 @@ def scheduled(tasks: int) -> dict[str, float]:
 
 
 def claimed(folder: Path, number: int) -> float:
-    """Claims taken and given up, a second."""
+    """Claims acquired and released per second."""
     begin = time.perf_counter()
     for k in range(number):
         held = claim(folder, f"{k}.claim")

@@ -1,13 +1,13 @@
-"""Scans a minute and processor time a scan of ``preprocess`` (and ``embed``) with one worker and with several.
+"""Scans per minute and processor time per scan of ``preprocess`` (and ``embed``) with one worker and with several.
 
     python benchmarks/cohort_throughput.py [--subjects 12] [--workers 2] [--cohort COHORT] [--model MODEL] [--json FILE]
 
 Runs the real commands, each pinned to as many cores as it has workers, on a phantom cohort unless another is given.
-The rate counts from the first subject that is written to the last, so that the start of Python is left out; with few
-subjects it may come out above the number of workers, as those are written in waves. The ratio of the wall times of the
-whole commands, starts and ends included, is told beside it and errs the other way. Processor seconds a scan are of all
-processes of the command: they tell whether workers get into each other's way even where other programs make the rates
-swing. Run it on a quiet machine, on cores of their own (not two threads of one): the ratio of the rates is the point.
+The rate counts from the first subject written to the last, so Python's start-up is excluded; with few subjects it may
+exceed the number of workers, since subjects are written in waves. The ratio of the wall times of the whole commands,
+start-up included, is reported too and errs in the other direction. Processor seconds per scan include all processes of
+the command: they show whether workers slow each other down even where other programs make the rates fluctuate. Run it
+on a quiet machine, on separate cores (not two threads of one): the ratio of the rates is what matters.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rate(files: list[Path], together: int) -> float:
 
 
 def measure(name: str, command: list[str], written: Any, counts: list[int], cores: list[int]) -> dict[str, Any]:
-    """Run a command with each number of workers; ``written(workers)`` lists what tells when a subject was done."""
+    """Run a command with each number of workers; ``written(workers)`` lists files, one per subject."""
     found: dict[str, Any] = {}
     for workers in counts:
         wall, used = run([word.format(workers=workers) for word in command], cores[:workers])
@@ -59,7 +59,7 @@ def measure(name: str, command: list[str], written: Any, counts: list[int], core
         found[str(workers)] = figures
         used_each = figures["processor_seconds_a_scan"]
         print(f"{name}, {workers} workers: {figures['scans_a_minute']:.2f} scans a minute, "
-              f"{used_each:.2f} processor s a scan, {wall:.1f} s in all", flush=True)  # fmt: skip
+              f"{used_each:.2f} processor s per scan, {wall:.1f} s in all", flush=True)  # fmt: skip
     one, many = found[str(counts[0])], found[str(counts[-1])]
     found["ratio"] = many["scans_a_minute"] / one["scans_a_minute"]
     found["wall_ratio"] = one["wall_seconds"] / many["wall_seconds"]
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cohort", type=Path, help="a table to take the scans from, in place of phantoms")
+    parser.add_argument("--cohort", type=Path, help="cohort table to use instead of phantoms")
     parser.add_argument("--model", type=Path, help="measure `embed` with this model as well")
     parser.add_argument("--spacing", default="1.5", help="of the phantoms, mm")
     parser.add_argument("--json", type=Path)

@@ -1,12 +1,12 @@
-"""A map of ground glass, learnt from phantoms, on a patient's CT, against the slices that radiologists marked.
+"""A map of ground glass, learned from phantoms, on a patient's CT, against the slices marked by radiologists.
 
     python benchmarks/covid_slices.py SCAN SLICES.csv MODEL EMBEDDINGS COHORT
 
-SLICES.csv has ``z_lps_mm``, ``infected`` and a column a lobe (``left_lower_lobe`` …), 1 where radiologists saw
-infection (as COVID-CT-MD gives it). The probe of ``--target`` is fitted on the phantoms of EMBEDDINGS, which MODEL
+SLICES.csv has ``z_lps_mm``, ``infected`` and a column per lobe (``left_lower_lobe`` …), 1 where radiologists saw
+infection (as in COVID-CT-MD). The probe of ``--target`` is fitted on the phantoms of EMBEDDINGS, which MODEL
 made, and its weights are applied to the regions of the scan. For each lung a slice's score is the 90th percentile of
-the map over its voxels; printed is the AUC of these scores against the marks, and how warm each lung is. Beside it the
-AUC of plain densitometry: the share of the lung's voxels in the slice between -700 and -200 HU.
+the map over its voxels; printed is the AUC of these scores against the marks, and the mean of each lung, and for
+comparison the AUC of plain densitometry: the share of the lung's voxels in the slice between -700 and -200 HU.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def covid_slices(
     volume = read_volume(scan)
     subject = prepare_subject(volume, None, network.atlas, PreprocessSettings(lungs=lungs), subject_id="scan")
     nodes = network.embed(subject.patches, subject.edges, subject.present).nodes
-    fitted = explainer.fitted_for("scan")  # of nobody's fold, so it is fitted on all
+    fitted = explainer.fitted_for("scan")  # not in any fold, so it is fitted on all subjects
     direction = towards(fitted, None, np.nanmean(nodes, axis=0))
     names = [explainer.subject_ids[row] for row in fitted.target.rows]
     found = Contribution("scan", direction.of(nodes), direction, reference_of(regions, names, direction))

@@ -1,4 +1,4 @@
-"""Six plain density figures of each subject of a study, written as an embedding that `anatograph evaluate` reads.
+"""Six density measures of each subject of a study, as an embedding that `anatograph evaluate` reads.
 
 python benchmarks/densitometry.py STUDY OUT.parquet
 """

@@ -28,7 +28,7 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def plain_layers(encoder: PatchEncoder) -> nn.Sequential:
-    """The same layers as torch has them, sharing the weights: default layout, nothing folded or fused."""
+    """The same layers in plain torch, sharing the weights: default layout, nothing folded or fused."""
     layers = [m for m in encoder.modules() if isinstance(m, ConvLayer)]
     modules: list[nn.Module] = []
     for layer in layers:

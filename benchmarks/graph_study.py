@@ -1,9 +1,9 @@
-"""What helps the graph level, on phantom people it never saw: one trained E, many short trainings of G.
+"""What helps the graph level, on held-out phantoms: one trained E, many short trainings of G.
 
     python benchmarks/graph_study.py TRAIN_STUDY TRAIN_COHORT TEST_STUDY TEST_COHORT MODEL --json OUT.json
 
-E of ``MODEL`` makes features of K augmented views of each person of the first cohort once, and features of everybody's
-patches as they are; they are kept in ``--cache``. Each arm then trains G and f_g on pairs of views, from new weights,
+E of ``MODEL`` encodes K augmented views of each subject of the first cohort once, and the unaugmented patches of all
+subjects; the features are cached in ``--cache``. Each arm then trains G and f_g on pairs of views, from new weights,
 and is scored as in `phantom_study.py`: ridge probes fitted on the first cohort, R² on the second, of subjects' features
 and of nodes. Arms differ in one thing from the first, which is the default preset with ``--updates`` updates.
 """
@@ -151,16 +151,16 @@ def train(arm: Arm, model: Model, bank: Bank) -> Model:
     """G and f_g trained on the bank, G's BatchNorm estimated on it."""
     torch.manual_seed(arm.settings.seed)
     fresh = Model(arm.settings.model, model.location_codes.numpy())
-    people = len(bank.subjects)
-    state = TrainState(fresh, arm.settings, people, torch.device("cpu"))
-    sampler = SubjectSampler(people, arm.settings.graph_batch, arm.settings.seed)
+    subjects = len(bank.subjects)
+    state = TrainState(fresh, arm.settings, subjects, torch.device("cpu"))
+    sampler = SubjectSampler(subjects, arm.settings.graph_batch, arm.settings.seed)
     for update in range(arm.updates):
         rate = learning_rate(update, arm.updates, arm.settings.graph_learning_rate, arm.settings.warmup)
         graph_update(state, arm.settings, bank, sampler.rows(update, bank.subjects), update, rate)
     if state.model.graph is not None:
         network = state.model.graph
-        everybody = [(bank.gathered[i : i + 16, 0].float(), bank.present[i : i + 16]) for i in range(0, people, 16)]
-        recalibrate_batchnorm(network, everybody, lambda b: network.nodes(*b))  # type: ignore[arg-type]
+        batches = [(bank.gathered[i : i + 16, 0].float(), bank.present[i : i + 16]) for i in range(0, subjects, 16)]
+        recalibrate_batchnorm(network, batches, lambda b: network.nodes(*b))  # type: ignore[arg-type]
     return state.model.eval()
 
 
@@ -181,7 +181,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--views", type=int, default=4)
-    parser.add_argument("--step", type=int, default=4, help="nodes are scored at every so manieth landmark")
+    parser.add_argument("--step", type=int, default=4, help="score nodes at every n-th landmark")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="names of arms")
     parser.add_argument("--json", type=Path)

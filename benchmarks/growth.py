@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 python benchmarks/growth.py --json growth.json
 
 Each row is measured in a process of its own, on synthetic patches in memory, with the default settings: seconds of
-sampling and of a whole patch update (wall and processor time, the median of ``--updates``), what is resident after
+sampling and of a whole patch update (wall and processor time, the median of ``--updates``), resident memory after
 them, and a checkpoint's size and seconds. Networks and batch, and therefore the arithmetic, are the same in all rows.
 """
 
@@ -50,10 +50,10 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
     sampling, whole, used = [], [], []
     for update in range(updates + 2):
         began, busy = time.perf_counter(), time.process_time()
-        people, places = sampler.rows(update)
+        subjects, places = sampler.rows(update)
         sampling.append(time.perf_counter() - began)
-        patches = torch.from_numpy(source.read_patches([str(i) for i in people], places))
-        who, where = torch.from_numpy(people), torch.from_numpy(places)
+        patches = torch.from_numpy(source.read_patches([str(i) for i in subjects], places))
+        who, where = torch.from_numpy(subjects), torch.from_numpy(places)
         batch = PatchBatch(patches, who, where, who, where, 0, sampler.size)
         patch_update(state, settings, augmenter, batch, update, 0.001, autocast)
         whole.append(time.perf_counter() - began)

@@ -3,21 +3,21 @@
     python benchmarks/heatmap_auc.py STUDY COHORT EMBEDDINGS --json OUT.json
 
 Region level: a landmark's score against whether more than ``--threshold`` of its patch is diseased, all landmarks of
-all people together (``auc``), and within each person who has both kinds, averaged (``auc_within``): a map that only
-says who is sick has 0.5 there. Voxel level (``auc_voxels``): the painted map against the disease mask, over every so
-manieth voxel of the lungs that a patch reaches, in those who have the disease. Intervals are the 5th and 95th
-percentile over 500 resamplings of the people.
+all subjects together (``auc``), and within each subject with both kinds of region, averaged (``auc_within``): a map
+that only separates diseased from healthy subjects has 0.5 there. Voxel level (``auc_voxels``): the painted map against
+the disease mask, over every ``--voxel-step``-th lung voxel covered by a patch, in subjects with the disease. Intervals
+are the 5th and 95th percentile over 500 bootstrap samples of the subjects.
 
-Scores, each without the person's own labels or scan:
+Scores, each without the subject's own labels or scan:
 
 * ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``calm`` is which probe
-  (`anatograph explain --probe`), ``relative`` M_j less the median of the people fitted on at the same landmark, as
-  `anatograph explain` draws it; ``as it stands`` is M_j itself.
-* ``eq. 10, …, yes or no``: the same of a logistic probe of whether the extent exceeds ``--sick``.
-* ``deviation``: `anatograph deviation` against everybody else, and against those with ``--reference``. No labels.
+  (`anatograph explain --probe`), ``relative`` M_j minus the median of the training subjects at the same landmark, as
+  drawn by `anatograph explain`; ``absolute`` is M_j itself.
+* ``eq. 10, …, yes or no``: the same for a logistic probe of whether the extent exceeds ``--sick``.
+* ``deviation``: `anatograph deviation` from all other subjects, and from those matching ``--reference``. No labels.
 * ``densitometry``: the share of the patch's lung below -950 HU (emphysema, paraseptal), of its lung from -700 to -200
   HU (ground glass), of the patch above -700 HU (consolidation).
-* ``densitometry, relative``: the same less its median over the other people at the same landmark.
+* ``densitometry, relative``: the same minus its median over the other subjects at the same landmark.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def contributions(explainer: Explainer, names: list[str]) -> tuple[Array, Array,
 
 
 def deviations(people: ReferencePeople, explained: dict[str, NDArray[np.float32]]) -> Array:
-    """(subjects, landmarks) calibrated deviations, each person left out of the reference."""
+    """(subjects, landmarks) calibrated deviations, each subject excluded from its own reference."""
     rows = []
     for name, nodes in tqdm(explained.items(), desc="deviation", leave=False):
         rows.append(people.without([name])[0].deviation(nodes))
@@ -99,14 +99,14 @@ def deviations(people: ReferencePeople, explained: dict[str, NDArray[np.float32]
 
 
 def region_aucs(score: Array, sick: NDArray[np.bool_], seed: int = 0) -> dict[str, float]:
-    """AUC over all regions with its interval over people, and the mean within people."""
+    """AUC over all regions with its interval over subjects, and the mean within subjects."""
     known = np.isfinite(score)
     if not (sick & known).any() or (sick & known).sum() == known.sum():
         return {}
-    people = range(len(score))
+    subjects = range(len(score))
     one = [
         roc_auc_score(sick[i][known[i]], score[i][known[i]])
-        for i in people
+        for i in subjects
         if 0 < sick[i][known[i]].sum() < known[i].sum()
     ]
     random, drawn = np.random.default_rng(seed), []
@@ -122,7 +122,7 @@ def region_aucs(score: Array, sick: NDArray[np.bool_], seed: int = 0) -> dict[st
         "high": high,
         "auc_within": np.mean(one) if one else np.nan,
     }
-    return {key: round(float(value), 4) for key, value in values.items()} | {"sick_people": len(one)}
+    return {key: round(float(value), 4) for key, value in values.items()} | {"diseased_subjects": len(one)}
 
 
 def fast_auc(truth: NDArray[np.bool_], score: Array) -> float:
@@ -161,16 +161,18 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("embeddings", type=Path)
-    parser.add_argument("--threshold", type=float, default=0.05, help="a region is diseased from this share on")
-    parser.add_argument("--sick", type=float, default=0.005, help="extent from which a person is sick")
+    parser.add_argument(
+        "--threshold", type=float, default=0.05, help="fraction of a patch from which a region counts as diseased"
+    )
+    parser.add_argument("--sick", type=float, default=0.005, help="extent from which a subject counts as diseased")
     parser.add_argument("--reference", default="diagnosis=healthy", help="of the second deviation; '' for none")
-    parser.add_argument("--voxel-step", type=int, default=101, help="every so manieth voxel; 0 leaves voxels out")
+    parser.add_argument("--voxel-step", type=int, default=101, help="use every n-th voxel; 0 skips voxels")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--no-densitometry", dest="densitometry", action="store_false", help="leave it out: it reads all"
+        "--no-densitometry", dest="densitometry", action="store_false", help="skip it: it reads all patches"
     )
-    parser.add_argument("--no-deviation", dest="deviation", action="store_false", help="leave it out: it takes longest")
+    parser.add_argument("--no-deviation", dest="deviation", action="store_false", help="skip it: it takes longest")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -185,13 +187,13 @@ def main() -> None:
 
     deviation: Scores = {}
     if args.deviation:
-        deviation["deviation, everybody"] = deviations(reference_people(regions)[0], nodes)
+        deviation["deviation, all subjects"] = deviations(reference_people(regions)[0], nodes)
     if args.deviation and args.reference:
         try:
             people = reference_people(regions, args.cohort, args.reference)[0]
             deviation[f"deviation, {args.reference}"] = deviations(people, nodes)
         except UserError as error:
-            print(f"left out: {error}")
+            print(f"skipped: {error}")
     rows = []
     for disease in DISEASES:
         scores: Scores = {}
@@ -203,7 +205,7 @@ def main() -> None:
             for kind in KINDS:
                 explainer = Explainer(data, extent, regions, None, args.folds, args.seed, kind)
                 raw, rel, drawn[f"eq. 10, {kind}, relative"] = contributions(explainer, names)
-                scores |= {f"eq. 10, {kind}, relative": rel, f"eq. 10, {kind}, as it stands": raw}
+                scores |= {f"eq. 10, {kind}, relative": rel, f"eq. 10, {kind}, absolute": raw}
                 binary = Explainer(data, sick, regions, None, args.folds, args.seed, kind)
                 sign = -1 if binary.contribution(names[0]).direction.class_name == "free" else 1
                 scores[f"eq. 10, {kind}, yes or no, relative"] = sign * contributions(binary, names)[1]
@@ -216,7 +218,7 @@ def main() -> None:
             held = np.where(present, score, np.nan)
             found: dict[str, object] = {"disease": disease, "score": name}
             found |= region_aucs(held, truth[disease] > args.threshold, args.seed)
-            if args.voxel_step and name in (f"eq. 10, {KINDS[0]}, relative", "deviation, everybody", "densitometry"):
+            if args.voxel_step and name in (f"eq. 10, {KINDS[0]}, relative", "deviation, all subjects", "densitometry"):
                 shown = drawn.get(name, held)
                 found["auc_voxels"] = voxel_auc(args.cohort, table, study, names, shown, disease, args.voxel_step)
             rows.append(found)

@@ -1,19 +1,19 @@
-"""How much disease a pretrained embedding tells, on phantom people it never saw, against honest rivals.
+"""How well a pretrained embedding predicts disease on held-out phantoms, compared with simple baselines.
 
     python benchmarks/phantom_study.py TRAIN_STUDY TRAIN_COHORT TEST_STUDY TEST_COHORT MODEL --json OUT.json
 
-Probes are ridge regressions fitted on the people of the first cohort, their strength chosen by grouped folds among
-those people, and scored on the people of the second. Region level: a landmark's feature against the diseased fraction
+Probes are ridge regressions fitted on the subjects of the first cohort, with the penalty chosen by grouped folds among
+these, and scored on the subjects of the second. Region level: a landmark's feature against the diseased fraction
 of its patch, all landmarks together. Subject level: the subject's feature against that of the lungs.
 
 Levels: ``encoder`` (C), ``projection`` (f_l), ``nodes`` (after G), ``subject``. With ``--step 4`` only every fourth
-landmark is looked at, and neither G nor subjects: quick, for comparing many short runs of the patch level; people are
-then judged by repeated folds over both cohorts together (level ``people``, `people.py`). The true extents of a cohort
-are kept in ``region_truth.npz`` beside its table.
+landmark is used, without G and subjects: quick, for comparing many short runs of the patch level; subjects are then
+evaluated by repeated folds over both cohorts together (level ``mean of regions``, `subject_probes.py`). The true
+extents of a cohort are cached in ``region_truth.npz`` beside its table.
 
-Rivals: the same network untrained (its BatchNorm statistics estimated on the same patches), the mean HU of each patch,
-six plain statistics of it, the shares of 14 densities that the network is given (what is learnt is more than these),
-and plain densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
+Baselines: the same network with random weights (BatchNorm statistics estimated on the same patches), the mean HU of
+each patch, six density statistics of it, the 14-bin cumulative density histogram that is an input of the network,
+and densitometry (share of lung below -950 HU, share between -700 and -200 HU, mean, 15th percentile, volume).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from people import people_scores
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from subject_probes import subject_scores
 from tqdm import tqdm
 
 from anatograph.evaluation.region_truth import region_truth as patch_truth
@@ -53,15 +53,15 @@ STRENGTHS = np.logspace(-2, 6, 9)
 
 def region_truth(cohort: Path, study: Study) -> dict[str, Array]:
     """Diseased fraction of every patch, (subjects, landmarks) for each disease."""
-    kept = cohort.parent / "region_truth.npz"
-    if kept.is_file():
-        with np.load(kept) as known:
+    cache = cohort.parent / "region_truth.npz"
+    if cache.is_file():
+        with np.load(cache) as known:
             if known["ids"].tolist() == list(study.subject_ids) and set(DISEASES) < set(known):
                 return {disease: known[disease] for disease in DISEASES}
     table = extents_of(cohort, study).reset_index()
     with tqdm(total=len(table), desc="truth", leave=False) as bar:
         truth = patch_truth(study, table, cohort.parent, DISEASES, lambda *_: bar.update())
-    np.savez(kept, ids=np.array(study.subject_ids), **truth)  # type: ignore[arg-type]
+    np.savez(cache, ids=np.array(study.subject_ids), **truth)  # type: ignore[arg-type]
     return truth
 
 
@@ -75,7 +75,7 @@ def extents_of(cohort: Path, study: Study) -> pd.DataFrame:
 def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
     """Features of a study by level: subject (S, F); nodes, projection and encoder (S, N, F).
 
-    With ``step`` above 1 only every so manieth landmark, and no nodes or subjects.
+    With ``step`` above 1 only every ``step``-th landmark, and no nodes or subjects.
     """
     found: dict[str, list[Array]] = {}
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16_on_processor() and step > 1)
@@ -103,12 +103,12 @@ def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
     return {name: np.stack(values) for name, values in found.items()}
 
 
-plain_names = ("mean HU", "plain statistics", "shares of 14 densities")
+BASELINES = ("mean HU", "density statistics", "density histogram")
 
 
 def plain_features(study: Study) -> tuple[list[Array], Array]:
-    """Each patch's mean HU (S, N, 1), six plain statistics (S, N, 6), and the shares of 14 densities that end a feature
-    of the model (S, N, 14); each subject's densitometry (S, 6)."""
+    """Each patch's mean HU (S, N, 1), six density statistics (S, N, 6), and the density histogram that ends a model
+    feature (S, N, 14); each subject's densitometry (S, 6)."""
     means, statistics, shares, subjects = [], [], [], []
     density = DensityShares(*HU_WINDOW)
     for subject_id in tqdm(study.subject_ids, desc="densitometry", leave=False):
@@ -131,28 +131,28 @@ def plain_features(study: Study) -> tuple[list[Array], Array]:
 def fit_and_score(
     x: Array, y: Array, groups: NDArray[Any], x_test: Array, y_test: Array, groups_test: NDArray[Any]
 ) -> tuple[float, float, float]:
-    """R² on the test people of a ridge whose strength was chosen by grouped folds of the training people.
+    """R² on the test subjects of a ridge whose penalty was chosen by grouped folds of the training subjects.
 
-    With the 5th and 95th percentile over 200 resamplings of the test people.
+    With the 5th and 95th percentile over 200 bootstrap samples of the test subjects.
     """
     keep, keep_test = np.isfinite(x).all(1) & np.isfinite(y), np.isfinite(x_test).all(1) & np.isfinite(y_test)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": STRENGTHS}, cv=GroupKFold(5), scoring="r2"
     )
     search.fit(x[keep], y[keep], groups=groups[keep])
-    truth, guess, people = y_test[keep_test], search.predict(x_test[keep_test]), groups_test[keep_test]
-    rows = [np.flatnonzero(people == person) for person in np.unique(people)]
+    truth, predicted, subjects = y_test[keep_test], search.predict(x_test[keep_test]), groups_test[keep_test]
+    rows = [np.flatnonzero(subjects == subject) for subject in np.unique(subjects)]
     random = np.random.default_rng(0)
     spread = []
     for _ in range(200):
         drawn = np.concatenate([rows[k] for k in random.integers(len(rows), size=len(rows))])
-        spread.append(r2_score(truth[drawn], guess[drawn]))
+        spread.append(r2_score(truth[drawn], predicted[drawn]))
     low, high = np.percentile(spread, [5, 95])
-    return float(r2_score(truth, guess)), float(low), float(high)
+    return float(r2_score(truth, predicted)), float(low), float(high)
 
 
-def untrained(model: Model, study: Study, seed: int) -> Model:
-    """The same architecture with fresh weights, BatchNorm estimated on a sample of the study's patches."""
+def random_weights(model: Model, study: Study, seed: int) -> Model:
+    """The same architecture with new random weights, BatchNorm estimated on a sample of the study's patches."""
     torch.manual_seed(seed)
     fresh = Model(model.config, model.location_codes.cpu().numpy())
     random = np.random.default_rng(seed)
@@ -176,9 +176,9 @@ def main() -> None:
     for name in ("train_study", "train_cohort", "test_study", "test_cohort"):
         parser.add_argument(name, type=Path)
     parser.add_argument("models", type=Path, nargs="*", help="model folders; a run's model/ or others")
-    parser.add_argument("--untrained-seeds", type=int, default=1)
-    parser.add_argument("--step", type=int, default=1, help="look at every so manieth landmark")
-    parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="score the given models only")
+    parser.add_argument("--random-seeds", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1, help="use every n-th landmark")
+    parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="score the given models only")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -204,22 +204,24 @@ def main() -> None:
             rows.append({"method": method, "level": level, "target": disease, **scores})
             print(rows[-1], flush=True)
 
-    if args.rivals:
+    if args.baselines:
         plain, plain_test = plain_features(train), plain_features(test)
-        for name, one, other in zip(plain_names, plain[0], plain_test[0], strict=True):
+        for name, one, other in zip(BASELINES, plain[0], plain_test[0], strict=True):
             score(name, "region", one[:, :: args.step], other[:, :: args.step])
         score("densitometry", "subject", plain[1], plain_test[1])
     models = [(str(path), load_model(path)) for path in args.models]
-    if models and args.rivals:
-        models += [(f"untrained {seed}", untrained(models[0][1], train, seed)) for seed in range(args.untrained_seeds)]
+    if models and args.baselines:
+        models += [
+            (f"random weights {seed}", random_weights(models[0][1], train, seed)) for seed in range(args.random_seeds)
+        ]
     for name, model in models:
         of_train, of_test = network_features(model, train, args.step), network_features(model, test, args.step)
         for level in of_train:
             score(name, level, of_train[level], of_test[level])
         if args.step > 1:
             both = np.concatenate([of_train["encoder"], of_test["encoder"]])
-            for target, value in people_scores(both, pd.concat(extents)).items():
-                rows.append({"method": name, "level": "people", "target": target, "r2": round(value, 4)})
+            for target, value in subject_scores(both, pd.concat(extents)).items():
+                rows.append({"method": name, "level": "mean of regions", "target": target, "r2": round(value, 4)})
                 print(rows[-1], flush=True)
         if args.json:
             args.json.write_text(json.dumps(rows, indent=2))

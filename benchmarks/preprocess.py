@@ -2,7 +2,7 @@
 
     python benchmarks/preprocess.py [--image FILE_OR_FOLDER] [--lungs threshold] [--registration affine] [--json FILE]
 
-Without ``--image`` a phantom is brought onto 512 × 512 × 300 voxels.  The measured process has one thread and does
+Without ``--image`` a phantom is resampled to 512 × 512 × 300 voxels.  The measured process has one thread and does
 exactly what ``anatograph preprocess`` does for one subject; seconds are of processor time, so a busy machine does not
 change them much, and memory is the resident set's peak within each stage.
 """
@@ -25,10 +25,10 @@ SIZE = (512, 512, 300)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", type=Path, help="a scan to measure with, in place of the phantom")
+    parser.add_argument("--image", type=Path, help="scan to use instead of the phantom")
     parser.add_argument("--lungs", default="threshold")
     parser.add_argument("--registration", default="affine")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--measure", nargs=2, type=Path, metavar=("IMAGE", "STUDY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def write_phantom(path: Path) -> Path:
-    """A phantom person in 512 × 512 × 300 voxels, with a scanner's noise on them."""
+    """A phantom subject in 512 × 512 × 300 voxels, with a scanner's noise on them."""
     import numpy as np
     import SimpleITK as sitk
 

@@ -1,4 +1,4 @@
-"""Patches per second of pretraining: the published recipe, written plainly, beside this engine, part by part.
+"""Patches per second of pretraining: the published recipe, written plainly, compared with this engine, part by part.
 
     OMP_NUM_THREADS=2 python benchmarks/pretrain_throughput.py --json throughput.json
 
@@ -51,7 +51,7 @@ from anatograph.learning.training.state import TrainState, frozen_copy
 
 
 def used() -> float:
-    """Seconds of processor time of this process, all threads."""
+    """Processor seconds of this process, all threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
@@ -107,7 +107,7 @@ def published_transform() -> Compose:
 
 
 class PlainViews(Dataset[torch.Tensor]):
-    """Two views of each item, the plain way: the transforms work on one item when a loader's worker asks for it."""
+    """Two views of each item, the plain way: transforms run on one item at a time in a loader worker."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images, self.transform = images, published_transform()
@@ -120,10 +120,10 @@ class PlainViews(Dataset[torch.Tensor]):
 
 
 def loader_seconds(images: torch.Tensor, workers: int) -> float:
-    """Wall seconds of two views of each of ``images`` (M, C, P, P, P) from that many workers, once they are running."""
+    """Wall seconds of two views of each of ``images`` (M, C, P, P, P) from this many workers, once they are running."""
     loader: Any = DataLoader(PlainViews(images), batch_size=1, num_workers=workers, persistent_workers=True)
     seconds = 0.0
-    for _ in range(2):  # the first time the workers start and find their kernels
+    for _ in range(2):  # the first round starts the workers and selects kernels
         began = time.perf_counter()
         for _ in loader:
             pass
@@ -167,7 +167,7 @@ def published_patch(cohort: Cohort, codes: NDArray[np.float32], batch: int, view
         part("optimiser step", optimiser.step)
         part("queue", lambda: queue.enqueue(keys, owners))
 
-    update(Clock())  # finds the convolutions' kernels
+    update(Clock())  # selects the convolutions' kernels
     update(clock)
     return clock
 
@@ -191,7 +191,7 @@ def published_graph(cohort: Cohort, codes: NDArray[np.float32], batch: int, subj
             x = view / 632.0 - 1.0
             h = clock("patches through E", lambda x=x: model.patch_features(x, model.location_codes), batch / subjects)
         found.append(h)
-    # Every worker is given as many subjects as the others.
+    # Every worker gets the same number of subjects.
     items = torch.stack([image] * max(subjects, torch.get_num_threads()))
     clock.wall[IN_WORKERS] = loader_seconds(items, torch.get_num_threads()) * batch / len(items)
     h = torch.stack([found[i % len(found)] for i in range(2 * batch)])
@@ -285,14 +285,14 @@ def engine_graph(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--batch", type=int, default=128, help="patches of an update")
-    parser.add_argument("--subjects", type=int, default=16, help="subjects of a round of the graph level")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--batch", type=int, default=128, help="patches per update")
+    parser.add_argument("--subjects", type=int, default=16, help="subjects per round of the graph level")
     parser.add_argument("--landmarks", type=int, default=581)
     parser.add_argument("--views", type=int, default=16, help="views the published augmentation is measured on")
     parser.add_argument("--subjects-a", type=int, default=1, help="subjects the graph level is measured on")
     parser.add_argument("--updates", type=int, default=3, help="updates of the engine that are averaged")
-    parser.add_argument("--threads", type=int, default=0, help="threads; 0: as torch finds")
+    parser.add_argument("--threads", type=int, default=0, help="threads; 0: torch's default")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the engine")
     given = parser.parse_args()
     if given.threads:
@@ -301,15 +301,17 @@ def main() -> None:
         given.precision = "bf16" if bf16_on_processor() else "fp32"
     autocast = torch.autocast("cpu", torch.bfloat16) if given.precision == "bf16" else None
     random = np.random.default_rng(1)
-    n, people = given.landmarks, 48
+    n, subjects = given.landmarks, 48
     codes = random.random((n, 3)).astype(np.float32)
     edges = np.unique(np.sort(random.integers(0, n, (1600, 2)), axis=1), axis=0)
     edges = edges[edges[:, 0] != edges[:, 1]].astype(np.int32)
-    cohort = Cohort(Patches(n), [str(i) for i in range(people)], np.ones((people, n), dtype=bool), [edges] * people)
+    cohort = Cohort(
+        Patches(n), [str(i) for i in range(subjects)], np.ones((subjects, n), dtype=bool), [edges] * subjects
+    )
 
     plain = published_patch(cohort, codes, given.batch, given.views)
     plain_graph = published_graph(cohort, codes, given.subjects, given.subjects_a)
-    keep_memory()  # as pretraining does; not for the plain recipe, which does nothing of the kind
+    keep_memory()  # as in pretraining; the plain recipe does not do this
     engine, seconds = engine_patch(cohort, codes, given.batch, given.updates, autocast)
     engine_graphs, graph_seconds = engine_graph(cohort, codes, given.subjects, given.subjects_a, autocast)
 

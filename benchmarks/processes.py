@@ -4,7 +4,7 @@
 
 Runs ``anatograph pretrain`` alone and under ``torchrun`` in turn, ``--repeats`` times, on the same study, settings and
 batch, and compares the median of patches per second of ``metrics.csv``, without the first updates (in which kernels are
-found). In turn, because the speed of a shared machine drifts from minute to minute.
+selected). The runs alternate because the speed of a shared machine drifts from minute to minute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 
 def rates(study: Path, run: Path, processes: int, updates: int, changes: dict[str, str]) -> list[float]:
-    """Patches per second of a run: its rows of metrics.csv but the first two."""
+    """Patches per second of a run: its rows of metrics.csv except the first two."""
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/reading_scans.py [--scan FILE_OR_FOLDER] [--json FILE]
 
-Without ``--scan`` a drawn chest with scanner noise is used (the times hardly depend on what is in the picture).
+Without ``--scan`` a synthetic chest with scanner noise is used (the times hardly depend on the content).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What helps the patch level, on phantom people it never saw: many short runs, each another in one setting.
+"""What helps the patch level, on held-out phantoms: many short runs, each differing in one setting.
 
     python benchmarks/recipe_study.py TRAIN_STUDY TRAIN_COHORT TEST_STUDY TEST_COHORT RUNS --json recipe.json
 
-Every arm is ``anatograph pretrain`` on the first study with ``--updates`` updates of 128 patches and next to nothing
-at graph level, scored by `phantom_study.py` at every fourth landmark: ridge probes from C's feature of a patch to the
-diseased fraction of that patch, fitted on the people of the first cohort, R² on those of the second; and from the mean
-of a person's regions to what is known of the person, by repeated folds over both cohorts. What is in RUNS is not done
-again, so several calls, each with other arms (``--only``), can share the work; the last prints the table.
+Every arm is ``anatograph pretrain`` on the first study with ``--updates`` updates of 128 patches and a minimal graph
+level, scored by `phantom_study.py` at every fourth landmark: ridge probes from C's feature of a patch to the
+diseased fraction of that patch, fitted on the subjects of the first cohort, R² on those of the second; and from the
+mean of a subject's regions to subject-level labels, by repeated folds over both cohorts. Finished runs in RUNS are
+reused, so several calls with different arms (``--only``) can share the work; the last prints the table.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "key momentum 0.999": ("key_momentum=0.999",),
     "temperature 0.1": ("temperature=0.1",),
     "temperature 0.4": ("temperature=0.4",),
-    "4 landmarks x 32 people": ("landmarks_per_batch=4",),
-    "16 landmarks x 8 people": ("landmarks_per_batch=16",),
-    "own person's keys are negatives": ("mask_same_subject=false", "in_batch=false"),
+    "4 landmarks x 32 subjects": ("landmarks_per_batch=4",),
+    "16 landmarks x 8 subjects": ("landmarks_per_batch=16",),
+    "own subject's keys are negatives": ("mask_same_subject=false", "in_batch=false"),
     "no negatives from the batch": ("in_batch=false",),
     "both views as queries": ("symmetric=true",),
     "shuffled keys": ("key_norm=shuffle",),
@@ -75,15 +75,15 @@ def train(name: str, study: Path, runs: Path, updates: int, threads: int) -> Non
 
 
 def score(name: str, places: list[Path], runs: Path, step: int) -> list[dict[str, Any]]:
-    """An arm's scores, made once."""
-    kept = runs / f"{slug(name)}.json"
-    if not kept.is_file():
+    """An arm's scores, computed once."""
+    stored = runs / f"{slug(name)}.json"
+    if not stored.is_file():
         program = Path(__file__).with_name("phantom_study.py")
         arguments = [*map(str, places), str(runs / slug(name) / "model")]
-        options = ["--step", str(step), "--no-rivals", "--json", str(kept)]
+        options = ["--step", str(step), "--no-baselines", "--json", str(stored)]
         subprocess.run([sys.executable, str(program), *arguments, *options], check=True)
-    found: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
-    return found
+    scores: list[dict[str, Any]] = json.loads(stored.read_text(encoding="utf-8"))
+    return scores
 
 
 def main() -> None:
@@ -92,8 +92,8 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--step", type=int, default=4, help="landmarks are scored at every so manieth")
-    parser.add_argument("--only", nargs="*", choices=list(ARMS), help="these arms; otherwise all")
+    parser.add_argument("--step", type=int, default=4, help="score every n-th landmark")
+    parser.add_argument("--only", nargs="*", choices=list(ARMS), help="only these arms (default: all)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)

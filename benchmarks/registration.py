@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/registration.py DATA [--methods affine ants-syn] [--synthetic 10] [--json OUT]
 
 DATA holds ``atlas_lungs.nii.gz`` and, for each pair, ``NAME_exp_lungs.nii.gz``, ``NAME_insp_lungs.nii.gz`` and
-``NAME_exp_landmarks_lps_mm.csv``, ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z, row by row the same point). The scan
-breathed out plays the atlas. Times are CPU seconds of this process and the one that ANTs runs in, on one thread.
+``NAME_exp_landmarks_lps_mm.csv``, ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z; corresponding rows are the same
+point). The expiratory scan serves as the atlas. Times are CPU seconds of this process and the one that ANTs runs in, on one thread.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure(atlas: Atlas, lungs: Mask, method: str, points: np.ndarray, goals: n
 
 
 def synthetic(atlas: Atlas, seed: int) -> tuple[Mask, AffineMap]:
-    """The atlas's mask after a random affine map about its middle: entries within 6 %, shifts within 25 mm."""
+    """The atlas mask after a random affine map about its centre: entries within 6 %, shifts within 25 mm."""
     rng = np.random.default_rng(seed)
     matrix = np.eye(3) + rng.uniform(-0.06, 0.06, (3, 3))
     middle = atlas.landmarks.mean(axis=0)
@@ -93,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--methods", nargs="+", default=["affine"], choices=["affine", "ants-affine", "ants-syn"])
-    parser.add_argument("--synthetic", type=int, default=10, help="how many maps known by construction")
-    parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--synthetic", type=int, default=10, help="number of maps known by construction")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
     options = parser.parse_args()
     found = []
     for row in rows(options.data, options.methods, options.synthetic):

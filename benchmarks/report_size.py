@@ -2,11 +2,11 @@
 
     python benchmarks/report_size.py [--subjects 100 1000] [--study STUDY] [--keep DIR]
 
-A few phantoms on the atlas that ships (or the subjects of ``--study``) are linked under many names; a table, vectors of
-three clusters and predictions are drawn at random, and two subjects have maps.  The slices of a person are drawn once,
-however many names they have; what drawing takes is told for each.  Seconds are of processor time for drawing, and of
-the clock, in the system's Chromium without a graphics card, for opening: until everything is drawn, and from there
-until the viewer shows a scan.
+A few phantoms on the bundled atlas (or the subjects of ``--study``) are linked under many names; a table, vectors of
+three clusters and predictions are random, and two subjects have maps.  The slices of a subject are rendered once,
+however many names it has; the rendering time is reported for each.  Times are processor seconds for rendering, and wall
+seconds, in the system's Chromium without a graphics card, for opening: until everything is drawn, and from there until
+the viewer shows a scan.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ SECONDS: list[float] = []
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--study", type=Path, help="a study to take subjects from, in place of phantoms")
-    parser.add_argument("--keep", type=Path, help="leave the pages in this folder")
+    parser.add_argument("--study", type=Path, help="study to use instead of phantoms")
+    parser.add_argument("--keep", type=Path, help="keep the pages in this folder")
     options = parser.parse_args()
-    sys.modules["umap"] = None  # type: ignore[assignment]  # its own time is not the page's
+    sys.modules["umap"] = None  # type: ignore[assignment]  # its time is not part of the page's
     draw_once()
     print("| subjects | page | opened in | viewer after | memory of scripts | drawing a subject |")
     print("|---|---|---|---|---|---|")
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def draw_once() -> None:
-    """Have the montage draw each person once, and note how long that takes."""
+    """Render the montage of each subject once, and record how long that takes."""
     draw, known = montage._slices, {}
 
     def remembered(subject: Any, *others: Any) -> Any:
@@ -83,7 +83,7 @@ def few(folder: Path) -> Path:
 
 
 def many(source: Study, folder: Path, count: int) -> dict[str, Any]:
-    """A study of ``count`` links to the subjects of another, and all that a report can show of it."""
+    """A study of ``count`` links to the subjects of another, and everything that a report can show of it."""
     random = np.random.default_rng(0)
     study = Study.create(folder / "study", source.atlas, source.settings)
     names = [f"person-{k:04d}" for k in range(count)]

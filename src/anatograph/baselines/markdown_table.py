@@ -182,8 +182,8 @@ def _legend(content: Content) -> list[str]:
         title = next(about["method"] for about in content.abouts if about["slug"] == content.reference)
         lines.append(
             f"▾ significantly worse, ▴ significantly better than {title}: corrected resampled t-test over the folds, "
-            f"p < {_ALPHA} after Holm's adjustment for the rows of the column. No mark: no difference detected in these "
-            "folds."
+            f"p < {_ALPHA} after Holm's adjustment for the rows of the column. No mark: no difference detected "
+            "in these folds."
         )
     if content.published is not None:
         lines.append(
