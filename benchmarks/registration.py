@@ -4,7 +4,8 @@
 
 DATA holds ``atlas_lungs.nii.gz`` and, for each pair, ``NAME_exp_lungs.nii.gz``, ``NAME_insp_lungs.nii.gz`` and
 ``NAME_exp_landmarks_lps_mm.csv``, ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z; corresponding rows are the same
-point). The expiratory scan serves as the atlas. Times are CPU seconds of this process and the one that ANTs runs in, on one thread.
+point). The expiratory scan serves as the atlas. Times are CPU seconds of this process and the one that ANTs runs in, on
+one thread.
 """
 
 from __future__ import annotations
