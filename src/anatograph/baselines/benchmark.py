@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -32,7 +32,7 @@ from anatograph.execution.files import write_text
 from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 
-PRESETS = ("default", "quick")
+PRESETS = get_args(BenchmarkPreset)
 
 
 @dataclass(frozen=True, eq=False)
