@@ -1,4 +1,4 @@
-"""Time and peak memory of reading and resampling one 512 × 512 × 300 CT, each step in a process of its own.
+"""Time and peak memory of reading and sampling one 512 × 512 × 300 CT, each step in a process of its own.
 
     OMP_NUM_THREADS=1 python benchmarks/reading_scans.py [--scan FILE_OR_FOLDER] [--json FILE]
 
@@ -61,7 +61,7 @@ def draw(folder: Path) -> None:
 
 def measure(step: str, scan: Path, queue: Any) -> None:
     from anatograph.imaging.reading import read_volume
-    from anatograph.imaging.resample import SplineSampler, resample_isotropic
+    from anatograph.imaging.spline import SplineSampler
 
     before = resource.getrusage(resource.RUSAGE_SELF)
     clock = time.process_time()
@@ -69,8 +69,6 @@ def measure(step: str, scan: Path, queue: Any) -> None:
     size = volume.array.nbytes / 2**20
     if step != "read":
         clock = time.process_time()
-    if step in ("bspline", "linear"):
-        resample_isotropic(volume, 1.0, step)
     if step == "patches":
         middle = volume.frame.to_lps((np.asarray(volume.array.shape[::-1]) - 1) / 2)
         extent = np.array([150.0, 115.0, 130.0])
@@ -106,9 +104,7 @@ def main() -> None:
             drawing.join()
             scans = [folder / part for part in ("scan.nii.gz", "scan.nrrd", "float_ras.nii", "dicom")]
         rows = []
-        for step, scan in [("read", scan) for scan in scans] + [
-            (s, scans[0]) for s in ("bspline", "linear", "patches")
-        ]:
+        for step, scan in [*(("read", scan) for scan in scans), ("patches", scans[0])]:
             process = context.Process(target=measure, args=(step, scan, queue))
             process.start()
             rows.append(queue.get())

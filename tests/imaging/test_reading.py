@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.imaging.orientation import lps_frame, lps_view, stored_view
 from anatograph.imaging.reading import read_mask, read_volume, write_array, write_mask, write_volume
-from anatograph.imaging.volume import Frame, Volume
+from anatograph.imaging.volume import Frame, Volume, vector
 
 CODES = ["".join(code) for axes in itertools.permutations(("LR", "PA", "SI")) for code in itertools.product(*axes)]
 Image = Callable[..., sitk.Image]
@@ -99,11 +100,12 @@ def test_results_go_back_on_the_grid_of_the_file(
 
 
 def test_results_of_a_resampled_scan_go_back_too(tmp_path: Path, chest: NDArray[np.int16], as_image: Image) -> None:
-    from anatograph.imaging.resample import resample_isotropic
-
     image = sitk.DICOMOrient(as_image(chest, (3.0, 3.0, 4.0)), "RAS")
     sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
-    volume = resample_isotropic(read_volume(tmp_path / "scan.nii.gz"), 1.5)
+    scan = read_volume(tmp_path / "scan.nii.gz")
+    size = np.ceil(np.multiply(scan.array.shape[::-1], scan.spacing) / 1.5).astype(int) + 3
+    fine = Frame((int(size[2]), int(size[1]), int(size[0])), (1.5, 1.5, 1.5), vector(np.asarray(scan.origin) - 1.5))
+    volume = replace(scan, array=np.zeros(fine.shape, dtype=np.int16), frame=fine)
     ramp = volume.frame.to_lps(np.stack(np.meshgrid(*map(np.arange, volume.array.shape[::-1]), indexing="ij"), -1))
     heat = (ramp @ [0.3, -0.2, 0.5]).transpose(2, 1, 0).astype(np.float32)
     write_array(tmp_path / "heat.nii.gz", heat, volume)

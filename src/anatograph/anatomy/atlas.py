@@ -18,8 +18,7 @@ from anatograph.anatomy.landmarks import corner_centres, find_landmarks, locatio
 from anatograph.anatomy.markups import write_markups
 from anatograph.errors import UserError, plain
 from anatograph.imaging.file_headers import read_file_header
-from anatograph.imaging.orientation import vector
-from anatograph.imaging.volume import Frame, Mask
+from anatograph.imaging.volume import Frame, Mask, vector
 from anatograph.limits import read_json
 
 FORMAT_VERSION = 1
@@ -173,11 +172,9 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
         "landmarks": atlas.landmarks.tolist(),
         "location_codes": atlas.location_codes.tolist(),
     }
-    image = sitk.GetImageFromArray(atlas.lungs.array)
-    image.SetSpacing([float(value) for value in frame.spacing])
-    image.SetOrigin([float(value) for value in frame.origin])
-    image.SetDirection(frame.direction.ravel().tolist())
-    sitk.WriteImage(image, str(folder / "lungs.nii.gz"), useCompression=True, compressionLevel=9)
+    sitk.WriteImage(
+        frame.to_image(atlas.lungs.array), str(folder / "lungs.nii.gz"), useCompression=True, compressionLevel=9
+    )
     write_markups(folder / "landmarks.mrk.json", atlas.landmarks)
     (folder / "atlas.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
     return folder

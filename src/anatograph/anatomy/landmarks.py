@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.volume import Frame, Mask
+from anatograph.imaging.volume import Frame, Mask, bounding_box
 
 # The grid counts from the right, posterior, inferior corner of the mask: towards the patient's left (+L), front (-P)
 # and head (+S). That is how the published atlas is stored, and it makes the grid independent of how a file is stored.
@@ -49,10 +49,12 @@ def find_landmarks(lungs: Mask, patch_size: int, step: int, min_coverage: float)
         raise UserError("the lung mask is empty; give a mask in which the lungs are not 0")
     array, origin = _on_millimetre_grid(lungs)
     windows = [_windows(length, patch_size, step) for length in array.shape]
-    spans = [np.flatnonzero(array.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    block = array[tuple(slice(span[0], span[-1] + 1) for span in spans)].astype(np.float32)
+    box = bounding_box(array > 0)
+    if box is None:
+        raise UserError("the lung mask is empty; give a mask in which the lungs are not 0")
+    block = array[box].astype(np.float32)
     (x_corners, x_window), (y_corners, y_window), (z_corners, z_window) = [
-        (corners, window[:, span[0] : span[-1] + 1]) for (corners, window), span in zip(windows, spans, strict=True)
+        (corners, window[:, span]) for (corners, window), span in zip(windows, box, strict=True)
     ]
     # Sums over at most P³ ones are exact in float32 for any patch below 256 mm.
     counts = np.matmul(y_window, block @ z_window.T)
@@ -106,8 +108,7 @@ def _straightened(lungs: Mask) -> Mask:
     result = np.zeros(target.shape, dtype=np.uint8)
     y, x = np.meshgrid(np.arange(size[1]), np.arange(size[0]), indexing="ij")
     for z in range(size[2]):
-        index = np.rint(frame.to_index(target.to_lps(np.stack([x, y, np.full_like(x, z)], axis=-1)))).astype(np.int64)
-        inside = ((index >= 0) & (index <= top)).all(axis=-1)
+        index, inside = frame.nearest(target.to_lps(np.stack([x, y, np.full_like(x, z)], axis=-1)))
         i, j, k = index[inside].T
         result[z][inside] = lungs.array[k, j, i]
     return Mask(result, target)

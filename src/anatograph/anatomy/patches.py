@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anatograph.imaging.resample import Interpolation, SplineSampler
+from anatograph.imaging.spline import Interpolation, SplineSampler
 from anatograph.imaging.volume import Volume
 
 PATCH_SPACING = 1.0

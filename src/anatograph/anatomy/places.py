@@ -40,12 +40,7 @@ def places(atlas: Atlas) -> list[str]:
 
 def in_lung(atlas: Atlas) -> NDArray[np.bool_]:
     """(N,) whether the middle of a landmark's patch lies in the atlas's lungs: most of the patch is then lung."""
-    frame = atlas.lungs.frame
-    index = np.rint(frame.to_index(atlas.landmarks)).astype(np.intp)
-    size = np.asarray(frame.shape[::-1])
-    within = ((index >= 0) & (index < size)).all(axis=1)
-    x, y, z = np.clip(index, 0, size - 1).T
-    return np.asarray(within & (atlas.lungs.array[z, y, x] > 0))
+    return atlas.lungs.contains(atlas.landmarks)
 
 
 def _lung_voxels(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

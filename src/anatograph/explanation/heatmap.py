@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.volume import Frame
+from anatograph.imaging.volume import Frame, bounding_box
 
 NO_VALUE = 0.0
 """Outside the lungs, and where no patch reaches."""
@@ -25,7 +25,7 @@ def paint(
     and where no patch reaches the result is 0.
     """
     result = np.full(frame.shape, NO_VALUE, dtype=np.float32)
-    box = _box(lungs)
+    box = bounding_box(lungs)
     if box is None:
         return result
     inside = lungs[box]
@@ -57,14 +57,3 @@ def paint(
     part = result[box]
     part[reached] = total[reached] / weight[reached]
     return result
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The smallest box about what is true."""
-    if not mask.any():
-        return None
-    ends = []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        ends.append(slice(int(line[0]), int(line[-1]) + 1))
-    return ends[0], ends[1], ends[2]

@@ -9,21 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.explanation.map_words import MapWords
-from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, draw_outline, draw_scan, edges
+from anatograph.imaging.volume import Mask, Volume
 
-LUNG_WINDOW = (-1350.0, 150.0)
-"""HU shown black and white: the radiologist's lung window, level -600, width 1500."""
 DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
 """Both are told apart with any colour vision, and in grey: blue and red by side, the other by lightness."""
 _OPAQUE = 0.72
 _MARGIN = 12.0
 _INK, _MARKS = "#1a1a1a", "#ffd400"
-# Name, axis looked along, horizontal and vertical axis (0 L, 1 P, 2 S), vertical downwards, what is at the edges.
-VIEWS = (
-    ("axial", 2, 0, 1, True, ("R", "L")),
-    ("coronal", 1, 0, 2, False, ("R", "L")),
-    ("sagittal", 0, 1, 2, False, ("A", "P")),
-)
+_VIEWS = (AXIAL, CORONAL, SAGITTAL)
 
 
 def draw_map(
@@ -44,37 +38,38 @@ def draw_map(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    frame = lungs.frame
-    low, high = _box(lungs)
+    box = lungs.box_lps()
+    if box is None:
+        raise ValueError("a map needs lungs to lie in")
+    low, high = box
     middle = (low + high) / 2 if at is None else np.clip(at, low, high)
-    index = np.rint(frame.to_index(middle)).astype(int)
-    index = np.clip(index, 0, np.array(frame.shape[::-1]) - 1)
+    index, _ = lungs.frame.nearest(middle)
     low, high = low - _MARGIN, high + _MARGIN
     size = high - low
     # All three at one scale, so that their heights tell; the bar takes the rest.
     inch = 4.3 / max(size[1], size[2])
-    widths = [size[across] * inch for _, _, across, _, _, _ in VIEWS]
+    widths = [size[view.across] * inch for view in _VIEWS]
     left, gap, top, bottom, bar = 0.12, 0.1, 0.62, 0.42, 2.1
     wide = left + sum(widths) + 2 * gap + bar
     tall = bottom + 4.3 + top
     figure = Figure(figsize=(wide, tall), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
     x = left
-    for (name, through, across, up, down, sides), width in zip(VIEWS, widths, strict=True):
-        height = size[up] * inch
+    for view, width in zip(_VIEWS, widths, strict=True):
+        height = size[view.up] * inch
         axes = figure.add_axes((x / wide, (bottom + (4.3 - height) / 2) / tall, width / wide, height / tall))
         x += width + gap
-        show_slice(axes, heat, lungs, scan, words, through, across, up, int(index[through]))
-        axes.set_xlim(low[across], high[across])
-        axes.set_ylim((high[up], low[up]) if down else (low[up], high[up]))
-        _ticks_of_the_others(axes, middle, across, up)
-        for place_x, side, align in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
+        show_slice(axes, heat, lungs, scan, words, view, int(index[view.through]))
+        view.limits(axes, low, high)
+        _ticks_of_the_others(axes, middle, view.across, view.up)
+        for place_x, side, align in ((0.02, view.sides[0], "left"), (0.98, view.sides[1], "right")):
             text = axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
                              ha=align, va="center")  # fmt: skip
             _outlined(text)
-        axes.set_xlabel(f"{name}, {'LPS'[through]} = {middle[through]:.0f} mm", fontsize=8, color=_INK, labelpad=3)
-        if name == "axial":
-            _scale_bar(axes, low[across], (high if down else low)[up], size[across])
+        axes.set_xlabel(f"{view.name}, {'LPS'[view.through]} = {middle[view.through]:.0f} mm", fontsize=8, color=_INK,
+                        labelpad=3)  # fmt: skip
+        if view is AXIAL:
+            _scale_bar(axes, low[view.across], (high if view.downwards else low)[view.up], size[view.across])
     figure.text(left / wide, 1 - 0.27 / tall, words.title, fontsize=11, weight="bold", color=_INK, va="center")
     under = "lung window (level −600, width 1500 HU)" if scan is not None else "outline of the lungs"
     where = f"slices through the strongest region: {place}" if place else "slices through the middle of the lungs"
@@ -89,25 +84,17 @@ def show_slice(
     lungs: Mask,
     scan: Volume | None,
     words: MapWords | None,
-    through: int,
-    across: int,
-    up: int,
+    view: View,
     index: int,
 ) -> None:
     """One slice in mm: the scan in lung window, the map over it, the outline of the lungs."""
-    frame = lungs.frame
-    h, v, extent = _grid(frame, across, up)
     axes.set_facecolor("black" if scan is not None else "#e8e8e8")
     if scan is not None:
-        slab = np.take(scan.array, index, axis=2 - through)
-        axes.imshow(slab, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], extent=extent, origin="lower",
-                    interpolation="antialiased")  # fmt: skip
+        draw_scan(axes, scan, view, index, interpolation="antialiased")
     if heat is not None and words is not None:
-        values = np.take(heat, index, axis=2 - through)
-        axes.imshow(colours(values, words), extent=extent, origin="lower", interpolation="nearest")
-    outline = np.take(lungs.array, index, axis=2 - through) > 0
-    if outline.any() and not outline.all():
-        axes.contour(h, v, outline, levels=[0.5], colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
+        values = colours(view.slab(heat, index), words)
+        axes.imshow(values, extent=edges(lungs.frame, view), origin="lower", interpolation="nearest")
+    draw_outline(axes, lungs, view, index, colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal")
@@ -131,29 +118,12 @@ def colours(values: NDArray[np.float32], words: MapWords) -> NDArray[np.float32]
     return np.asarray(rgba, dtype=np.float32)
 
 
-def _grid(
-    frame: Frame, across: int, up: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float, float, float]]:
-    """Coordinates of the voxels along both axes of a slice, and the slice's edges."""
-    h = frame.origin[across] + np.arange(frame.shape[2 - across]) * frame.spacing[across]
-    v = frame.origin[up] + np.arange(frame.shape[2 - up]) * frame.spacing[up]
-    dh, dv = frame.spacing[across] / 2, frame.spacing[up] / 2
-    edges = (float(h[0] - dh), float(h[-1] + dh), float(v[0] - dv), float(v[-1] + dv))
-    return np.asarray(h, dtype=np.float64), np.asarray(v, dtype=np.float64), edges
-
-
 def _wrapped(text: str, width: int = 26) -> str:
     """Lines of at most ``width`` letters; names of columns are cut at underscores."""
     import textwrap
 
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part.replace("_", "_ "), width) or [""]]
     return "\n".join(line.replace("_ ", "_") for line in lines)
-
-
-def _box(lungs: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lowest and highest LPS mm of the lungs' voxels."""
-    lines = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-    return lungs.frame.to_lps([line[0] for line in lines]), lungs.frame.to_lps([line[-1] for line in lines])
 
 
 def _ticks_of_the_others(axes: Any, middle: NDArray[np.float64], across: int, up: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.explanation.heatmap_picture import LUNG_WINDOW
+from anatograph.imaging.views import draw_grey
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
 
@@ -124,5 +124,4 @@ def _blank(axes: Any) -> None:
 
 def _show(axes: Any, picture: NDArray[Any], flip: bool) -> None:
     """``flip`` where rows grow upwards."""
-    axes.imshow(picture, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], origin="lower" if flip else "upper",
-                interpolation="antialiased")  # fmt: skip
+    draw_grey(axes, picture, origin="lower" if flip else "upper", interpolation="antialiased")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.volume import Frame
+from anatograph.imaging.orientation import lps_frame, lps_view
+from anatograph.imaging.volume import Frame, Volume
 
 AIR = -1024
 """HU of everything outside the patient and outside the scan."""
@@ -18,6 +19,19 @@ MAX_SPACING = 10.0
 """mm; with thicker slices a 32 mm patch would hold three of them."""
 MIN_SPACING = 0.05
 """mm; less means that the file counts in other units."""
+
+
+def chest_volume(
+    values: NDArray[Any], stored: Frame, source: str, notes: tuple[str, ...] = (), flags: tuple[str, ...] = ()
+) -> Volume:
+    """A chest CT in HU with axes along S, P and L, from numbers (z, y, x) of any type on the frame of their file.
+
+    Raises UserError where the grid or the numbers cannot be those of a chest CT.
+    """
+    check_frame(stored, source)
+    array = to_hounsfield(lps_view(values, stored.direction), source)
+    check_hounsfield(array, source)
+    return Volume(array, lps_frame(stored), stored, source, notes, flags)
 
 
 def check_frame(frame: Frame, source: str) -> None:

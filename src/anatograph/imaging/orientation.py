@@ -9,32 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from anatograph.imaging.volume import Frame, Vector
+from anatograph.imaging.volume import Frame, vector
 
 _SNAP_DIRECTION = 1e-4
 """A direction this near to a signed permutation is one: `Frame.is_axis_aligned` draws the line at the same place."""
-
-
-def vector(values: Any) -> Vector:
-    """Three numbers as a plain tuple of floats."""
-    x, y, z = (float(value) for value in values)
-    return (x, y, z)
-
-
-def frame_of(image: sitk.Image) -> Frame:
-    """The frame of a three-dimensional SimpleITK image, exactly as the file gives it."""
-    x, y, z = image.GetSize()
-    direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(3, 3)
-    return Frame((z, y, x), vector(image.GetSpacing()), vector(image.GetOrigin()), direction)
-
-
-def image_of(array: NDArray[Any], frame: Frame) -> sitk.Image:
-    """A SimpleITK image holding a copy of ``array`` (z, y, x) on ``frame``."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(frame.spacing)
-    image.SetOrigin(frame.origin)
-    image.SetDirection(frame.direction.ravel().tolist())
-    return image
 
 
 def orientation_code(direction: NDArray[np.float64]) -> str:

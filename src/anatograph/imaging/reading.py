@@ -12,13 +12,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError, plain
-from anatograph.imaging.checks import check_frame, check_hounsfield, to_hounsfield
+from anatograph.imaging.checks import check_frame, chest_volume
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
 from anatograph.imaging.dicom.series import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.file_headers import FileHeader, read_file_header
-from anatograph.imaging.orientation import frame_of, lps_frame, lps_view, vector
+from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
-from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.imaging.volume import Frame, Mask, Volume, vector
 from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_volume
 
 __all__ = ["inspect_scan", "read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
@@ -41,13 +41,7 @@ def read_volume(path: str | Path) -> Volume:
         return read_dicom_folder(path)
     with quiet():
         image = _read_image(path, "scan")
-    stored = frame_of(image)
-    source = str(path)
-    check_frame(stored, source)
-    native = sitk.GetArrayViewFromImage(image)
-    array = to_hounsfield(lps_view(native, stored.direction), source)
-    check_hounsfield(array, source)
-    return Volume(array, lps_frame(stored), stored, source)
+    return chest_volume(sitk.GetArrayViewFromImage(image), Frame.of_image(image), str(path))
 
 
 def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
@@ -63,7 +57,7 @@ def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
         raise UserError(f"{path}: a lung mask must be one file ({', '.join(SUFFIXES)}), not a folder.")
     with quiet():
         image = _read_image(path, "mask")
-    stored = frame_of(image)
+    stored = Frame.of_image(image)
     if not np.isfinite(stored.direction).all() or abs(np.linalg.det(stored.direction)) < 1e-3:
         raise UserError(f"{path}: the direction matrix of the mask is degenerate; save the mask again.")
     labels = _labels(lps_view(sitk.GetArrayViewFromImage(image), stored.direction), str(path))

@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
 Vector = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
+"""A block of an array, z, y, x."""
+
+
+def vector(values: Any) -> Vector:
+    """Three numbers as a plain tuple of floats."""
+    x, y, z = (float(value) for value in values)
+    return (x, y, z)
+
+
+def bounding_box(mask: NDArray[np.bool_], margin: tuple[int, ...] = (0, 0, 0)) -> Box | None:
+    """The smallest block (z, y, x) holding a mask, ``margin`` voxels wider inside the array; None for an empty mask."""
+    slices = []
+    for axis, extra in enumerate(margin):
+        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not line.size:
+            return None
+        slices.append(slice(max(0, int(line[0]) - extra), min(mask.shape[axis], int(line[-1]) + 1 + extra)))
+    return slices[0], slices[1], slices[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +66,30 @@ class Frame:
         offset = np.asarray(points_lps, dtype=np.float64) - np.asarray(self.origin)
         return np.asarray(offset @ np.linalg.inv(self.index_to_lps_matrix).T, dtype=np.float64)
 
+    def nearest(self, points_lps: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Voxels x, y, z nearest to points (..., 3) in LPS mm, clipped to the grid, and which points lie in it."""
+        index = np.rint(self.to_index(points_lps)).astype(np.intp)
+        size = np.asarray(self.shape[::-1])
+        inside = ((index >= 0) & (index < size)).all(axis=-1)
+        return np.clip(index, 0, size - 1), np.asarray(inside, dtype=np.bool_)
+
+    def to_image(self, array: NDArray[Any]) -> sitk.Image:
+        """A SimpleITK image holding a copy of ``array`` (z, y, x) on this frame."""
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
+
+    @classmethod
+    def of_image(cls, image: sitk.Image) -> Frame:
+        """The frame of a three-dimensional SimpleITK image, exactly as the file gives it."""
+        x, y, z = image.GetSize()
+        direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(3, 3)
+        return cls((z, y, x), vector(image.GetSpacing()), vector(image.GetOrigin()), direction)
+
     @property
     def voxel_volume(self) -> float:
         """Volume of a voxel in mm³."""
@@ -55,8 +102,7 @@ class Frame:
 
     def crop(self, start_zyx: tuple[int, int, int], shape: tuple[int, int, int]) -> Frame:
         """The frame of the block of ``shape`` that begins at voxel ``start_zyx`` (which may lie outside)."""
-        origin = self.to_lps(np.asarray(start_zyx[::-1], dtype=np.float64))
-        return replace(self, shape=shape, origin=(float(origin[0]), float(origin[1]), float(origin[2])))
+        return replace(self, shape=shape, origin=vector(self.to_lps(np.asarray(start_zyx[::-1], dtype=np.float64))))
 
     def same_grid(self, other: Frame, tolerance: float = 1e-3) -> bool:
         """Whether both describe the same voxels, every corner within ``tolerance`` mm."""
@@ -121,6 +167,23 @@ class Mask:
     def lungs(self) -> NDArray[np.bool_]:
         """Both lungs together, z, y, x."""
         return np.asarray(self.array > 0)
+
+    def contains(self, points_lps: ArrayLike) -> NDArray[np.bool_]:
+        """Whether the voxel nearest to each point (..., 3) in LPS mm is lung; False outside the grid."""
+        index, inside = self.frame.nearest(points_lps)
+        return np.asarray(inside & (self.array[index[..., 2], index[..., 1], index[..., 0]] > 0), dtype=np.bool_)
+
+    def box(self, margin: tuple[int, int, int] = (0, 0, 0)) -> Box | None:
+        """The block (z, y, x) of the array about both lungs, wider by ``margin`` voxels; None for an empty mask."""
+        return bounding_box(self.lungs, margin)
+
+    def box_lps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Lowest and highest LPS mm (3,) of the centres of lung voxels; None for an empty mask."""
+        box = self.box()
+        if box is None:
+            return None
+        ends = self.frame.to_lps([[one.start for one in box[::-1]], [one.stop - 1 for one in box[::-1]]])
+        return ends.min(axis=0), ends.max(axis=0)
 
     def __post_init__(self) -> None:
         if self.array.shape != self.frame.shape:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.imaging.nifti_header import NiftiWords, write_words
-from anatograph.imaging.orientation import image_of, is_turned, stored_view
-from anatograph.imaging.volume import Frame, Mask, Volume
+from anatograph.imaging.orientation import is_turned, stored_view
+from anatograph.imaging.volume import Mask, Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Volume files that are read and written."""
@@ -35,13 +35,13 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words
         array = array.astype(np.uint8)
     stored = volume.stored or volume.frame
     if volume.stored is None:
-        image = image_of(array, stored)
+        image = stored.to_image(array)
     elif is_turned(volume.frame, stored):
-        image = image_of(np.ascontiguousarray(stored_view(array, stored.direction)), stored)
+        image = stored.to_image(np.ascontiguousarray(stored_view(array, stored.direction)))
     else:
         method = sitk.sitkLinear if np.issubdtype(array.dtype, np.floating) else sitk.sitkNearestNeighbor
         image = sitk.Resample(
-            image_of(array, volume.frame),
+            volume.frame.to_image(array),
             [int(n) for n in stored.shape[::-1]],
             sitk.Transform(),
             method,
@@ -60,12 +60,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
 def write_mask(path: str | Path, mask: Mask) -> None:
     """Write a lung mask (uint8: 1 right, 2 left, 3 side not known) on its own grid."""
-    _write(Path(path), image_of(mask.array, mask.frame))
-
-
-def grid_of(volume: Volume) -> Frame:
-    """The frame that results for ``volume`` are written on."""
-    return volume.stored or volume.frame
+    _write(Path(path), mask.frame.to_image(mask.array))
 
 
 def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> None:

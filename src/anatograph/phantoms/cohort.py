@@ -170,12 +170,8 @@ def _write_subject(subject: PhantomSubject, folder: Path, job: _Job, name: str) 
 
 def write_nifti(array: NDArray[np.generic], frame: Frame, path: Path) -> None:
     """Write an array (z, y, x) on ``frame`` as .nii.gz with fast compression; equal arrays give equal bytes."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(frame.spacing)
-    image.SetOrigin(frame.origin)
-    image.SetDirection(tuple(frame.direction.ravel()))
     plain = path.with_name(path.name.removesuffix(".gz"))
-    sitk.WriteImage(image, str(plain))
+    sitk.WriteImage(frame.to_image(array), str(plain))
     with plain.open("rb") as source, path.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as packed:
         shutil.copyfileobj(source, packed, 1 << 20)
     plain.unlink()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
+from anatograph.imaging.views import AXIAL, CORONAL
 from anatograph.reporting.identity import Discretion
-from anatograph.reporting.slices import AXIAL, CORONAL, Slice, slice_of, webp
+from anatograph.reporting.slices import Slice, slice_of, webp
 from anatograph.study.scans import find_scan
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject

@@ -9,40 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
+from anatograph.imaging.views import View, grey_of
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.subject import StoredSubject
 
-LUNG_WINDOW = (-1350.0, 150.0)
-"""HU shown black and white."""
 _MARGIN = 12.0
 """mm shown around the lungs."""
 _GRID = 2.0
 """mm between the points at which masks are looked up for their outlines."""
 _TOLERANCE = 0.8
 """mm by which a simplified outline may leave the true one."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A plane through the patient; axes are 0 L, 1 P, 2 S."""
-
-    name: str
-    """In words."""
-    through: int
-    """Axis that the plane is perpendicular to."""
-    across: int
-    """Axis that runs to the right of the picture."""
-    up: int
-    """Axis that runs along the height of the picture."""
-    downwards: bool
-    """Whether ``up`` grows towards the bottom of the picture."""
-    sides: tuple[str, str]
-    """What lies at the left and at the right edge."""
-
-
-CORONAL = View("coronal", 1, 0, 2, False, ("R", "L"))
-AXIAL = View("axial", 2, 0, 1, True, ("R", "L"))
-SAGITTAL = View("sagittal", 0, 1, 2, False, ("A", "P"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +43,7 @@ class Slice:
 
 def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None) -> Slice | None:
     """The slice through the middle of the lungs, from the patches if there is no ``scan``; None for an empty mask."""
-    box = _box(lungs)
+    box = lungs.box_lps()
     if box is None:
         return None
     low, high = box[0] - _MARGIN, box[1] + _MARGIN
@@ -82,9 +58,7 @@ def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan
         picture = picture[::-1]
     h = low[view.across] + np.arange(0, width + _GRID, _GRID)
     v = low[view.up] + np.arange(0, height + _GRID, _GRID)
-    points = np.empty((len(v), len(h), 3))
-    points[..., view.through], points[..., view.across], points[..., view.up] = place, h[None, :], v[:, None]
-    flat = points.reshape(-1, 3)
+    flat = view.points(place, h, v).reshape(-1, 3)
     shape = (len(v), len(h))
 
     def drawn(inside: NDArray[np.bool_]) -> str:
@@ -100,8 +74,8 @@ def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan
         width,
         height,
         np.ascontiguousarray(picture),
-        drawn(_inside(lungs, flat)),
-        drawn(_inside(atlas.lungs, subject.map().to_atlas(flat))),
+        drawn(lungs.contains(flat)),
+        drawn(atlas.lungs.contains(subject.map().to_atlas(flat))),
         "".join(dots),
     )
 
@@ -117,12 +91,6 @@ def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> byte
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
-
-
-def grey_of(hu: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """HU through the lung window as grey values."""
-    low, high = LUNG_WINDOW
-    return (255 * np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
 def _from_patches(
@@ -171,14 +139,6 @@ def _from_scan(
     return picture
 
 
-def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    index = np.rint(mask.frame.to_index(points)).astype(np.intp)
-    size = np.asarray(mask.frame.shape[::-1])
-    within = ((index >= 0) & (index < size)).all(axis=1)
-    x, y, z = np.clip(index, 0, size - 1).T
-    return np.asarray(within & (mask.array[z, y, x] > 0), dtype=np.bool_)
-
-
 def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:
     """SVG path about what is true on a grid of `_GRID` mm, in whole mm."""
     from contourpy import contour_generator
@@ -202,12 +162,3 @@ def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:
         start = np.rint(corners[0]).astype(int)
         parts.append(f"M{start[0]} {start[1]}l" + " ".join(f"{x} {y}" for x, y in steps if x or y) + "z")
     return "".join(parts).replace(" -", "-")
-
-
-def _box(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Lowest and highest LPS mm of the lungs."""
-    lines = [np.flatnonzero(mask.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-    if not all(len(line) for line in lines):
-        return None
-    ends = np.stack([mask.frame.to_lps([line[k] for line in lines]) for k in (0, -1)])
-    return ends.min(axis=0), ends.max(axis=0)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, grey_of
 from anatograph.reporting.identity import Discretion
 from anatograph.reporting.maps import MapFile
-from anatograph.reporting.slices import AXIAL, CORONAL, SAGITTAL, View, grey_of
 from anatograph.reporting.volumes import SmallVolume, map_on, shrink
 from anatograph.study.scans import find_scan, from_patches
 from anatograph.study.store import Study
@@ -203,11 +203,11 @@ def _panel(
 
     frame = ct.frame
     index = int(np.clip(np.rint(frame.to_index(at))[view.through], 0, frame.shape[2 - view.through] - 1))
-    grey = grey_of(np.take(ct.values, index, axis=2 - view.through))
+    grey = grey_of(view.slab(ct.values, index))
     size = [round(n * frame.spacing[axis] / _PIXEL) for n, axis in zip(grey.shape, (view.up, view.across), strict=True)]
     image = Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BICUBIC).convert("RGB")
     if heat is not None and shades is not None:
-        codes = np.take(heat.codes, index, axis=2 - view.through)
+        codes = view.slab(heat.codes, index)
         over = Image.fromarray(shades[codes]).resize(image.size, Image.Resampling.NEAREST)
         image.paste(over, (0, 0), over)
     if not view.downwards:

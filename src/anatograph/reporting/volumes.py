@@ -105,16 +105,10 @@ def map_on(path: Path, small: SmallVolume, neutral: float, ends: tuple[float, fl
 
 def _about(scan: Volume, lungs: Mask) -> Volume:
     """The scan cut to a box about the lungs."""
-    lines = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-    if not all(len(line) for line in lines):
+    box = lungs.box_lps()
+    if box is None:
         return scan
-    corners = np.stack([lungs.frame.to_lps([line[k] for line in lines]) for k in (0, -1)])
-    index = np.stack(
-        [
-            scan.frame.to_index(corners.min(axis=0) - _MARGIN),
-            scan.frame.to_index(corners.max(axis=0) + _MARGIN),
-        ]
-    )
+    index = scan.frame.to_index([box[0] - _MARGIN, box[1] + _MARGIN])
     size = np.asarray(scan.frame.shape[::-1])
     start = np.clip(np.floor(index.min(axis=0)).astype(int), 0, size - 1)
     stop = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, start + 1, size)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.graph import edges, graph_quality
@@ -123,7 +122,7 @@ def prepare_subject(
         **{f"registration_{name}": value for name, value in registration.quality.items()},
         "landmarks": len(landmarks),
         "landmarks_outside_scan": int((~present).sum()),
-        "landmarks_outside_lungs": int((~_inside(found.mask, landmarks)).sum()),
+        "landmarks_outside_lungs": int((~found.mask.contains(landmarks)).sum()),
         **graph,
     }
     return PreparedSubject(
@@ -195,15 +194,6 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
 
 def _only(mask: Mask, side: int) -> Mask:
     return Mask(np.where(mask.array == side, np.uint8(side), np.uint8(0)), mask.frame)
-
-
-def _inside(mask: Mask, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) whether points (N, 3) in LPS mm lie in a lung voxel."""
-    index = np.rint(mask.frame.to_index(points)).astype(np.intp)
-    size = np.asarray(mask.frame.shape[::-1])
-    within = ((index >= 0) & (index < size)).all(axis=1)
-    x, y, z = np.clip(index, 0, size - 1).T
-    return np.asarray(within & (mask.array[z, y, x] > 0))
 
 
 def _flags(quality: dict[str, Figure]) -> tuple[str, ...]:

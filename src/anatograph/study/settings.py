@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 from anatograph.anatomy.graph import GraphRule, GraphSettings
 from anatograph.choices import LungMethod, RegistrationMethod
 from anatograph.errors import UserError
-from anatograph.imaging.resample import Interpolation
+from anatograph.imaging.spline import Interpolation
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from anatograph.anatomy.registration.maps import AffineMap, DeformableMap, Displ
 from anatograph.anatomy.registration.quality import Quality
 from anatograph.anatomy.registration.shape import Occupancy, Shape
 from anatograph.errors import UserError
-from anatograph.imaging.volume import Mask
+from anatograph.imaging.volume import Frame, Mask, vector
 
 SIGMA = 3.0
 """Smoothing of the masks for SyN in mm."""
@@ -48,9 +48,7 @@ def published_affine(atlas: Mask, lungs: Mask, seed: int = 0, start: AffineMap |
         place = Path(folder)
         fixed, moving = str(place / "fixed.nii.gz"), str(place / "moving.nii.gz")
         for mask, name in ((atlas, fixed), (lungs, moving)):
-            frame = mask.frame
-            image = sitk.GetImageFromArray(mask.lungs.astype(np.uint8))
-            _write(image, np.asarray(frame.spacing), np.asarray(frame.origin), frame.direction, name)
+            sitk.WriteImage(mask.frame.to_image(mask.lungs.astype(np.uint8)), name)
         initial = f"[{fixed},{moving},1]"
         if start is not None:
             initial = str(start.save(place / "start.tfm"))
@@ -100,20 +98,9 @@ def deformation_quality(atlas: Shape, map_: DeformableMap, landmarks: NDArray[np
 
 
 def _write_field(shape: Shape, field: Occupancy, path: str) -> None:
-    _write(sitk.GetImageFromArray(field.values), field.spacing, shape.to_lps(field.start), shape.direction, path)
-
-
-def _write(
-    image: sitk.Image,
-    spacing: NDArray[np.float64],
-    origin: NDArray[np.float64],
-    direction: NDArray[np.float64],
-    path: str,
-) -> None:
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
-    sitk.WriteImage(image, path)
+    z, y, x = field.values.shape
+    frame = Frame((z, y, x), vector(field.spacing), vector(shape.to_lps(field.start)), shape.direction)
+    sitk.WriteImage(frame.to_image(field.values), path)
 
 
 def _run(arguments: list[str], seed: int) -> None:

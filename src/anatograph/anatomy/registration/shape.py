@@ -107,11 +107,11 @@ class Shape:
 
     def __init__(self, mask: Mask) -> None:
         lungs = mask.lungs
-        if not lungs.any():
+        box = mask.box()
+        if box is None:
             raise UserError("the lung mask is empty; give a mask in which the lungs are not 0")
-        spans = [np.flatnonzero(lungs.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        lungs = lungs[tuple(slice(span[0], span[-1] + 1) for span in spans)]
-        self.origin: NDArray[np.float64] = mask.frame.to_lps([float(span[0]) for span in reversed(spans)])
+        lungs = lungs[box]
+        self.origin: NDArray[np.float64] = mask.frame.to_lps([float(side.start) for side in reversed(box)])
         """(3,) LPS mm of own (0, 0, 0)."""
         self.direction: NDArray[np.float64] = np.asarray(mask.frame.direction, dtype=np.float64)
         """(3, 3) from own millimetres to LPS."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.volume import Mask
+from anatograph.imaging.volume import Box, Mask
 
-Box = tuple[slice, slice, slice]
 MARGIN_MM = 5.0
 """Margin around the lungs on every side."""
 VIEWS = ("axial", "coronal", "sagittal, right lung", "sagittal, left lung")
@@ -15,13 +14,11 @@ VIEWS = ("axial", "coronal", "sagittal, right lung", "sagittal, left lung")
 
 def lung_box(mask: Mask, margin_mm: float = MARGIN_MM) -> Box:
     """The block of voxels (slices along z, y, x) around the lungs, with a margin where the scan extends that far."""
-    lungs = mask.lungs
-    sides = []
-    for axis, spacing in zip(range(3), mask.frame.spacing[::-1], strict=True):
-        occupied = np.flatnonzero(lungs.any(axis=tuple(k for k in range(3) if k != axis)))
-        margin = round(margin_mm / spacing)
-        sides.append(slice(max(0, int(occupied[0]) - margin), min(lungs.shape[axis], int(occupied[-1]) + 1 + margin)))
-    return sides[0], sides[1], sides[2]
+    x, y, z = (round(margin_mm / spacing) for spacing in mask.frame.spacing)
+    box = mask.box((z, y, x))
+    if box is None:
+        raise ValueError("the lung mask is empty")
+    return box
 
 
 def resized(array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float32]:

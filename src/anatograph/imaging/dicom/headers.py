@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.codestream import picture_size
 from anatograph.imaging.dicom.elements import DamagedError, Elements, looks_like_dicom, read_elements
-from anatograph.imaging.orientation import vector
-from anatograph.imaging.volume import Vector
+from anatograph.imaging.volume import Vector, vector
 from anatograph.limits import MAX_FOLDER_FILES
 
 __all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]

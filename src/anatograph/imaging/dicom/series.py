@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from anatograph.errors import UserError
-from anatograph.imaging.checks import check_frame, check_hounsfield
+from anatograph.imaging.checks import chest_volume
 from anatograph.imaging.dicom.headers import Headers, Slice, quiet, read_headers
 from anatograph.imaging.dicom.stack import Stack, UnusableError, arrange, load
-from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.volume import Volume
 
 __all__ = ["Series", "choose_series", "inspect_dicom_folder", "list_series", "read_dicom_folder"]
@@ -147,9 +146,6 @@ def _volume(path: Path, series: list[Series]) -> Volume:
     if chosen.stack is None:
         raise ValueError("the first series must be usable")
     array, stored = load(chosen.stack, f"{path}: series {chosen.name}")
-    check_frame(stored, str(path))
-    turned = np.ascontiguousarray(lps_view(array, stored.direction))
-    check_hounsfield(turned, str(path))
     notes = []
     if len(series) > 1:
         others = "; ".join(f"{one.name}: {one.problem or 'comes after it by the rules'}" for one in series[1:])
@@ -157,7 +153,7 @@ def _volume(path: Path, series: list[Series]) -> Volume:
     if not chosen.stack.first.is_axial:
         notes.append("the slices are not axial; no axial series was there")
     notes += chosen.stack.repairs
-    return Volume(turned, lps_frame(stored), stored, str(path), tuple(notes), _flags(chosen.stack))
+    return chest_volume(array, stored, str(path), tuple(notes), _flags(chosen.stack))
 
 
 def _flags(stack: Stack) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ from scipy import ndimage
 from anatograph.errors import UserError
 from anatograph.imaging.checks import AIR, MAX_SPACING, MIN_SLICES, check_range, round_hounsfield
 from anatograph.imaging.dicom.headers import Slice, slice_reader
-from anatograph.imaging.orientation import vector
-from anatograph.imaging.volume import Frame
+from anatograph.imaging.volume import Frame, vector
 from anatograph.limits import check_scan_size
 
 _SAME_PLACE = 0.01

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, close, components, dilate
-from anatograph.imaging.volume import Mask
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, close, components, dilate
+from anatograph.imaging.volume import Mask, bounding_box
 
 CLOSING_MM = 6.0
 """Vessels, small nodules and the branching of the hilum narrower than twice this are taken in."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, components, dilate, erode
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate, erode
 from anatograph.imaging.lungs.sides import flood
+from anatograph.imaging.volume import bounding_box
 
 GAS_STEP_HU = 65.0
 """Pure gas is at most this much denser than the air of the trachea, after light smoothing; so are bullae."""

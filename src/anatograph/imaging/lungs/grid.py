@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anatograph.errors import UserError
-from anatograph.imaging.volume import Volume
+from anatograph.imaging.volume import Volume, bounding_box
 
 Bool = NDArray[np.bool_]
 Triple = tuple[float, float, float]
@@ -178,22 +178,6 @@ def erode(mask: Bool, mm: float, spacing: Triple) -> Bool:
 def close(mask: Bool, mm: float, spacing: Triple) -> Bool:
     """The mask with every gap filled that a ball of radius ``mm`` cannot enter."""
     return erode(dilate(mask, mm, spacing), mm, spacing) | mask
-
-
-def bounding_box(mask: Bool, margin: tuple[int, ...] = (0, 0, 0)) -> tuple[slice, slice, slice] | None:
-    """The smallest box around a mask, wider by ``margin`` where the array goes on; None for an empty mask."""
-    slices = []
-    for axis, extra in enumerate(margin):
-        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not line.size:
-            return None
-        slices.append(slice(max(0, int(line[0]) - extra), min(mask.shape[axis], int(line[-1]) + 1 + extra)))
-    return slices[0], slices[1], slices[2]
-
-
-def fill_slices(mask: Bool) -> Bool:
-    """The mask with the holes of every axial slice filled."""
-    return np.stack([fill_holes(image) for image in mask])
 
 
 def fill_holes(image: Bool) -> Bool:

@@ -7,8 +7,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, Triple, bounding_box, components, depth_mm, dilate
-from anatograph.imaging.volume import Mask
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, Triple, components, depth_mm, dilate
+from anatograph.imaging.volume import Mask, bounding_box
 
 LUNG_ML = 60.0
 """A piece of aerated lung smaller than this does not make a lung of its own."""

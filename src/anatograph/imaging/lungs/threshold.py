@@ -11,9 +11,9 @@ from anatograph.imaging.lungs.airway import find_airway
 from anatograph.imaging.lungs.body import AIR_HU, inside_body
 from anatograph.imaging.lungs.dense import costal_pockets, filled_lung
 from anatograph.imaging.lungs.gas import find_gas, gas_level
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, bounding_box, coarse_grid, dilate, erode, fill_holes
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, coarse_grid, dilate, erode, fill_holes
 from anatograph.imaging.lungs.sides import choose_lungs
-from anatograph.imaging.volume import Mask, Volume
+from anatograph.imaging.volume import Mask, Volume, bounding_box
 
 BORDER_HU = -300
 """A voxel at the rim of the lung is lung below this."""
