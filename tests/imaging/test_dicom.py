@@ -140,7 +140,7 @@ def test_the_best_axial_ct_series_is_chosen_and_all_are_named(tmp_path: Path, ch
     ):
         assert text in note
     assert not any(name in note for name in order)  # descriptions are free text, and people stand in them
-    assert [one.slices[0].tag("0020|0011") for one in list_series(tmp_path / "study")][:4] == ["1", "2", "3", "4"]
+    assert [one.slices[0].value("SeriesNumber") for one in list_series(tmp_path / "study")][:4] == ["1", "2", "3", "4"]
 
 
 def test_series_alike_are_told_apart_by_kernel_and_then_by_uid(

@@ -6,43 +6,45 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pydicom.datadict import keyword_for_tag
+
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.elements import DamagedError, read_elements
 from anatograph.imaging.dicom.headers import folder_files
 from anatograph.imaging.file_headers import read_file_header
 
-_REMOVED, _BURNED_IN = "0012|0062", "0028|0301"
+_REMOVED, _BURNED_IN = "PatientIdentityRemoved", "BurnedInAnnotation"
 _NAMES = {
-    "0010|0010": "PatientName",
-    "0010|1001": "OtherPatientNames",
-    "0010|1005": "PatientBirthName",
-    "0010|1060": "PatientMotherBirthName",
-    "0010|2297": "ResponsiblePerson",
-    "0008|0090": "ReferringPhysicianName",
-    "0008|1050": "PerformingPhysicianName",
-    "0008|1060": "NameOfPhysiciansReadingStudy",
-    "0008|1070": "OperatorsName",
-    "0032|1032": "RequestingPhysician",
+    "PatientName",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "ResponsiblePerson",
+    "ReferringPhysicianName",
+    "PerformingPhysicianName",
+    "NameOfPhysiciansReadingStudy",
+    "OperatorsName",
+    "RequestingPhysician",
 }
-_NUMBERS = {"0010|0020": "PatientID", "0010|1000": "OtherPatientIDs"}
+_NUMBERS = {"PatientID", "OtherPatientIDs"}
 _ALWAYS = {
-    "0010|0030": "PatientBirthDate",
-    "0010|0032": "PatientBirthTime",
-    "0010|1040": "PatientAddress",
-    "0010|1050": "InsurancePlanIdentification",
-    "0010|1090": "MedicalRecordLocator",
-    "0010|2154": "PatientTelephoneNumbers",
-    "0008|0080": "InstitutionName",
-    "0008|0081": "InstitutionAddress",
-    "0008|1040": "InstitutionalDepartmentName",
+    "PatientBirthDate",
+    "PatientBirthTime",
+    "PatientAddress",
+    "InsurancePlanIdentification",
+    "MedicalRecordLocator",
+    "PatientTelephoneNumbers",
+    "InstitutionName",
+    "InstitutionAddress",
+    "InstitutionalDepartmentName",
 }
 _FREE_TEXT = {
-    "0008|0050": "AccessionNumber",
-    "0010|4000": "PatientComments",
-    "0010|21b0": "AdditionalPatientHistory",
-    "0020|4000": "ImageComments",
+    "AccessionNumber",
+    "PatientComments",
+    "AdditionalPatientHistory",
+    "ImageComments",
 }
-_TAGS = {_REMOVED, _BURNED_IN, *_NAMES, *_NUMBERS, *_ALWAYS, *_FREE_TEXT}
+_KEYWORDS = frozenset({_REMOVED, _BURNED_IN, *_NAMES, *_NUMBERS, *_ALWAYS, *_FREE_TEXT})
 _BLANK = re.compile(
     r"\W*|\W*(anon(ymi[sz]ed?|ymous)?|de-?identified|removed|redacted|unknown|none|null|n/?a|no ?name|x+)[\W\d_]*"
     r"|0+(\.0+)?|(1900|1901|1960|1970|2000)0101",
@@ -90,11 +92,11 @@ def fields_naming_a_person(path: str | Path, most: int | None = None) -> list[st
     found: set[str] = set()
     for file in folder_files(path)[:most]:
         try:
-            elements = read_elements(file, _TAGS)
+            elements = read_elements(file, _KEYWORDS)
         except (DamagedError, OSError):
             continue  # reading the scan will tell
         if elements is not None:
-            found.update(_in_dicom(elements.tags))
+            found.update(_in_dicom(elements.values))
     return sorted(found)
 
 
@@ -109,43 +111,39 @@ def refuse_identified(path: str | Path) -> None:
         )
 
 
-def _in_dicom(tags: Mapping[str, str]) -> Iterator[str]:
-    removed = tags.get(_REMOVED, "").strip().upper() == "YES"
-    if tags.get(_BURNED_IN, "").strip().upper() == "YES":
+def _in_dicom(values: Mapping[str, str]) -> Iterator[str]:
+    removed = values.get(_REMOVED, "").strip().upper() == "YES"
+    if values.get(_BURNED_IN, "").strip().upper() == "YES":
         yield "BurnedInAnnotation"
-    code = tags.get("0010|0020", "").strip()
-    for key, name in _NAMES.items():
-        value = tags.get(key, "").strip(" ^")
+    code = values.get("PatientID", "").strip()
+    for name in _NAMES:
+        value = values.get(name, "").strip(" ^")
         if _is_blank(value) or (value == code and not _RECORD_NUMBER.fullmatch(value)):
             continue
         if (
-            key != "0010|0010"
+            name != "PatientName"
             or "^" in value
             or not (removed or re.search(r"\d", value))
             or _reads_like_a_person(value)
         ):
             yield name
-    for key, name in _NUMBERS.items():
-        value = tags.get(key, "").strip()
+    for name in _NUMBERS:
+        value = values.get(name, "").strip()
         if _is_blank(value):
             continue
         if _reads_like_a_person(value) or (not removed and _RECORD_NUMBER.fullmatch(value)):
             yield name
-    for key, name in _ALWAYS.items():
-        if not _is_blank(tags.get(key, "")):
+    for name in _ALWAYS if removed else _ALWAYS | _FREE_TEXT:
+        if not _is_blank(values.get(name, "")):
             yield name
-    if not removed:
-        for key, name in _FREE_TEXT.items():
-            if not _is_blank(tags.get(key, "")):
-                yield name
 
 
 def _in_texts(texts: Mapping[str, str]) -> Iterator[str]:
     """Fields of a volume file's header; those that carry a DICOM tag are judged as DICOM."""
-    tags: dict[str, str] = {}
+    values: dict[str, str] = {}
     for key, value in texts.items():
         if match := _DICOM_KEY.search(key):
-            tags["|".join(match.groups()).lower()] = value
+            values[keyword_for_tag(int("".join(match.groups()), 16))] = value
         elif key == "extension 2":
             yield "extension 2 (a DICOM header)"
         elif _is_blank(value):
@@ -154,7 +152,7 @@ def _in_texts(texts: Mapping[str, str]) -> Iterator[str]:
             yield "a key that speaks of a person" if not re.fullmatch(r"[\w .:-]{1,40}", key) else key
         elif _reads_like_a_person(value) or _KEYS.search(value):
             yield key if re.fullmatch(r"[\w .:-]{1,40}", key) else "a key of its own"
-    yield from _in_dicom(tags)
+    yield from _in_dicom(values)
 
 
 def _is_blank(value: str) -> bool:

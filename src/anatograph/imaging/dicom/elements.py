@@ -1,35 +1,45 @@
-"""The data elements of a DICOM file up to its pixels, read with every length checked against the file.
+"""The data elements of a DICOM file up to its pixels: pydicom, behind a guard that checks every length first.
 
-GDCM takes minutes over a header whose bytes were shifted, as it believes each length it meets. So a file's structure is
-walked here first: what is not whole is known as damaged at once, and only whole files are given to GDCM. Nothing but
-the elements asked for is kept, and no value is longer than `_LONGEST`.
+pydicom believes the lengths it meets, and so does GDCM, which takes minutes over a header with a byte missing. pydicom
+therefore reads through `_BoundedFile`, and each element is checked before its value is read; what does not hold
+together is reported as damaged at once, and only intact files are given to GDCM.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Container
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.filereader import data_element_generator
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import VR
 
 from anatograph.imaging.dicom.codestream import LONGEST_HEADER
 
 _LONGEST = 1024
 """Bytes of a value that are kept."""
-_WINDOW = 2**14
-_DEEPEST = 16
-"""Sequences inside one another; no image has more than a few."""
+_MOST = 2**26
+"""Bytes that are read at once; nothing before the pixels of an image is as large."""
+_HEAD = 8
+"""Bytes of an element before its value (12 for some value representations)."""
+_FRAGMENTS = 16
+"""Fragments of compressed pixels among which the first that is not empty must be."""
 _UNDEFINED = 0xFFFFFFFF
-_PIXELS = {(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)}
-_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
-_LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
-_SHORT_VR = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL",
-             b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}  # fmt: skip
-_NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
-_IMPLICIT_US = {"0028|0002", "0028|0010", "0028|0011", "0028|0100", "0028|0101", "0028|0103", "0028|0120"}
-IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+"""FloatPixelData, DoubleFloatPixelData, PixelData."""
+_ITEM = (0xFFFE, 0xE000)
+_VALUE_REPRESENTATIONS = {vr.value for vr in VR if len(vr.value) == 2}
+_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_STRUCTURE = (struct.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
+              RecursionError)  # fmt: skip
+"""What pydicom raises where elements do not hold together."""
 
 
 class DamagedError(Exception):
@@ -38,10 +48,10 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Elements:
-    """What was asked for of one file."""
+    """The requested elements of one file."""
 
-    tags: dict[str, str]
-    """Values as text by ``gggg|eeee``; numbers in decimal, several parted by backslashes."""
+    values: dict[str, str]
+    """Values as text by DICOM keyword; numbers in decimal, several separated by backslashes."""
     transfer_syntax: str
     """TransferSyntaxUID; how the pixels are written."""
     storage_class: str
@@ -51,7 +61,7 @@ class Elements:
     pixel_bytes: int | None
     """Bytes of pixels that are really there; None where they are compressed."""
     stream: bytes = b""
-    """How the first compressed picture begins, where pixels are compressed."""
+    """The beginning of the first compressed picture, where pixels are compressed."""
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -66,21 +76,73 @@ def looks_like_dicom(path: Path) -> bool:
     return _start(head) is not None
 
 
-def read_elements(path: Path, wanted: Container[str]) -> Elements | None:
-    """Walk a file up to its pixels; None where it is no DICOM file, or deflated as a whole (which nobody writes).
+def read_elements(path: Path, keywords: Iterable[str]) -> Elements | None:
+    """Read a file up to its pixels; None where it is not a DICOM file, or deflated as a whole.
 
-    ``wanted`` are tags of the data set itself, as ``gggg|eeee`` in lower case; those inside sequences are passed over.
-    Raises `DamagedError` where an element reaches beyond the file or is none, and OSError where it cannot be read.
+    ``keywords`` name elements of the data set itself; those inside sequences are passed over. Raises `DamagedError`
+    where an element reaches beyond the file or is none, and OSError where the file cannot be read.
     """
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        start = _start(file.read(132))
+    with path.open("rb", buffering=2**14) as raw, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, about values: what matters of them is checked by the caller
+        start = _start(raw.read(132))
         if start is None:
             return None
-        length = file.seek(0, 2)
-        walk = _Walk(file, length, wanted)
-        return walk.run(start)
+        file = _BoundedFile(raw)
+        file.seek(start)
+        try:
+            return _read(file, start, _names(frozenset(keywords)))
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise DamagedError(f"its elements do not hold together at byte {file.tell()}") from error
+        except _STRUCTURE as error:
+            raise DamagedError(f"its elements do not hold together at byte {file.tell()}") from error
+
+
+class _BoundedFile:
+    """A file in which reading and seeking beyond the end, or more than `_MOST` bytes at once, is damage."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.length = file.seek(0, 2)
+        self._file = file
+        self._at = self.length
+
+    def read(self, count: int) -> bytes:
+        left = self.length - self._at
+        if count == _HEAD and left < _HEAD:
+            rest = self._file.read(left)
+            if rest.strip(b"\0"):
+                raise DamagedError(f"it ends within an element at byte {self._at}")
+            self._at = self.length
+            return rest  # a byte or two of padding behind the last element
+        self.check(count)
+        if count > _MOST:
+            raise DamagedError(f"an element of {count} bytes at byte {self._at} cannot be part of a header")
+        self._at += count
+        return self._file.read(count)
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        at += self._at if whence == 1 else 0
+        self.check(at - self._at)
+        self._at = at
+        return self._file.seek(at)
+
+    def tell(self) -> int:
+        return self._at
+
+    def check(self, count: int) -> None:
+        """Raise DamagedError where fewer than ``count`` bytes follow."""
+        if self._at + count > self.length:
+            raise DamagedError(f"an element reaches beyond its end at byte {self._at}")
+
+
+@cache
+def _names(keywords: frozenset[str]) -> dict[int, str]:
+    """Keywords by tag number."""
+    tags = {tag_for_keyword(keyword): keyword for keyword in keywords}
+    return {tag: keyword for tag, keyword in tags.items() if tag is not None}
 
 
 def _start(head: bytes) -> int | None:
@@ -91,187 +153,107 @@ def _start(head: bytes) -> int | None:
     return 0 if bare else None
 
 
-class _Walk:
-    """A place in the file, read through a window so that a header costs one read."""
+def _read(file: _BoundedFile, start: int, names: dict[int, str]) -> Elements | None:
+    def past_meta(tag: int, _: str | None, length: int) -> bool:
+        if tag >> 16 == 2:
+            file.check(length)
+        return tag >> 16 != 2
 
-    def __init__(self, file: BinaryIO, length: int, wanted: Container[str]) -> None:
+    meta = {int(one.tag): _text(one, "<") for one in _elements(file, False, "<", past_meta)}
+    syntax, storage = meta.get(0x00020010, ""), meta.get(0x00020002, "")
+    if start == 0 and not syntax:
+        syntax = str(ImplicitVRLittleEndian)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return None
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    explicit = _is_explicit(file, syntax)
+    guard = _Guard(file, explicit)
+    values = {}
+    for one in _elements(file, not explicit, order, guard, names):
+        if one.tag in names:
+            values[names[one.tag]] = _text(one, order)
+    if guard.pixels is None:
+        if file.length - file.tell() >= 8:
+            raise DamagedError(f"there is no element where one should begin, at byte {file.tell()}")
+        return Elements(values, syntax, storage, False, 0)
+    file.seek(guard.pixels_at)
+    if guard.pixels != _UNDEFINED:
+        return Elements(values, syntax, storage, True, min(guard.pixels, file.length - file.tell()))
+    return Elements(values, syntax, storage, True, None, _first_picture(file, order))
+
+
+def _elements(
+    file: _BoundedFile,
+    implicit: bool,
+    order: str,
+    stop: Callable[[int, str | None, int], bool],
+    tags: Iterable[int] = (),
+) -> Iterable[RawDataElement]:
+    """pydicom's reader from where the file stands, without the sequences."""
+    source = cast("BinaryIO", file)
+    found = data_element_generator(source, implicit, order == "<", stop, specific_tags=[*tags])
+    return (one for one in found if not isinstance(one, DataElement))
+
+
+class _Guard:
+    """Checks each element of the data set before pydicom reads its value, and stops at the pixels."""
+
+    def __init__(self, file: _BoundedFile, explicit: bool) -> None:
         self.file = file
-        self.length = length
-        self.wanted = wanted
-        self.tags: dict[str, str] = {}
-        self.order = "<"
-        self.explicit = True
-        self.at = 0
-        self._window = b""
-        self._from = 0
+        self.explicit = explicit
+        self.pixels: int | None = None
+        """Length of the pixels, once they are reached."""
+        self.pixels_at = 0
+        self._last = 0
 
-    def _take(self, at: int, count: int) -> bytes:
-        """``count`` bytes from ``at`` on; fewer at the end of the file."""
-        begin = at - self._from
-        if begin < 0 or begin + count > len(self._window):
-            self.file.seek(at)
-            self._window, self._from, begin = self.file.read(max(count, _WINDOW)), at, 0
-        return self._window[begin : begin + count]
+    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
+        at = self.file.tell()
+        if tag in _PIXELS:
+            self.pixels, self.pixels_at = length, at
+            return True
+        if self.explicit and vr not in _VALUE_REPRESENTATIONS:
+            # Some makers write elements of their own without a VR amid those that have one.
+            private = bool(tag >> 16 & 1)
+            if vr is not None or not private or length == _UNDEFINED:
+                raise DamagedError(f"there is no element where one should begin, at byte {at}")
+        if not self.explicit and tag <= self._last:
+            raise DamagedError(f"its elements are out of order at byte {at}")
+        if length != _UNDEFINED:
+            self.file.check(length)
+        self._last = tag
+        return False
 
-    def run(self, start: int) -> Elements | None:
-        self.at = start
-        syntax, storage = self._meta(start)
-        if syntax == DEFLATED:
-            return None
-        self.order = ">" if syntax == BIG_ENDIAN else "<"
-        self.explicit = self._is_explicit(syntax)
-        pixel_bytes: int | None = 0
-        has_pixels = False
-        last = (0, 0)
-        while (element := self._next()) is not None:
-            tag, vr, size, at = element
-            if tag in _PIXELS:
-                has_pixels = True
-                pixel_bytes = None if size == _UNDEFINED else min(size, self.length - at)
-                break
-            if not self.explicit and tag <= last:
-                raise DamagedError(f"its elements are out of order at byte {at}")
-            last = tag
-            self._value(tag, vr, size, at)
-        stream = self._stream() if has_pixels and pixel_bytes is None else b""
-        return Elements(self.tags, syntax, storage, has_pixels, pixel_bytes, stream)
 
-    def _stream(self) -> bytes:
-        """The beginning of the first fragment that is not empty, behind the table of offsets."""
-        for number in range(_DEEPEST):
-            element = self._next()
-            if element is None or element[0] != _ITEM:
-                break
-            _, _, size, at = element
-            if at + size > self.length:
-                raise DamagedError(f"a picture reaches beyond its end at byte {at}")
-            if number and size:
-                return self._take(at, min(size, LONGEST_HEADER))
-            self.at = at + size
-        raise DamagedError("it holds no compressed picture")
-
-    def _meta(self, start: int) -> tuple[str, str]:
-        """Transfer syntax and storage class of group 2, which is explicit and little-endian; the file stands behind."""
-        found = {"0002|0010": "", "0002|0002": ""}
-        while self._take(self.at, 2) == b"\x02\0":
-            element = self._next()
-            if element is None:
-                break
-            tag, _, size, at = element
-            if size == _UNDEFINED or at + size > self.length:
-                raise DamagedError(f"an element reaches beyond its end at byte {at}")
-            key = _key(tag)
-            if key in found:
-                found[key] = self._take(at, min(size, _LONGEST)).decode("latin-1").strip(" \0")
-            self.at = at + size
-        if start == 0 and not found["0002|0010"]:
-            found["0002|0010"] = IMPLICIT
-        return found["0002|0010"], found["0002|0002"]
-
-    def _is_explicit(self, syntax: str) -> bool:
-        """What the file does, where it does not do what it says: makers have written explicit for implicit."""
-        head = self._take(self.at, 6)
-        if len(head) == 6 and (syntax == IMPLICIT or not syntax):
-            return head[4:6] in _LONG_VR | _SHORT_VR
+def _is_explicit(file: _BoundedFile, syntax: str) -> bool:
+    """What the file does, where it does not do what it says: makers have written explicit for implicit."""
+    if syntax and syntax != ImplicitVRLittleEndian:
         return True
-
-    def _next(self) -> tuple[tuple[int, int], bytes, int, int] | None:
-        """Tag, VR (empty if implicit), length and place of the next value, where ``at`` then is; None at the end."""
-        at = self.at
-        if at >= self.length:
-            return None
-        head = self._take(at, 8)
-        if len(head) < 8:
-            if not head.strip(b"\0"):
-                return None  # a byte or two of padding
-            raise DamagedError(f"it ends within an element at byte {at}")
-        group, number = struct.unpack(f"{self.order}HH", head[:4])
-        tag = (group, number)
-        if tag[0] == 0xFFFE or not self.explicit:
-            (size,) = struct.unpack(f"{self.order}I", head[4:])
-            self.at = at + 8
-            return tag, b"", size, self.at
-        vr = head[4:6]
-        if vr in _LONG_VR:
-            more = self._take(at + 8, 4)
-            if len(more) < 4:
-                raise DamagedError(f"it ends within an element at byte {at}")
-            (size,) = struct.unpack(f"{self.order}I", more)
-            self.at = at + 12
-            return tag, vr, size, self.at
-        if vr in _SHORT_VR:
-            (size,) = struct.unpack(f"{self.order}H", head[6:])
-            self.at = at + 8
-            return tag, vr, size, self.at
-        # Some makers write elements of their own without a VR amid those that have one.
-        (size,) = struct.unpack(f"{self.order}I", head[4:])
-        if tag[0] % 2 == 0 or size == _UNDEFINED or at + 8 + size > self.length:
-            raise DamagedError(f"there is no element where one should begin, at byte {at}")
-        self.at = at + 8
-        return tag, b"", size, self.at
-
-    def _value(self, tag: tuple[int, int], vr: bytes, size: int, at: int) -> None:
-        """Keep a value that is wanted, and go behind it."""
-        if size == _UNDEFINED:
-            self._sequence(vr, 1)
-            return
-        if at + size > self.length:
-            raise DamagedError(f"an element reaches beyond its end at byte {at}")
-        key = _key(tag)
-        if key in self.wanted and vr != b"SQ":
-            self.tags[key] = self._text(key, vr, self._take(at, min(size, _LONGEST)))
-        self.at = at + size
-
-    def _text(self, key: str, vr: bytes, data: bytes) -> str:
-        kind = _NUMBERS.get(vr) or ("H" if not vr and key in _IMPLICIT_US else "")
-        if kind:
-            width = struct.calcsize(kind)
-            count = len(data) // width
-            values = struct.unpack(f"{self.order}{count}{kind}", data[: count * width])
-            return "\\".join(f"{value:g}" if kind in "fd" else str(value) for value in values)
-        return data.decode("latin-1").strip(" \0")
-
-    def _sequence(self, vr: bytes, depth: int) -> None:
-        """Go behind a sequence whose length is not given, by way of its items."""
-        if depth > _DEEPEST:
-            raise DamagedError("its sequences are nested too deep")
-        explicit = self.explicit
-        if vr == b"UN":  # what is inside is then implicit
-            self.explicit = False
-        try:
-            while True:
-                element = self._next()
-                if element is None:
-                    raise DamagedError("a sequence has no end")
-                tag, _, size, at = element
-                if tag == _SEQUENCE_END:
-                    return
-                if tag != _ITEM:
-                    raise DamagedError(f"a sequence holds something that is no item at byte {at}")
-                if size != _UNDEFINED:
-                    if at + size > self.length:
-                        raise DamagedError(f"an item reaches beyond its end at byte {at}")
-                    self.at = at + size
-                    continue
-                self._item(depth)
-        finally:
-            self.explicit = explicit
-
-    def _item(self, depth: int) -> None:
-        while True:
-            element = self._next()
-            if element is None:
-                raise DamagedError("an item has no end")
-            tag, vr, size, at = element
-            if tag == _ITEM_END:
-                return
-            if size == _UNDEFINED:
-                self._sequence(vr, depth + 1)
-            elif at + size > self.length:
-                raise DamagedError(f"an element reaches beyond its end at byte {at}")
-            else:
-                self.at = at + size
+    at = file.tell()
+    head = file.read(min(6, file.length - at))
+    file.seek(at)
+    return len(head) < 6 or head[4:6].decode("latin-1") in _VALUE_REPRESENTATIONS
 
 
-def _key(tag: tuple[int, int]) -> str:
-    return f"{tag[0]:04x}|{tag[1]:04x}"
+def _first_picture(file: _BoundedFile, order: str) -> bytes:
+    """The beginning of the first fragment that is not empty, behind the table of offsets."""
+    for number in range(_FRAGMENTS):
+        *tag, size = struct.unpack(f"{order}HHI", file.read(8))
+        if tuple(tag) != _ITEM:
+            break
+        file.check(size)
+        if number and size:
+            return file.read(min(size, LONGEST_HEADER))
+        file.seek(size, 1)
+    raise DamagedError("it holds no compressed picture")
+
+
+def _text(element: RawDataElement, order: str) -> str:
+    data = element.value or b""
+    kind = _NUMBERS.get((element.VR or dictionary_VR(element.tag))[:2], "")
+    data = data[:_LONGEST]
+    if kind:
+        width = struct.calcsize(kind)
+        count = len(data) // width
+        values = struct.unpack(f"{order}{count}{kind}", data[: count * width])
+        return "\\".join(f"{value:g}" if kind in "fd" else str(value) for value in values)
+    return data.decode("latin-1").strip(" \0")

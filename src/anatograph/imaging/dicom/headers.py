@@ -39,8 +39,8 @@ class Slice:
     """The header of one DICOM image file."""
 
     path: Path
-    tags: dict[str, str]
-    """Public tags as text, by ``gggg|eeee``; absent ones are missing."""
+    values: dict[str, str]
+    """Elements as text, by DICOM keyword; absent ones are missing."""
     size: tuple[int, ...]
     """Columns, rows, frames."""
     pixel: tuple[float, float]
@@ -54,24 +54,24 @@ class Slice:
     transfer_syntax: str = ""
     """TransferSyntaxUID: how the pixels are written."""
 
-    def tag(self, key: str) -> str:
-        """The text of a tag, stripped; empty where it is absent."""
-        return self.tags.get(key, "").strip(" \0")
+    def value(self, keyword: str) -> str:
+        """The text of an element, stripped; empty where it is absent."""
+        return self.values.get(keyword, "").strip(" \0")
 
     @property
     def series_uid(self) -> str:
         """SeriesInstanceUID."""
-        return self.tag("0020|000e")
+        return self.value("SeriesInstanceUID")
 
     @property
     def modality(self) -> str:
         """Modality, such as CT."""
-        return self.tag("0008|0060").upper()
+        return self.value("Modality").upper()
 
     @property
     def image_type(self) -> tuple[str, ...]:
         """ImageType, in capitals: ORIGINAL or DERIVED, PRIMARY or SECONDARY, AXIAL or LOCALIZER, …"""
-        return tuple(part.strip().upper() for part in self.tag("0008|0008").split("\\"))
+        return tuple(part.strip().upper() for part in self.value("ImageType").split("\\"))
 
     @property
     def along_normal(self) -> float:
@@ -87,8 +87,8 @@ class Slice:
     def is_placed(self) -> bool:
         """Whether the header says where the slice lies and how large its pixels are."""
         return all(
-            np.isfinite(_numbers(self.tag(key), count, np.nan)).all()
-            for key, count in (("0020|0032", 3), ("0020|0037", 6), ("0028|0030", 2))
+            np.isfinite(_numbers(self.value(key), count, np.nan)).all()
+            for key, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
         )
 
 
@@ -104,34 +104,36 @@ class Headers:
     """CT images that cannot be read, each with the reason as a clause."""
 
 
-_TAGS = {
-    "0008|0008",  # ImageType
-    "0008|0016",  # SOPClassUID
-    "0008|0018",  # SOPInstanceUID
-    "0008|0060",  # Modality
-    "0010|0020",  # PatientID
-    "0018|0010",  # ContrastBolusAgent
-    "0018|0015",  # BodyPartExamined
-    "0018|1120",  # GantryDetectorTilt
-    "0018|1210",  # ConvolutionKernel
-    "0018|5100",  # PatientPosition
-    "0020|000e",  # SeriesInstanceUID
-    "0020|0011",  # SeriesNumber
-    "0020|0012",  # AcquisitionNumber
-    "0020|0032",  # ImagePositionPatient
-    "0020|0037",  # ImageOrientationPatient
-    "0020|0100",  # TemporalPositionIdentifier
-    "0028|0002",  # SamplesPerPixel
-    "0028|0004",  # PhotometricInterpretation
-    "0028|0008",  # NumberOfFrames
-    "0028|0010",  # Rows
-    "0028|0011",  # Columns
-    "0028|0030",  # PixelSpacing
-    "0028|0100",  # BitsAllocated
-    "0028|0120",  # PixelPaddingValue
-    "0028|1052",  # RescaleIntercept
-    "0028|1053",  # RescaleSlope
-}
+_KEYWORDS = frozenset(
+    {
+        "ImageType",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Modality",
+        "PatientID",
+        "ContrastBolusAgent",
+        "BodyPartExamined",
+        "GantryDetectorTilt",
+        "ConvolutionKernel",
+        "PatientPosition",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "AcquisitionNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "TemporalPositionIdentifier",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "PixelSpacing",
+        "BitsAllocated",
+        "PixelPaddingValue",
+        "RescaleIntercept",
+        "RescaleSlope",
+    }
+)
 
 
 @contextmanager
@@ -161,7 +163,7 @@ def read_headers(folder: Path) -> Headers:
     headers = Headers([], [], [])
     for path in folder_files(folder):
         try:
-            elements = read_elements(path, _TAGS)
+            elements = read_elements(path, _KEYWORDS)
             if elements is None:
                 continue
             if not elements.has_pixels:
@@ -179,33 +181,33 @@ def read_headers(folder: Path) -> Headers:
 
 
 def _slice(path: Path, elements: Elements) -> Slice:
-    tags = elements.tags
+    values = elements.values
     columns, rows, frames, bits = (
-        int(_numbers(tags.get(key, ""), 1, default)[0])
-        for key, default in (("0028|0011", 0), ("0028|0010", 0), ("0028|0008", 1), ("0028|0100", 16))
+        int(_numbers(values.get(key, ""), 1, default)[0])
+        for key, default in (("Columns", 0), ("Rows", 0), ("NumberOfFrames", 1), ("BitsAllocated", 16))
     )
     if not (rows > 0 and columns > 0 and frames > 0):
         raise DamagedError("it does not say how many pixels it has")
     if rows * columns > _LARGEST_PLANE:
         raise DamagedError(f"it claims {columns} × {rows} pixels")
-    components = int(_numbers(tags.get("0028|0002", ""), 1, 1)[0])
+    components = int(_numbers(values.get("SamplesPerPixel", ""), 1, 1)[0])
     needed = rows * columns * frames * components * ((bits + 7) // 8)
     if elements.pixel_bytes is not None and elements.pixel_bytes < needed:
         raise DamagedError(f"it is cut short, {elements.pixel_bytes} bytes of pixels out of {needed}")
     if elements.transfer_syntax in _JPEG and picture_size(elements.stream) != (columns, rows):
         raise DamagedError("its compressed picture is not of the size that the header says")
-    row_step, column_step = _numbers(tags.get("0028|0030", ""), 2, 1.0)
+    row_step, column_step = _numbers(values.get("PixelSpacing", ""), 2, 1.0)
     direction = np.eye(3)
-    cosines = np.asarray(_numbers(tags.get("0020|0037", ""), 6, np.nan))
+    cosines = np.asarray(_numbers(values.get("ImageOrientationPatient", ""), 6, np.nan))
     if np.isfinite(cosines).all():
         along, down = cosines[:3], cosines[3:]
         direction = np.stack([along, down, np.cross(along, down)], axis=1)
     return Slice(
         path=path,
-        tags=tags,
+        values=values,
         size=(columns, rows, frames),
         pixel=(column_step, row_step),
-        position=vector(_numbers(tags.get("0020|0032", ""), 3, 0.0)),
+        position=vector(_numbers(values.get("ImagePositionPatient", ""), 3, 0.0)),
         direction=direction,
         components=components,
         transfer_syntax=elements.transfer_syntax,

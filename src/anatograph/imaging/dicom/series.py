@@ -63,7 +63,7 @@ class Series:
     def name(self) -> str:
         """The series by number, kernel, count and spacing; never by its description, in which people are named."""
         first = self.slices[0]
-        number, kernel = first.tag("0020|0011"), first.tag("0018|1210")
+        number, kernel = first.value("SeriesNumber"), first.value("ConvolutionKernel")
         if not re.fullmatch(r"[0-9]{1,9}", number):
             number = "#" + hashlib.blake2b(self.uid.encode(), digest_size=3).hexdigest()
         kind = f", kernel {kernel}" if re.fullmatch(r"[A-Za-z0-9_+ .-]{1,16}", kernel) else ""
@@ -80,7 +80,7 @@ class Series:
     @property
     def is_sharp(self) -> bool:
         """Whether the reconstruction kernel is known to be an edge-enhancing one (lung or bone), as makers name it."""
-        kernel = self.slices[0].tag("0018|1210").upper().split("\\")[0]
+        kernel = self.slices[0].value("ConvolutionKernel").upper().split("\\")[0]
         siemens = re.fullmatch(r"[BHQITU][A-Z]?(\d\d)[A-Z]?", kernel)
         toshiba = re.match(r"FC(\d\d)", kernel)
         if siemens:
@@ -117,7 +117,7 @@ def choose_series(path: str | Path) -> list[Series]:
     usable = [one for one in series if one.stack]
     if not usable:
         raise UserError(_nothing_usable(path, series))
-    patients = {one.slices[0].tag("0010|0020") for one in usable} - {""}
+    patients = {one.slices[0].value("PatientID") for one in usable} - {""}
     if len(patients) > 1:
         raise UserError(
             f"{path}: the folder holds CT scans of {len(patients)} patients (by PatientID); give each patient's folder "
@@ -163,12 +163,12 @@ def _flags(stack: Stack) -> tuple[str, ...]:
 def _doubts(one: Slice) -> list[str]:
     """What the header says that a person should know, in words."""
     found = []
-    position, part = one.tag("0018|5100").upper(), one.tag("0018|0015").upper()
+    position, part = one.value("PatientPosition").upper(), one.value("BodyPartExamined").upper()
     if position[2:] in _LYING:
         found.append(f"the patient lay {_LYING[position[2:]]} (PatientPosition {position})")
     if part in _OTHER_PARTS:
         found.append(f"the header says that the body part is {part}")
-    if one.tag("0018|0010"):
+    if one.value("ContrastBolusAgent"):
         found.append("a contrast agent was given (ContrastBolusAgent)")
     return found
 
@@ -253,14 +253,14 @@ def _series(uid: str, slices: list[Slice]) -> list[Series]:
 def _unfit(one: Slice) -> str:
     """Why an image cannot be a slice of a CT scan, whatever lies beside it."""
     kind = one.image_type
-    photometric = one.tag("0028|0004").upper()
+    photometric = one.value("PhotometricInterpretation").upper()
     if one.modality != "CT":
         return f"the modality is {one.modality or 'not given'}, not CT"
     if {"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(kind):
         return "it is a localizer (scout), not a scan"
     if one.components != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
         return f"it holds colour pictures ({photometric or f'{one.components} numbers a pixel'})"
-    if one.tag("0008|0016").startswith(_SECONDARY_CAPTURE):
+    if one.value("SOPClassUID").startswith(_SECONDARY_CAPTURE):
         return "it holds screen captures (secondary capture)"
     if one.size[2] > 1:
         return f"{one.path.name} holds {one.size[2]} frames (multi-frame DICOM); convert it to NIfTI, as with dcm2niix"
@@ -288,10 +288,10 @@ def _repeats(slices: list[Slice]) -> list[list[Slice]]:
     """Part a series that holds several scans of the same place (phases, repeated acquisitions) where a tag tells."""
     if not _has_repeats(slices):
         return [slices]
-    for key in ("0020|0012", "0020|0100", "0018|1210", "0008|0008"):
+    for key in ("AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel", "ImageType"):
         parts: dict[str, list[Slice]] = defaultdict(list)
         for one in slices:
-            parts[one.tag(key)].append(one)
+            parts[one.value(key)].append(one)
         if len(parts) > 1 and not any(_has_repeats(part) for part in parts.values()):
             return [parts[value] for value in sorted(parts)]
     return [slices]

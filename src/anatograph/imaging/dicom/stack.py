@@ -77,7 +77,7 @@ def arrange(slices: list[Slice]) -> Stack:
     planes: list[Slice | None] = [None] * (int(numbers[-1]) + 1)
     for number, one in zip(numbers, ordered, strict=True):
         planes[int(number)] = one
-    said = ordered[0].tag("0018|1120")
+    said = ordered[0].value("GantryDetectorTilt")
     if not shifts.any() and _number_or_zero(said) and abs(_number_or_zero(said)) > 0.5:
         upright = abs(ordered[0].direction[2, 2]) > 0.9999
         if upright:
@@ -230,11 +230,11 @@ def _without_padding(values: NDArray[np.generic], one: Slice) -> NDArray[np.gene
 
     Padding in between cannot be told from tissue (anonymised files call 0 padding and mean nothing by it).
     """
-    raw = one.tag("0028|0120")
+    raw = one.value("PixelPaddingValue")
     if not raw:
         return values
-    padding = _number_or_zero(raw) * (_number_or_zero(one.tag("0028|1053")) or 1.0)
-    padding += _number_or_zero(one.tag("0028|1052"))
+    padding = _number_or_zero(raw) * (_number_or_zero(one.value("RescaleSlope")) or 1.0)
+    padding += _number_or_zero(one.value("RescaleIntercept"))
     if padding < 2500:
         return values
     return np.where(values == padding, np.asarray(AIR, dtype=values.dtype), values)
