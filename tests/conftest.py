@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.ellipsoids", "fixtures.trunks"]
+pytest_plugins = ["fixtures.chest", "fixtures.ellipsoids", "fixtures.trunks"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anatograph.imaging.volume import Frame, Volume
 from anatograph.imaging.writing import write_volume
 from anatograph.phantoms import PhantomSettings, PhantomSubject, make_subject
-from imaging.conftest import SeriesWriter, chest_array, sitk_image
+from fixtures.chest import SeriesWriter, chest_array, sitk_image
 
 image = sitk_image
 
