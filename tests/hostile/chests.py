@@ -72,7 +72,7 @@ def no_top(folder: Path) -> Path:
     return save(folder, array[: round(0.75 * len(array))])
 
 
-@case("a field of view narrower than the lungs", "usable, flagged: sides of the lungs not in the scan", "chest")
+@case("a field of view narrower than the lungs", "usable, flagged: sides of the lungs outside the scan", "chest")
 def narrow(folder: Path) -> Path:
     array = person().volume.array
     columns = np.flatnonzero((person().lungs.array > 0).any(axis=(0, 1)))
@@ -105,7 +105,7 @@ def upside_down(folder: Path) -> Path:
 
 @case(
     "back to front: the header has front and back exchanged",
-    "usable, flagged: the spine lies in front of the lungs, so the scan seems turned over: check its orientation…",
+    "usable, flagged: the spine lies in front of the lungs, so the scan seems flipped: check its orientation…",
     "chest",
 )
 def turned(folder: Path) -> Path:
@@ -114,7 +114,7 @@ def turned(folder: Path) -> Path:
 
 @case(
     "turned about the long axis (a prone scan labelled supine)",
-    "usable, flagged: the spine lies in front of the lungs, so the scan seems turned over: check its orientation…",
+    "usable, flagged: the spine lies in front of the lungs, so the scan seems flipped: check its orientation…",
     "chest",
 )
 def rolled(folder: Path) -> Path:
@@ -123,14 +123,14 @@ def rolled(folder: Path) -> Path:
 
 @case(
     "left and right exchanged",
-    "usable, flagged: …the heart lies to the right of the spine: unless the person's does, the scan is mirrored…",
+    "usable, flagged: …the heart lies to the right of the spine: unless the subject has dextrocardia, the scan is mirrored…",
     "chest",
 )
 def exchanged(folder: Path) -> Path:
     return save(folder, person().volume.array[:, :, ::-1])
 
 
-@case("contrast agent in the vessels", "usable, flagged: a contrast agent seems to have been given…", "chest")
+@case("contrast agent in the vessels", "usable, flagged: the scan seems contrast-enhanced…", "chest")
 def enhanced(folder: Path) -> Path:
     array = person().volume.array
     return save(folder, np.where((array > 10) & (array < 90) & (person().lungs.array == 0), array + 150, array))

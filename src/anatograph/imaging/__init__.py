@@ -1,1 +1,1 @@
-"""A volume and its frame, reading and writing scans, resampling, lung masks, and the phantom."""
+"""A volume and its frame, reading and writing scans, resampling, lung masks, flat views."""

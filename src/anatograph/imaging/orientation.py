@@ -48,7 +48,7 @@ def stored_view(array: NDArray[Any], direction: NDArray[np.float64]) -> NDArray[
 
 
 def lps_frame(stored: Frame) -> Frame:
-    """The frame of `lps_view` of an array on ``stored``, freed of the rounding noise that file formats leave.
+    """The frame of `lps_view` of an array on ``stored``, without the rounding noise that file formats leave.
 
     NIfTI keeps spacing, origin and direction in single precision. A direction within 1e-4 of the axes is put on
     them, spacing is cut to the digits that single precision carries, origin to 0.1 µm; so the same scan has the same

@@ -11,20 +11,19 @@ from scipy import ndimage
 from anatograph.imaging.volume import Frame, Mask
 
 _APART = 40.0
-"""mm between the centres of two lungs along L, at least; two lobes of one lung are nearer, two lungs never."""
+"""mm between the centres of two lungs along L, at least; lobes of one lung are closer together, lungs never."""
 _SHARE = 0.1
-"""A part smaller than this share of the mask is not a lung."""
+"""A component smaller than this share of the mask is not a lung."""
 _COARSE = 2.5
-"""mm; grid on which lungs that touch are parted, and stray voxels find the nearer lung."""
+"""mm; grid on which touching lungs are separated, and stray voxels are assigned to the nearer lung."""
 
 
 def label_sides(labels: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
-    """Turn label numbers (z, y, x; 0 outside) into 1 right, 2 left or, where that cannot be told, 3.
+    """Turn label numbers (z, y, x; 0 outside) into 1 right, 2 left or, where the side cannot be determined, 3.
 
-    The place in the patient decides and not the number: of two labels that lie side by side, the one with the smaller
-    L coordinate is the right lung. Without two such labels the pieces of the mask are looked at, and those of the
-    mask thinned by 3 to 15 mm, for lungs that touch. What belongs to neither (a tumour with a label of its own)
-    joins the nearer lung.
+    Position decides, not the number: of two labels side by side, the one with the smaller L coordinate is the right
+    lung. Without two such labels the components of the mask are used and then, for lungs that touch, those of the
+    mask eroded by 3 to 15 mm. What belongs to neither (a tumour with a label of its own) joins the nearer lung.
     """
     box = ndimage.find_objects((labels > 0).view(np.uint8))[0]
     part = labels[box]

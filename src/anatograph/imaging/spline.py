@@ -57,7 +57,7 @@ def _taps(index: NDArray[np.float64], interpolation: Interpolation) -> tuple[NDA
 
 
 def _within(index: NDArray[np.intp], n: int, interpolation: Interpolation) -> NDArray[np.intp]:
-    """Indices brought into [0, n): mirrored about the outermost voxels for splines, moved to them for linear."""
+    """Indices mapped into [0, n): mirrored about the outermost voxels for splines, clipped for linear."""
     if n == 1 or interpolation == "linear":
         return np.clip(index, 0, n - 1)
     folded = np.abs(index) % (2 * (n - 1))
@@ -88,7 +88,7 @@ def plane_weights(
 class SplineSampler:
     """Patches of a scan about any point, on a grid parallel to its axes, with the filter applied once.
 
-    Sampling is at the exact centre asked for and not at the nearest voxel, so a patch moves with its scan.
+    Sampling is at the exact centre given and not at the nearest voxel, so a patch moves with its scan.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SplineSampler:
         """Prepare to sample ``volume``, whose frame must be axis-aligned (see `axis_aligned`).
 
         ``region_lps``: lowest and highest LPS mm (3,) of the points that will be sampled; only the part of the scan
-        about it is filtered and kept. A patch that reaches beyond it is right all the same, but slower.
+        about it is filtered and kept. A patch that extends beyond it is still correct, but slower.
         """
         if not volume.frame.is_axis_aligned:
             raise ValueError("the sampler needs a volume whose axes run along L, P and S; call axis_aligned first")

@@ -1,4 +1,4 @@
-"""A volume never travels without its frame."""
+"""Volumes and masks, which never travel without their frame."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ class Volume:
     stored: Frame | None = None
     """Frame of the file before reorientation, so that results can be written back on the grid the user knows."""
     source: str = ""
-    """Where it came from, for messages."""
+    """The file or folder it came from, for messages."""
     notes: tuple[str, ...] = ()
-    """Everything that was chosen or repaired on reading, in plain sentences."""
+    """Everything chosen or repaired on reading, in plain sentences."""
     flags: tuple[str, ...] = ()
-    """What of it, and of what the header says, a person should look at."""
+    """What of it, and of the header, needs a look."""
 
     @property
     def spacing(self) -> Vector:

@@ -1,4 +1,4 @@
-"""Writing arrays back on the grid of the file that they came from."""
+"""Writing arrays back on the grid of the file they came from."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words
     """Write an array on ``volume.frame`` (z, y, x; any real type) on the grid of the scan's own file.
 
     Size, spacing, origin and direction become those of the file. Where ``volume`` was resampled since, the array is
-    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words`` go
-    into the header of a NIfTI file.
+    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words`` go into the
+    header of a NIfTI file.
     """
     array = np.asarray(array_zyx)
     if array.shape != volume.frame.shape:
@@ -64,10 +64,10 @@ def write_mask(path: str | Path, mask: Mask) -> None:
 
 
 def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> None:
-    """Write under another name first, so that a file that is there is whole."""
+    """Write under another name first, so that a file under its final name is complete."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise UserError(f"{path}: cannot tell the file type from the name; end it with one of {', '.join(SUFFIXES)}.")
+        raise UserError(f"{path}: the name does not say which file type; end it with one of {', '.join(SUFFIXES)}.")
     if words is not None and suffix not in (".nii", ".nii.gz"):
         raise ValueError(f"{path}: only NIfTI files have a header for words")
     path.parent.mkdir(parents=True, exist_ok=True)

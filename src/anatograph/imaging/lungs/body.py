@@ -1,4 +1,4 @@
-"""What lies inside the body: without the air around it, the table, clothes, and what the scanner did not see."""
+"""The inside of the body: without surrounding air, the table, clothes, and what lies outside the field of view."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from scipy import ndimage
 from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate, erode
 
 AIR_HU = -400
-"""Half way between aerated lung (about -850) and soft tissue (about 50)."""
+"""Halfway between aerated lung (about -850) and soft tissue (about 50)."""
 ROOM_STEP_HU = 45.0
-"""Air at the edge of the view is the room's if it is no denser than the darkest there by this; else a cut lung's."""
+"""Air at the edge of the view at most this much denser than the darkest there is room air; denser air is a cut lung."""
 ROOM_LEVEL_HU = (-955.0, -900.0)
 """Bounds of that level, for views that show no room air, or none but padding."""
 WALL_MM = 3.0
-"""Half the thickness of the thinnest chest wall; shells of tables and folds of cloth are thinner."""
+"""Half the thickness of the thinnest chest wall; table shells and folds of cloth are thinner."""
 
 
 def inside_body(grid: CoarseGrid) -> Bool:
     """Blocks inside the body, tissue and air, z, y, x; empty where there is no body.
 
-    Tissue thinner than a chest wall is removed first (table, clothes, cables), the largest piece is kept and every
-    axial slice of it filled. Where the edge of the view cuts the body open, the room's air is told from the lung's by
-    its density, and by how much of its border lies along that edge.
+    Tissue thinner than a chest wall is removed first (table, clothes, cables); the largest component is kept and its
+    axial slices are filled. Where the edge of the view cuts the body open, room air is distinguished from lung by its
+    density and by the share of its border along that edge.
     """
     tissue = (grid.hu > AIR_HU) & grid.in_view
     thick = erode(np.pad(tissue, ((0, 0), (1, 1), (1, 1)), mode="edge"), WALL_MM, grid.spacing)
@@ -38,7 +38,7 @@ def inside_body(grid: CoarseGrid) -> Bool:
     for z in range(len(body)):
         outside = _room(grid.hu[z], body[z], grid.in_view, edge, level)
         result[z] = grid.in_view & ~outside
-    # What is left besides the body: islands in the room (table, other limbs) do not belong to it.
+    # Islands in the room (table, other limbs) do not belong to the body.
     labels, _ = components(result)
     touched = np.unique(labels[body])
     touched = touched[touched > 0]
@@ -46,7 +46,7 @@ def inside_body(grid: CoarseGrid) -> Bool:
 
 
 def _room_level(grid: CoarseGrid, body: Bool, edge: Bool) -> float:
-    """HU between the room's air, as this scanner shows it, and lung."""
+    """HU between room air, as this scanner renders it, and lung."""
     air = grid.hu[~body & edge]
     lowest = float(np.percentile(air, 5)) if air.size else -1000.0
     return float(np.clip(lowest + ROOM_STEP_HU, *ROOM_LEVEL_HU))
@@ -57,9 +57,9 @@ def _shrunk(region: Bool) -> Bool:
 
 
 def _room(hu: NDArray[np.float32], body: Bool, in_view: Bool, edge: Bool, level: float) -> Bool:
-    """Blocks of one slice that are outside the body; ``level`` divides the room's air from the lung's.
+    """Blocks of one slice that are outside the body; ``level`` separates room air from lung.
 
-    A lung is cut open at the left or right of the view; what lies open in front or behind is room, or the table.
+    Only the left and right edges of the view cut a lung open; air open in front or behind is room, or the table.
     """
     labels, count = ndimage.label(in_view & ~body)
     room = np.zeros(count + 1, dtype=bool)
@@ -72,6 +72,6 @@ def _room(hu: NDArray[np.float32], body: Bool, in_view: Bool, edge: Bool, level:
         at_edge = np.argwhere(part & edge) - centre
         sideways = abs(float(at_edge[:, 0].mean())) < 0.5 * float(np.abs(at_edge[:, 1]).mean())
         cut_open = sideways and len(at_edge) < 0.6 * (part & border).sum() and part.sum() > 5
-        # Partial volume only brightens, so a low percentile tells a sliver of room air from lung.
+        # Partial volume only brightens, so a low percentile distinguishes a sliver of room air from lung.
         room[k] = not (cut_open and float(np.percentile(hu[part], 20)) > level)
     return np.asarray(room[labels])

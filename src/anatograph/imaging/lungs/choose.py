@@ -1,4 +1,4 @@
-"""One door to all methods of finding lungs, and the choice among them."""
+"""The entry point to all lung segmentation methods, and the choice among them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anatograph.imaging.lungs.threshold import threshold_lungs
 from anatograph.imaging.volume import Mask, Volume
 
 WEIGHTS_VARIABLE = "ANATOGRAPH_LUNGMASK_WEIGHTS"
-"""Names a lungmask weights file for ``auto`` and ``lungmask`` when none is given."""
+"""Environment variable naming a lungmask weights file for ``auto`` and ``lungmask`` when none is given."""
 
 
 def segment_lungs(volume: Volume, method: Method = "auto", weights: Path | None = None) -> LungResult:
@@ -25,11 +25,11 @@ def segment_lungs(volume: Volume, method: Method = "auto", weights: Path | None 
 
     ``threshold`` needs nothing; ``lungmask`` a weights file (R231 state dict) and ``totalsegmentator`` a weights
     folder, both given by ``weights``: nothing is ever downloaded. ``auto`` takes lungmask where the package is
-    installed and weights are at hand, else ``threshold``, and falls back when a result is not plausible.
+    installed and weights are available, else ``threshold``, and falls back when a result is implausible.
     Raises `UserError` where no lungs are found or a method cannot run.
     """
     if method not in get_args(Method):
-        raise UserError(f"There is no lung method {method!r}; choose one of {', '.join(get_args(Method))}.")
+        raise UserError(f"Unknown lung method {method!r}; choose one of {', '.join(get_args(Method))}.")
     if method == "auto":
         return _automatic(volume, weights)
     return _run(volume, method, weights, ())
@@ -47,12 +47,12 @@ def _run(volume: Volume, method: str, weights: Path | None, notes: tuple[str, ..
         swapped = np.array([0, Mask.LEFT, Mask.RIGHT, Mask.UNSIDED], dtype=np.uint8)[mask.array]
         mask = Mask(swapped, mask.frame)
         quality = lung_quality(mask, volume)
-        found = (*found, f"{method} had named the lungs the wrong way round; the sides were taken from their place")
+        found = (*found, f"{method} had swapped right and left; the sides were assigned by position")
     return LungResult(mask, method, quality, notes + found)
 
 
 def _known_weights() -> Path | None:
-    """A weights file named by the environment, if any."""
+    """The weights file named by the environment, if any."""
     named = os.environ.get(WEIGHTS_VARIABLE)
     return Path(named) if named else None
 
@@ -77,7 +77,7 @@ def _automatic(volume: Volume, weights: Path | None) -> LungResult:
 
 
 def implausible(result: LungResult) -> str:
-    """Why a mask cannot be a person's lungs, or an empty string."""
+    """Why a mask cannot be both lungs of a human, or an empty string."""
     quality = result.quality
     total = float(quality["volume_ml"])
     if not PLAUSIBLE_ML[0] / 2 <= total <= PLAUSIBLE_ML[1]:

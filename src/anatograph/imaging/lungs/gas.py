@@ -1,4 +1,4 @@
-"""Gas of stomach and bowel, which lies beside the lung but is hardly bordered by it."""
+"""Gas in stomach and bowel, which lies next to the lung but is hardly surrounded by it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from anatograph.imaging.lungs.sides import flood
 from anatograph.imaging.volume import bounding_box
 
 GAS_STEP_HU = 65.0
-"""Pure gas is at most this much denser than the air of the trachea, after light smoothing; so are bullae."""
+"""After light smoothing, pure gas is at most this much denser than tracheal air; so are bullae."""
 LUNG_AROUND = 0.2
-"""Gas has less than this part of lung in its surroundings (real scans: gas at most 0.12, bullae at least 0.34)."""
+"""Less than this share of the surroundings of gas is lung (real scans: gas at most 0.12, bullae at least 0.34)."""
 SMALLEST_ML = 0.5
-"""Smaller pockets are left to the choice of pieces."""
+"""Smaller pockets are handled when components are chosen."""
 
 
 def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
-    """HU that divides pure gas from this person's lung: half way between both, near the gas where the lung is dense.
+    """HU that separates pure gas from this subject's lung: halfway between, nearer the gas where the lung is dense.
 
-    Both are measured in the scan (gas in the airway), so that a scanner's offset or emphysema moves the level along.
+    Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too.
     """
     core = erode(air & ~airway, 4.0, grid.spacing)
     if not core.any():
@@ -33,10 +33,10 @@ def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
 
 
 def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
-    """Pockets of pure gas that are bordered by soft tissue rather than by lung, z, y, x.
+    """Pockets of pure gas that are surrounded by soft tissue rather than by lung, z, y, x.
 
     ``air`` is the air inside the body, ``level`` that of `gas_level`. Where a thin wall of stomach or bowel lets gas
-    and lung flow together, the border between them is put on the brightest ridge.
+    and lung merge, the border between them is put on the brightest ridge.
     """
     smooth = ndimage.gaussian_filter(grid.hu, [2.0 / s for s in grid.spacing], truncate=2.5)
     labels, sizes = components(air & (smooth < level) & ~airway)
@@ -58,7 +58,7 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
 
 
 def _flooded(grid: CoarseGrid, air: Bool, gas: Bool) -> Bool:
-    """Gas spread through the air up to its wall: all of a piece without lung, else the gas side of the ridge."""
+    """Gas grown through the air to its wall: the whole component if without lung, else the gas side of the ridge."""
     if not gas.any():
         return gas
     labels, sizes = components(air)

@@ -1,4 +1,4 @@
-"""The coarse working grid of about 2 mm, on which it is decided what belongs together."""
+"""The coarse working grid of about 2 mm, on which the topology is decided."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TISSUE_HU = -500
 class CoarseGrid:
     """The box of a scan that holds anything but air, averaged over blocks of voxels.
 
-    The box is found in the image itself, so that air added around a scan, or the whole scan moved by some voxels,
-    changes nothing: every block holds the same voxels as before.
+    The box is found in the image itself, so padding a scan with air or shifting it by whole voxels changes nothing:
+    every block holds the same voxels as before.
     """
 
     hu: NDArray[np.float32]
@@ -83,7 +83,7 @@ class CoarseGrid:
 def coarse_grid(volume: Volume, target_mm: float = 2.2) -> CoarseGrid:
     """Average the part of a scan that holds a body over blocks of about ``target_mm``.
 
-    Raises `UserError` where there is no body in the scan at all.
+    Raises `UserError` where the scan holds no body at all.
     """
     array = volume.array
     dense = np.zeros(array.shape[0], dtype=bool)
@@ -94,7 +94,9 @@ def coarse_grid(volume: Volume, target_mm: float = 2.2) -> CoarseGrid:
         plane |= tissue
     bounds = [np.flatnonzero(line) for line in (dense, plane.any(axis=1), plane.any(axis=0))]
     if any(len(line) < 2 for line in bounds):
-        raise UserError(f"{volume.source or 'The scan'} holds nothing but air, so there are no lungs to find in it.")
+        raise UserError(
+            f"{volume.source or 'The scan'} holds nothing but air, so no lungs can be found in it; give a chest CT in HU."
+        )
     start = tuple(int(line[0]) for line in bounds)
     shape = tuple(int(line[-1] - line[0] + 1) for line in bounds)
     spacing_zyx = volume.spacing[::-1]
@@ -127,7 +129,7 @@ def _block_mean(array: NDArray[np.int16], factor: tuple[int, ...]) -> NDArray[np
 
 
 def _field_of_view(box: NDArray[np.int16]) -> Bool:
-    """Pixels (y, x) that hold more than padding in some slice, as a convex region (scanners see a disc or a box)."""
+    """Pixels (y, x) that hold more than padding in some slice, as a convex region (the field of view)."""
     highest = box.max(axis=0)
     seen = ndimage.binary_opening(highest > -1010, iterations=1)
     if not seen.any():
@@ -139,7 +141,7 @@ def _field_of_view(box: NDArray[np.int16]) -> Bool:
 
 
 def depth_mm(mask: Bool, spacing: Triple) -> NDArray[np.float32]:
-    """Distance in mm of every place of a mask from its outside, zero elsewhere; the array's edge is no outside."""
+    """Distance in mm of every place of a mask from its outside, 0 elsewhere; the array's edge is not outside."""
     image = sitk.GetImageFromArray((~mask).astype(np.uint8))
     image.SetSpacing(spacing[::-1])
     signed = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
@@ -167,7 +169,7 @@ def dilate(mask: Bool, mm: float, spacing: Triple) -> Bool:
 
 
 def erode(mask: Bool, mm: float, spacing: Triple) -> Bool:
-    """All places of a mask farther than ``mm`` from its outside; the edge of the array is not an outside."""
+    """All places of a mask farther than ``mm`` from its outside; the edge of the array does not count as outside."""
     box = bounding_box(mask, (1, 1, 1))
     result = np.zeros_like(mask)
     if box is not None:
@@ -187,7 +189,7 @@ def fill_holes(image: Bool) -> Bool:
 
 
 def components(mask: Bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels 1… of the parts of a mask that hang together by faces, and the size of each (index 0: the background)."""
+    """Labels 1… of the face-connected components of a mask, and the size of each (index 0: the background)."""
     labels = np.zeros(mask.shape, dtype=np.int32)
     count = int(ndimage.label(mask, output=labels))
     return labels, np.bincount(labels.ravel(), minlength=count + 1).astype(np.int64)

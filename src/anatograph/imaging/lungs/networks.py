@@ -1,4 +1,4 @@
-"""Lungs by published networks, with weights the user has on disk; nothing is downloaded."""
+"""Lungs by published networks, with weights on disk; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lungmask_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, tuple[st
             "and name the file, or use the method threshold."
         )
     if not weights.is_file():
-        raise UserError(f"There is no lungmask weights file at {weights}; name the .pth file.")
+        raise UserError(f"{weights}: there is no lungmask weights file; give the path of the .pth file.")
     labels: NDArray[np.uint8] = _inferer(weights, weights.stat().st_mtime_ns).apply(np.ascontiguousarray(volume.array))
     if not labels.any():
         raise UserError(f"lungmask found no lungs in {volume.source or 'the scan'}.")
@@ -52,7 +52,7 @@ def _inferer(weights: Path, modified_ns: int) -> Any:
     classes = _lungmask_classes(weights)
     if classes != 3:
         raise UserError(
-            f"The lungmask weights {weights} tell {classes} classes apart; the lungs need a model of three "
+            f"The lungmask weights {weights} predict {classes} classes; the lungs need a model of three "
             "(background, right, left) such as R231."
         )
     try:
@@ -93,7 +93,7 @@ def totalsegmentator_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, 
     """
     if weights is not None and not weights.is_dir():
         raise UserError(
-            f"There is no folder of TotalSegmentator weights at {weights}; name the folder that holds them."
+            f"{weights}: there is no folder of TotalSegmentator weights; give the path of the folder that holds them."
         )
     if weights is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Figures by which a person, or a later stage, judges a lung mask without looking at it."""
+"""Quality figures of a lung mask, for a reader or a later stage."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask, Volume
 
 PLAUSIBLE_ML = (800.0, 12000.0)
-"""Both lungs of a person together, full expiration of a small woman to full inspiration of a tall man."""
+"""Both lungs together, from full expiration of a small woman to full inspiration of a tall man."""
 PLAUSIBLE_RATIO = (0.4, 2.0)
 """Left over right lung volume; about 0.85 in health."""
 MISSING_SHARE = 0.05
-"""A lung smaller than this share of the other is none: what is left after an operation, or a pocket of air in fluid."""
+"""A lung smaller than this share of the other counts as missing: a stump after surgery, or air in an effusion."""
 CUT_AREA_MM2 = 2500.0
-"""Lung in the first or last slice of a scan that means the base is cut (a costophrenic tip is smaller)."""
+"""Lung area in the lowest slice above which the base is cut (a costophrenic tip is smaller)."""
 TOP_AREA_MM2 = 400.0
-"""The same for the last slice above; the apex is a dome, so less is enough."""
+"""The same for the highest slice; the apex is a dome, so less is enough."""
 
 
 def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
@@ -27,7 +27,7 @@ def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     ``volume_ml`` and ``right_ml``, ``left_ml`` (label 3 counts in the total only); ``left_right_ratio`` (nan when a
     side is missing); ``truncated_top`` and ``truncated_base``: the scan ends while there is still lung;
     ``holes_fraction``: part of the filled lungs (axial slices) that the mask leaves out; ``components``: pieces
-    above 1 ml, sides apart; ``mean_hu``; ``warnings``: everything out of the ordinary, in words, else empty.
+    above 1 ml, sides apart; ``mean_hu``; ``warnings``: everything unusual, in words, else empty.
     Raises `UserError` when the mask is empty or not on the grid of the scan.
     """
     if not mask.frame.same_grid(volume.frame):

@@ -83,7 +83,7 @@ def split_sides(part: Bool, middle_x: float, spacing: Triple) -> NDArray[np.uint
 
     Eroded more and more until it falls into one large part on each side; each place then goes to the part that a
     flood over the depth inside the lung reaches first, so that the cut runs where the bridge is thinnest. What never
-    falls apart is one lung that reaches across the middle, unless it lies about evenly on both sides.
+    falls apart is one lung that extends across the middle, unless it lies about evenly on both sides.
     """
     depth = depth_mm(part, spacing)
     columns = np.arange(part.shape[2])

@@ -1,4 +1,4 @@
-"""What surrounds the lungs: by it a scan that was turned over, or is out of the ordinary, gives itself away."""
+"""The surroundings of the lungs, which reveal a scan that was flipped or is otherwise unusual."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MUCH_METAL_ML = 1.0
 ENHANCED_HU = 130.0
 """Upper quartile of the tissue between the lungs; 54 to 105 HU in scans without contrast agent."""
 HEART_RIGHT_MM = -8.0
-"""The heart's middle lies 2 to 20 mm to the left of the spine's."""
+"""The centre of the heart lies 2 to 20 mm to the left of the spine's."""
 SIDE_AREA_MM2 = 400.0
-"""Lung in the outermost columns or rows of a scan that means it is cut there."""
+"""Lung area in the outermost columns or rows of a scan above which the lung is cut there."""
 THICK_MM = 5.0
-"""Slices further apart are usable, but a patch of 32 mm then holds six of them."""
+"""Slices farther apart are usable, but a patch of 32 mm then spans only six of them."""
 
 
 def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
@@ -33,7 +33,7 @@ def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     the scan is turned. ``heart_left_mm``: the middle of the tissue between the lower lungs, to the left of the spine.
     ``mediastinum_hu``: upper quartile of the tissue between the lungs. All three nan with one lung.
     ``metal_ml``: above 2900 HU. ``truncated_side``: lung at the left, right, front or back of the scan.
-    ``warnings``: what is out of the ordinary, in words.
+    ``warnings``: everything unusual, in words.
     """
     sx, sy, sz = mask.frame.spacing
     array = mask.array
@@ -98,15 +98,17 @@ def _middle(part: NDArray[np.bool_], axis: int) -> float:
 def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str]:
     found = []
     if float(figures["spine_behind"]) < 0:
-        found.append("the spine lies in front of the lungs, so the scan seems turned over: check its orientation")
+        found.append("the spine lies in front of the lungs, so the scan seems flipped: check its orientation")
     if float(figures["heart_left_mm"]) < HEART_RIGHT_MM:
-        found.append("the heart lies to the right of the spine: unless the person's does, the scan is mirrored")
+        found.append(
+            "the heart lies to the right of the spine: unless the subject has dextrocardia, the scan is mirrored"
+        )
     if float(figures["mediastinum_hu"]) > ENHANCED_HU:
-        found.append("a contrast agent seems to have been given")
+        found.append("the scan seems contrast-enhanced")
     if float(figures["metal_ml"]) > MUCH_METAL_ML:
         found.append(f"{float(figures['metal_ml']):.0f} ml of metal in the scan")
     if figures["truncated_side"]:
-        found.append("sides of the lungs not in the scan")
+        found.append("sides of the lungs outside the scan")
     if coarsest > THICK_MM:
         found.append(f"slices {coarsest:g} mm apart")
     return found

@@ -1,4 +1,4 @@
-"""Lungs from the numbers of the scan alone: no weights, a few seconds."""
+"""Lungs by thresholds and topology alone: no weights, a few seconds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BORDER_HU = -300
 def threshold_lungs(volume: Volume) -> tuple[Mask, tuple[str, ...]]:
     """Right and left lung on the scan's own grid, and notes on anything unusual.
 
-    The topology (body, airway, gas, which lung) is settled on a grid of about 2 mm, the border at full resolution.
-    Memory beyond the scan is the mask and a few coarse arrays. The result moves with the scan voxel for voxel.
+    The topology (body, airway, gas, which lung) is decided on a grid of about 2 mm, the border at full resolution.
+    Memory beyond the scan is the mask and a few coarse arrays. Shifting the scan by voxels shifts the result alike.
     Raises `UserError` where the scan shows no lungs.
     """
     grid = coarse_grid(volume)
@@ -35,7 +35,7 @@ def threshold_lungs(volume: Volume) -> tuple[Mask, tuple[str, ...]]:
 
 
 def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArray[np.uint8], Bool]:
-    """Lungs by side on the coarse grid with dense parts filled in, and what must stay out (airway, gas)."""
+    """Lungs by side on the coarse grid with dense parts filled in, and what is excluded (airway, gas)."""
     inside = inside_body(grid)
     air = inside & (grid.hu < AIR_HU)
     columns = np.flatnonzero(inside.any(axis=(0, 1)))
@@ -44,7 +44,7 @@ def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArr
     middle_x = _middle(air, columns)
     airway = find_airway(grid, inside & (grid.hu < AIR_HU), middle_x)
     if not airway.any():
-        notes.append("no trachea was found, so none was taken out of the lungs")
+        notes.append("no trachea was found, so none was excluded from the lungs")
     level = gas_level(grid, air, airway)
     gas = find_gas(grid, air, airway, level)
     sided = choose_lungs(grid, air & ~airway & ~gas, middle_x, level)
@@ -72,7 +72,7 @@ def coarse_lungs(grid: CoarseGrid, source: str, notes: list[str]) -> tuple[NDArr
 
 
 def _middle(air: Bool, columns: NDArray[np.intp]) -> float:
-    """Block column of the middle plane between the lungs: the middle of the air inside the body."""
+    """Block column of the plane between the lungs: the middle of the air inside the body."""
     labels, count = ndimage.label(air)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -88,7 +88,7 @@ def refine(
 ) -> None:
     """Write the lungs at full resolution into ``out`` (z, y, x, the grid's box), slice by slice.
 
-    The inside of the coarse lungs is taken as it is; within a block of their border each voxel decides by its HU.
+    The inside of the coarse lungs is kept; within a block of their border each voxel is classified by its HU.
     """
     lungs = coarse > 0
     blocks = bounding_box(lungs, (1, 2, 2))
