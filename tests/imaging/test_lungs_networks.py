@@ -136,5 +136,5 @@ def test_totalsegmentator_names_package_and_weights(chest: Volume, tmp_path: Pat
 
 
 def test_unknown_method(chest: Volume) -> None:
-    with pytest.raises(UserError, match="no lung method 'magic'"):
+    with pytest.raises(UserError, match="Unknown lung method 'magic'"):
         segment_lungs(chest, "magic")  # type: ignore[arg-type]

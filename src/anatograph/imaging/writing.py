@@ -25,8 +25,8 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words
     """Write an array on ``volume.frame`` (z, y, x; any real type) on the grid of the scan's own file.
 
     Size, spacing, origin and direction become those of the file. Where ``volume`` was resampled since, the array is
-    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words`` go into the
-    header of a NIfTI file.
+    interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words``
+    go into the header of a NIfTI file.
     """
     array = np.asarray(array_zyx)
     if array.shape != volume.frame.shape:

@@ -94,9 +94,7 @@ def coarse_grid(volume: Volume, target_mm: float = 2.2) -> CoarseGrid:
         plane |= tissue
     bounds = [np.flatnonzero(line) for line in (dense, plane.any(axis=1), plane.any(axis=0))]
     if any(len(line) < 2 for line in bounds):
-        raise UserError(
-            f"{volume.source or 'The scan'} holds nothing but air, so no lungs can be found in it; give a chest CT in HU."
-        )
+        raise UserError(f"{volume.source or 'The scan'} holds nothing but air; give a chest CT in Hounsfield units.")
     start = tuple(int(line[0]) for line in bounds)
     shape = tuple(int(line[-1] - line[0] + 1) for line in bounds)
     spacing_zyx = volume.spacing[::-1]
