@@ -28,7 +28,7 @@ from anatograph.execution.account import Failure
 from anatograph.execution.claims import claim
 from anatograph.execution.failures import record, write_table
 from anatograph.execution.scheduling import Workplace, run_tasks
-from anatograph.learning.model.stream import Embedding
+from anatograph.learning.model.embedding import Embedding
 from anatograph.study.cohort import read_cohort
 from anatograph.study.plan import make_plan
 from anatograph.study.store import Study

@@ -26,18 +26,19 @@ from tqdm import tqdm
 from anatograph.anatomy.graph import GraphSettings, edges
 from anatograph.learning.contrast.augmentation import Augmenter
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
+from anatograph.learning.data.sampler import SubjectSampler
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.model.networks import GraphNetwork, pool_nodes
 from anatograph.learning.model.windowing import window
-from anatograph.learning.processes import bf16_on_processor
 from anatograph.learning.training.bank import CHUNK, Bank
 from anatograph.learning.training.graph_stage import graph_update
-from anatograph.learning.training.sampler import SubjectSampler
+from anatograph.learning.training.launch import bf16_on_processor
+from anatograph.learning.training.presets import PRESETS
 from anatograph.learning.training.schedule import learning_rate
-from anatograph.learning.training.settings import PRESETS, PretrainSettings
+from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import TrainState
 from anatograph.study.store import Study
 

@@ -30,13 +30,14 @@ def measure(subjects: int, landmarks: int, updates: int) -> dict[str, Any]:
     from pretrain_throughput import Patches
 
     from anatograph.learning.contrast.augmentation import Augmenter
+    from anatograph.learning.data.loader import PatchBatch
+    from anatograph.learning.data.sampler import PatchSampler
     from anatograph.learning.memory import keep_memory
     from anatograph.learning.model.embedding_model import Model
-    from anatograph.learning.processes import bf16_on_processor
     from anatograph.learning.training.checkpoint import save_checkpoint
+    from anatograph.learning.training.launch import bf16_on_processor
     from anatograph.learning.training.patch_stage import patch_update
-    from anatograph.learning.training.sampler import PatchBatch, PatchSampler
-    from anatograph.learning.training.settings import PRESETS
+    from anatograph.learning.training.presets import PRESETS
     from anatograph.learning.training.state import TrainState
 
     keep_memory()

@@ -43,7 +43,7 @@ from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.model.networks import pool_nodes
 from anatograph.learning.model.windowing import HU_WINDOW, window
-from anatograph.learning.processes import bf16_on_processor
+from anatograph.learning.training.launch import bf16_on_processor
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]

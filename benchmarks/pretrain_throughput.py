@@ -33,20 +33,22 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.contrast.info_nce import InfoNCE
 from anatograph.learning.contrast.momentum import key_copy, momentum_update
-from anatograph.learning.contrast.queues import InfoNCE, KeyQueue
+from anatograph.learning.contrast.queues import KeyQueue
+from anatograph.learning.data.cohort import TrainingCohort
+from anatograph.learning.data.loader import PatchBatch
+from anatograph.learning.data.sampler import PatchSampler
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.model.windowing import window
-from anatograph.learning.processes import bf16_on_processor
 from anatograph.learning.training.bank import build_bank, subject_views
-from anatograph.learning.training.cohort import Cohort
 from anatograph.learning.training.graph_stage import graph_update
+from anatograph.learning.training.launch import bf16_on_processor
 from anatograph.learning.training.patch_stage import patch_update
-from anatograph.learning.training.sampler import PatchBatch, PatchSampler
-from anatograph.learning.training.settings import PRESETS
+from anatograph.learning.training.presets import PRESETS
 from anatograph.learning.training.state import TrainState, frozen_copy
 
 
@@ -131,7 +133,7 @@ def loader_seconds(images: torch.Tensor, workers: int) -> float:
     return seconds
 
 
-def published_patch(cohort: Cohort, codes: NDArray[np.float32], batch: int, views: int) -> Clock:
+def published_patch(cohort: TrainingCohort, codes: NDArray[np.float32], batch: int, views: int) -> Clock:
     """One update of the published patch level (single process, so nothing is shuffled between GPUs)."""
     clock = Clock()
     torch.manual_seed(0)
@@ -172,7 +174,7 @@ def published_patch(cohort: Cohort, codes: NDArray[np.float32], batch: int, view
     return clock
 
 
-def published_graph(cohort: Cohort, codes: NDArray[np.float32], batch: int, subjects: int) -> Clock:
+def published_graph(cohort: TrainingCohort, codes: NDArray[np.float32], batch: int, subjects: int) -> Clock:
     """One round of the published graph level: two fresh views of ``batch`` subjects, measured on ``subjects``."""
     clock = Clock()
     torch.manual_seed(0)
@@ -212,7 +214,7 @@ def published_graph(cohort: Cohort, codes: NDArray[np.float32], batch: int, subj
 
 
 def engine_patch(
-    cohort: Cohort, codes: NDArray[np.float32], batch: int, updates: int, autocast: Autocast
+    cohort: TrainingCohort, codes: NDArray[np.float32], batch: int, updates: int, autocast: Autocast
 ) -> tuple[Clock, float]:
     """The engine's patch level by part (measured apart), and the seconds of whole updates."""
     clock, settings = Clock(), PRESETS["default"]
@@ -256,7 +258,7 @@ def engine_patch(
 
 
 def engine_graph(
-    cohort: Cohort, codes: NDArray[np.float32], batch: int, subjects: int, autocast: Autocast
+    cohort: TrainingCohort, codes: NDArray[np.float32], batch: int, subjects: int, autocast: Autocast
 ) -> tuple[Clock, float]:
     """A round of the engine's graph level: its share of the bank, and the update itself."""
     clock, settings = Clock(), PRESETS["default"]
@@ -272,7 +274,7 @@ def engine_graph(
         lambda: [subject_views(frozen, cohort, s, range(1), augmenter, (0, 4, 0), autocast) for s in range(subjects)],
         share * batch / subjects,
     )
-    few = Cohort(cohort.source, cohort.ids, cohort.present, cohort.edges)
+    few = TrainingCohort(cohort.source, cohort.ids, cohort.present, cohort.edges)
     bank = build_bank(frozen, few, np.arange(1), 2, augmenter, (0, 4, 1), autocast)
     wide = type(bank)(np.arange(batch), bank.gathered.expand(batch, -1, -1, -1), bank.present.expand(batch, -1))
     graph_update(state, settings, wide, np.arange(batch), 0, 0.01, None, autocast)
@@ -305,7 +307,7 @@ def main() -> None:
     codes = random.random((n, 3)).astype(np.float32)
     edges = np.unique(np.sort(random.integers(0, n, (1600, 2)), axis=1), axis=0)
     edges = edges[edges[:, 0] != edges[:, 1]].astype(np.int32)
-    cohort = Cohort(
+    cohort = TrainingCohort(
         Patches(n), [str(i) for i in range(subjects)], np.ones((subjects, n), dtype=bool), [edges] * subjects
     )
 

@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "choices",
     "limits",
+    "typed_settings",
     "execution",
     "imaging",
     "phantoms",
@@ -27,12 +28,11 @@ ORDER = [
     "explanation",
     "baselines",
     "reporting",
-    "preparation",
     "checkup",
     "demonstration",
     "cli",
 ]
-HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "lightning_fabric", "pyarrow"}
+HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "pyarrow"}
 OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
 
 

@@ -28,12 +28,12 @@ from .imaging.reading import read_volume as read_volume
 from .imaging.volume import Frame as Frame
 from .imaging.volume import Mask as Mask
 from .imaging.volume import Volume as Volume
+from .learning.api import import_reference as import_reference
+from .learning.api import pretrain as pretrain
 from .learning.model.embedding_model import Model as Model
 from .learning.model.folder import load_model as load_model
 from .learning.training.settings import PretrainSettings as PretrainSettings
 from .phantoms.api import phantom as phantom
-from .preparation import import_reference as import_reference
-from .preparation import pretrain as pretrain
 from .reporting.page import report as report
 from .study.archives.build import build_cohort as build_cohort
 from .study.cohort import Cohort as Cohort

@@ -42,9 +42,9 @@ def demo(
     from anatograph.evaluation.evaluate import evaluate
     from anatograph.explanation.explain import explain
     from anatograph.imaging.writing import write_mask
+    from anatograph.learning.api import pretrain
     from anatograph.phantoms import reference_lungs
     from anatograph.phantoms.api import phantom
-    from anatograph.preparation import pretrain
     from anatograph.reporting import report
     from anatograph.study.preprocess import preprocess
 

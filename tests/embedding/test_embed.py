@@ -20,6 +20,7 @@ from anatograph.anatomy.atlas import build_atlas
 from anatograph.embedding.api import embed
 from anatograph.embedding.partial import Work
 from anatograph.embedding.regions import Regions
+from anatograph.embedding.stream import Item, embed_stream
 from anatograph.embedding.table import read_embeddings
 from anatograph.embedding.worker import Block, do_block
 from anatograph.errors import UserError
@@ -28,7 +29,6 @@ from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model, save_model
-from anatograph.learning.model.stream import Item, embed_stream
 from anatograph.study.store import Study
 from fixtures.small import Small
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from small_study import SmallStudy
 
-from anatograph.learning.training.settings import build_settings
-from anatograph.learning.training.trainer import pretrain
+from anatograph.learning.api import train
+from anatograph.learning.training.presets import build_settings
 
 SETTINGS = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=2",
@@ -28,7 +28,7 @@ def work(run: Path, workers: int) -> None:
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     settings = build_settings("quick", None, [*SETTINGS, f"workers={workers}"])
-    pretrain(SmallStudy(absent=0.1), run, settings, resume=True, progress=False)
+    train(SmallStudy(absent=0.1), run, settings, resume=True, progress=False)
 
 
 def main(folder: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from small_study import SmallStudy
 
-from anatograph.learning.training.settings import build_settings
-from anatograph.learning.training.trainer import pretrain
+from anatograph.learning.api import train
+from anatograph.learning.training.presets import build_settings
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -23,4 +23,4 @@ if __name__ == "__main__":
             *("smooth_low=4", "smooth_high=6", "workers=0", "checkpoint_minutes=30", *overrides),
         ],
     )
-    pretrain(SmallStudy(people), run, settings, progress=False)
+    train(SmallStudy(people), run, settings, progress=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.study.settings import PreprocessSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SmallStudy:
         codes = (places / max(grid - 1, 1)).astype(np.float32)
         lungs = Mask(np.ones((2, 2, 2), np.uint8), Frame((2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
         self.atlas = Atlas(places * 26.0, codes, lungs, patch_size=patch)
-        self.settings: dict[str, Any] = {"interpolation": "bspline"}
+        self.settings = PreprocessSettings()
         self.subject_ids = [f"s{i:03d}" for i in range(subjects)]
         n = len(places)
         axis = np.arange(patch) - (patch - 1) / 2

@@ -8,12 +8,14 @@ import torch
 from small_study import SmallStudy
 
 from anatograph.errors import UserError
-from anatograph.learning.training.sampler import PatchSampler, SubjectSampler, read_updates, share
+from anatograph.learning.collectives import share_of
+from anatograph.learning.data.loader import read_updates
+from anatograph.learning.data.sampler import PatchSampler, SubjectSampler
 
 
 def test_a_batch_mixes_landmarks_and_people() -> None:
     sampler = PatchSampler(np.ones((100, 581), dtype=bool), 128, 8, seed=0)
-    assert (sampler.size, sampler.landmarks, sampler.people) == (128, 8, 16)
+    assert (sampler.size, sampler.landmarks, sampler.subjects_per_landmark) == (128, 8, 16)
     subjects, landmarks = sampler.rows(5)
     assert len(np.unique(landmarks)) == 8
     assert all(len(np.unique(subjects[landmarks == j])) == 16 for j in np.unique(landmarks))
@@ -41,7 +43,7 @@ def test_cohorts_of_any_size_give_whole_batches(people: int, landmarks: int, bat
     assert sizes == {sampler.size}
     assert sampler.size % processes == 0
     assert sampler.size <= batch + processes
-    whole = np.concatenate([np.arange(sampler.size)[share(sampler.size, r, processes)] for r in range(processes)])
+    whole = np.concatenate([np.arange(sampler.size)[share_of(sampler.size, r, processes)] for r in range(processes)])
     assert whole.tolist() == list(range(sampler.size))
     graph = SubjectSampler(people, 16, seed=0, multiple=processes)
     rows = graph.rows(3)
@@ -89,7 +91,7 @@ def test_processes_read_parts_of_one_batch() -> None:
     study = SmallStudy(subjects=5, grid=2, patch=8)
     sampler = PatchSampler(study.present, 8, 2, seed=0, multiple=2)
     whole = next(read_updates(study, study.subject_ids, sampler, range(1)))
-    parts = [next(read_updates(study, study.subject_ids, sampler, range(1), rank=r, world=2)) for r in (0, 1)]
+    parts = [next(read_updates(study, study.subject_ids, sampler, range(1), part=share_of(8, r, 2))) for r in (0, 1)]
     assert torch.equal(torch.cat([p.patches for p in parts]), whole.patches)
     assert parts[1].start == len(whole.patches) // 2
     assert torch.equal(parts[1].all_subjects, whole.subjects)

@@ -15,7 +15,7 @@ from torch import Tensor
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.networks import PatchEncoder
 from anatograph.learning.model.norm_elu import applies, norm_elu
-from anatograph.learning.processes import bf16_on_processor
+from anatograph.learning.training.launch import bf16_on_processor
 
 M_PERTURB = -6
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.learning.contrast.info_nce import InfoNCE
 from anatograph.learning.contrast.momentum import key_copy
-from anatograph.learning.contrast.queues import InfoNCE
+from anatograph.learning.contrast.queues import KeyQueue
 from anatograph.learning.model.config import MODEL_PRESETS, ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.graphs import make_graphs
@@ -108,7 +109,9 @@ def test_patch_loss_moves_the_conditional_encoder_alone() -> None:
     key = key_encoder.contrast_features(hu, codes)
     assert not key.requires_grad
     query = model.contrast_features(hu, codes)
-    InfoNCE(in_batch=True)(query, key, torch.arange(LANDMARKS), torch.zeros(LANDMARKS)).loss.backward()
+    queue = KeyQueue(1, LANDMARKS, key.shape[1])
+    queue.enqueue(key, torch.arange(LANDMARKS))
+    InfoNCE()(query, key, torch.arange(LANDMARKS), None, queue).loss.backward()
     moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved == {"encoder", "projection"}
     assert all(p.grad is None for p in key_encoder.parameters())
@@ -116,12 +119,14 @@ def test_patch_loss_moves_the_conditional_encoder_alone() -> None:
 
 def test_graph_loss_does_not_reach_the_conditional_encoder() -> None:
     model = small().train()
-    with torch.no_grad():  # the graph stage holds E still (Algorithm 1)
+    with torch.no_grad():  # the graph stage freezes E (Algorithm 1)
         h = model.patch_features(torch.from_numpy(scans()), torch.from_numpy(CODES))
     h = torch.stack([h, h.flip(0), h.roll(1, 0)])
     graphs = make_graphs([EDGES] * 3, LANDMARKS)
     query, key = model.subject_projection(h, graphs), key_copy(model).subject_projection(h, graphs)
-    InfoNCE(in_batch=True)(query, key, torch.arange(3)).loss.backward()
+    queue = KeyQueue(1, 3, key.shape[1])
+    queue.enqueue(key, torch.arange(3))
+    InfoNCE()(query, key, torch.arange(3), None, queue).loss.backward()
     moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert moved == {"graph", "graph_projection"}
 

@@ -14,7 +14,7 @@ from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.contrast.momentum import key_copy, momentum_update
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.networks import PatchEncoder
-from anatograph.learning.training.diagnostics import alignment, effective_rank, uniformity
+from anatograph.learning.monitoring.diagnostics import alignment, effective_rank, uniformity
 
 
 def test_alignment_of_known_pairs() -> None:

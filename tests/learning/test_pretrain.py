@@ -14,22 +14,25 @@ import torch
 from small_study import SmallStudy
 
 from anatograph.errors import UserError
+from anatograph.learning.api import train
 from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.data.cohort import read_cohort
+from anatograph.learning.data.loader import PatchBatch, read_updates
+from anatograph.learning.data.sampler import PatchSampler
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.whitening import whitening
+from anatograph.learning.monitoring.diagnostics import collapse, effective_rank, uniformity
+from anatograph.learning.monitoring.metrics import COLUMNS, MetricsFile, read_metrics
+from anatograph.learning.monitoring.online_probe import probe_score
 from anatograph.learning.seeding import GRAPH_VIEWS
 from anatograph.learning.training.bank import build_bank
-from anatograph.learning.training.cohort import read_cohort
 from anatograph.learning.training.graph_stage import graph_update, pairs, region_nodes
-from anatograph.learning.training.metrics import COLUMNS, MetricsFile, collapse, read_metrics
-from anatograph.learning.training.online_probe import probe_score
 from anatograph.learning.training.patch_stage import patch_update
-from anatograph.learning.training.sampler import PatchBatch, PatchSampler, read_updates
-from anatograph.learning.training.schedule import Plan, learning_rate
-from anatograph.learning.training.settings import PretrainSettings, build_settings
+from anatograph.learning.training.presets import build_settings
+from anatograph.learning.training.schedule import Schedule, learning_rate
+from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import TrainState, frozen_copy
-from anatograph.learning.training.trainer import pretrain
 
 SMALL = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
@@ -60,13 +63,13 @@ def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, grap
     """The matrix is that of the nodes of the bank's first views, which the run's last epoch had."""
     study, run = SmallStudy(absent=0.2), tmp_path / "run"
     settings = small("model.whiten=0.5", f"model.graph={graph}", "precision=fp32", "bank_draws=1")
-    pretrain(study, run, settings, progress=False)  # type: ignore[arg-type]
+    train(study, run, settings, progress=False)
     model = load_model(run / "model")
     assert model.whitening is not None
     cohort = read_cohort(study)
-    people = np.arange(len(cohort.ids))
+    subjects = np.arange(len(cohort.ids))
     augmenter = Augmenter(settings.augment, settings.model.patch_size)
-    bank = build_bank(model, cohort, people, 1, augmenter, (settings.seed, GRAPH_VIEWS, 0))
+    bank = build_bank(model, cohort, subjects, 1, augmenter, (settings.seed, GRAPH_VIEWS, 0))
     nodes = region_nodes(model, bank.gathered[:, 0].float(), bank.present).numpy()
     np.testing.assert_allclose(model.whitening.numpy(), whitening(nodes, 0.5), rtol=1e-3, atol=1e-3)
     assert not np.allclose(model.whitening.numpy(), np.eye(16), atol=0.1)
@@ -74,7 +77,7 @@ def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, grap
 
 def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     study, run = SmallStudy(absent=0.2), tmp_path / "run"
-    account = pretrain(study, run, small(), progress=False)  # type: ignore[arg-type]
+    account = train(study, run, small(), progress=False)
     assert account.results["updates"] == 7
     rows = read_metrics(run / "metrics.csv")
     assert tuple(rows[0]) == COLUMNS
@@ -91,16 +94,16 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert np.isfinite(embedding.subject).all()
     assert model.atlas is not None
     assert model.atlas.hash == study.atlas.hash
-    again = pretrain(study, run, None, resume=True, progress=False)  # type: ignore[arg-type]
+    again = train(study, run, None, resume=True, progress=False)
     assert "finished" in again.notes[0]
 
 
 def test_fewer_people_than_a_batch_or_a_queue(tmp_path: Path) -> None:
-    pretrain(SmallStudy(2), tmp_path / "two", small("patch_batch=64"), progress=False)  # type: ignore[arg-type]
+    train(SmallStudy(2), tmp_path / "two", small("patch_batch=64"), progress=False)
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
     assert float(rows[-1]["negatives"]) >= 1
-    with pytest.raises(UserError, match="at least 2 subjects"):
-        pretrain(SmallStudy(1), tmp_path / "one", small(), progress=False)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="needs at least 2"):
+        train(SmallStudy(1), tmp_path / "one", small(), progress=False)
 
 
 def test_absent_landmarks_are_neither_query_nor_key() -> None:
@@ -152,7 +155,7 @@ def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
     for norm, same in (("teacher", True), ("shuffle", False)):
         state.key.encoder.train(norm == "shuffle")
         keys = [
-            key_forward(state.key.contrast_features, [torch.cat([x[:4], rest]), codes], norm, (0,))  # type: ignore[arg-type]
+            key_forward(state.key.contrast_features, [torch.cat([x[:4], rest]), codes], norm, (0,))
             for rest in (x[4:], company[4:])
         ]
         assert torch.allclose(keys[0][:4], keys[1][:4], atol=1e-5) is same
@@ -177,7 +180,7 @@ def test_a_teachers_first_keys_are_normalised_by_statistics_of_patches(
         return patch_update(state, *rest)
 
     monkeypatch.setattr("anatograph.learning.training.trainer.patch_update", look)
-    pretrain(study, tmp_path / "run", settings, progress=False)  # type: ignore[arg-type]
+    train(study, tmp_path / "run", settings, progress=False)
     assert (spread[0] < 1.5) is (norm == "teacher"), spread
 
 
@@ -210,7 +213,7 @@ def test_shuffled_keys_share_no_more_company_with_their_queries_than_chance() ->
 def test_the_number_of_loader_workers_changes_no_bit_of_a_run(tmp_path: Path) -> None:
     study = SmallStudy(6)
     for workers in (0, 2):
-        pretrain(study, tmp_path / str(workers), small(f"workers={workers}"), progress=False)  # type: ignore[arg-type]
+        train(study, tmp_path / str(workers), small(f"workers={workers}"), progress=False)
     one, two = (read_metrics(tmp_path / str(w) / "metrics.csv") for w in (0, 2))
     assert [row["loss"] for row in one] == [row["loss"] for row in two]
     files = [(tmp_path / str(w) / "model" / "model.safetensors").read_bytes() for w in (0, 2)]
@@ -219,11 +222,11 @@ def test_the_number_of_loader_workers_changes_no_bit_of_a_run(tmp_path: Path) ->
 
 def test_one_cosine_for_each_level_over_the_whole_run() -> None:
     """The published code's graph level runs through five cosines; here each rate rises once and falls once."""
-    plan = Plan(epochs=30, patch_updates=7, graph_updates=20)
+    schedule = Schedule(epochs=30, patch_updates=7, graph_updates=20)
     rates: dict[str, list[float]] = {"patch": [], "graph": []}
-    for update in range(plan.total):
-        place = plan.place(update)
-        rates[place.level].append(learning_rate(place.update, plan.of_level(place.level), 0.03, 0.0))
+    for update in range(schedule.total):
+        place = schedule.place(update)
+        rates[place.level].append(learning_rate(place.update, schedule.of_level(place.level), 0.03, 0.0))
     for level, updates in (("patch", 210), ("graph", 600)):
         seen = np.array(rates[level])
         assert len(seen) == updates
@@ -233,7 +236,7 @@ def test_one_cosine_for_each_level_over_the_whole_run() -> None:
     np.testing.assert_allclose(warm[:10], np.arange(1, 11) / 10)
     assert max(warm) == warm[9] == warm[10]
     assert warm[-1] < 0.01
-    levels = "".join(plan.place(u).level[0] for u in range(54))
+    levels = "".join(schedule.place(u).level[0] for u in range(54))
     assert levels == ("p" * 7 + "g" * 20) * 2
 
 
@@ -250,7 +253,7 @@ def test_updates_that_are_not_finite_change_no_weight_and_many_stop_the_run(tmp_
         assert all(torch.equal(old[n], v) for n, v in module.state_dict().items())
     wild = replace(small("patch_steps=60", "warmup=0"), learning_rate=1e30, gradient_clip=0.0)
     with pytest.raises(UserError, match=r"diverges: 11 of the last \d+ updates"):
-        pretrain(study, tmp_path / "wild", wild, progress=False)  # type: ignore[arg-type]
+        train(study, tmp_path / "wild", wild, progress=False)
     assert json.loads((tmp_path / "wild" / "pretrain.run.json").read_text(encoding="utf-8"))["status"] == "failed"
 
 
@@ -267,7 +270,7 @@ def test_other_ways_of_training_run(tmp_path: Path) -> None:
         ("symmetric=yes", "optimiser=adamw", "model.graph=no", "model.norm=group"),
     )
     for number, way in enumerate(ways):
-        pretrain(SmallStudy(4), tmp_path / str(number), small(*way), progress=False)  # type: ignore[arg-type]
+        train(SmallStudy(4), tmp_path / str(number), small(*way), progress=False)
         assert (tmp_path / str(number) / "model" / "model.safetensors").is_file()
 
 
@@ -284,8 +287,6 @@ def test_rows_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_collapse_is_said() -> None:
-    from anatograph.learning.training.diagnostics import effective_rank, uniformity
-
     def look(x: torch.Tensor) -> str:
         return collapse(effective_rank(x), uniformity(x), len(x))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from anatograph.learning.training.metrics import TIMED
+from anatograph.learning.monitoring.metrics import TIMED
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 

@@ -18,7 +18,7 @@ from anatograph.learning.model.config import MODEL_PRESETS
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.graphs import make_graphs
-from anatograph.learning.model.published import import_reference, read_reference
+from anatograph.learning.model.published import import_checkpoints, read_reference
 
 STAGES = ("", "downsample1", "downsample2", "downsample3", "")
 
@@ -69,7 +69,7 @@ def test_conformance(shared: Path, tmp_path: Path) -> None:
     graph_file, expected = np.load(folder / "adjacency.npz"), np.load(folder / "network_outputs.npz")
     atlas = atlas_from_corners(shared / "data/registration/atlas_lungs.nii.gz", graph_file["landmarks_voxel"])
     np.testing.assert_allclose(atlas.location_codes, expected["landmark_code"], atol=1e-6)
-    import_reference(
+    import_checkpoints(
         folder / "checkpoint_patch_0001.pth.tar", folder / "checkpoint_graph_0001.pth.tar", tmp_path / "model", atlas
     )
     model = load_model(tmp_path / "model")
@@ -92,7 +92,7 @@ def test_conformance(shared: Path, tmp_path: Path) -> None:
 
 
 def test_every_tensor_arrives_where_it_belongs(files: tuple[Path, Path], published: Model, tmp_path: Path) -> None:
-    import_reference(*files, tmp_path / "model", box_atlas())
+    import_checkpoints(*files, tmp_path / "model", box_atlas())
     model = load_model(tmp_path / "model")
     for name, value in published.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -130,7 +130,7 @@ def test_another_number_of_landmarks_is_said(published: Model, files: tuple[Path
     content["state_dict"]["module.queue"] = torch.zeros(128, 8, 581)
     torch.save(content, files[0])
     with pytest.warns(UserWarning, match="trained on 581 landmarks, but the atlas given has"):
-        import_reference(*files, tmp_path / "model", box_atlas())
+        import_checkpoints(*files, tmp_path / "model", box_atlas())
     assert "trained on 581 landmarks" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
@@ -145,7 +145,7 @@ def test_wrong_files_are_refused_in_plain_words(files: tuple[Path, Path], tmp_pa
 
     def refused(first: Path, second: Path, message: str) -> None:
         with pytest.raises(UserError, match=message):
-            import_reference(first, second, tmp_path / "model", atlas)
+            import_checkpoints(first, second, tmp_path / "model", atlas)
         assert not (tmp_path / "model").exists()
 
     refused(graph, patch, "this is the graph checkpoint")
@@ -176,5 +176,5 @@ def test_nothing_in_a_checkpoint_can_run(
     torch.save({"state_dict": Bomb()}, tmp_path / "zipped.pth.tar")
     for name in ("bomb.pth.tar", "zipped.pth.tar"):
         with pytest.raises(UserError, match="not a PyTorch checkpoint that can be read safely"):
-            import_reference(tmp_path / name, files[1], tmp_path / "model", box_atlas())
+            import_checkpoints(tmp_path / name, files[1], tmp_path / "model", box_atlas())
     assert not (tmp_path / "bomb-went-off").exists()

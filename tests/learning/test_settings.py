@@ -12,8 +12,9 @@ import pytest
 from anatograph.errors import UserError
 from anatograph.learning.contrast.augmentation import AugmentSettings
 from anatograph.learning.model.config import MODEL_PRESETS
+from anatograph.learning.training.presets import PRESETS, build_settings
 from anatograph.learning.training.run_folder import begin_run, check_run
-from anatograph.learning.training.settings import PRESETS, PretrainSettings, build_settings, save_settings
+from anatograph.learning.training.settings import PretrainSettings
 
 STUDY = {"atlas_hash": "a", "subjects": ["x", "y"]}
 
@@ -44,7 +45,7 @@ def test_a_file_then_texts_override_a_preset(tmp_path: Path) -> None:
     assert (s.model.feature_size, s.symmetric, s.landmarks_per_batch) == (64, True, 1)
     assert build_settings("quick", path, []).patch_steps == PRESETS["quick"].patch_steps
     as_json = tmp_path / "settings.json"
-    save_settings(s, as_json)
+    as_json.write_text(s.to_json(), encoding="utf-8")
     assert build_settings(None, as_json) == s
     assert PretrainSettings.from_dict(json.loads(as_json.read_text(encoding="utf-8"))) == s
 
@@ -95,7 +96,7 @@ def test_every_setting_is_explained_in_the_source() -> None:
     import ast
     import inspect
 
-    from anatograph.learning.contrast.queues import augmentation as augment
+    from anatograph.learning.contrast import augmentation as augment
     from anatograph.learning.training import settings
 
     for module, kind in ((settings, PretrainSettings), (augment, AugmentSettings)):

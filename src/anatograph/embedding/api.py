@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from anatograph.choices import Device, LungMethod, RegistrationMethod
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, id_from, settings_for
+from anatograph.embedding.stream import embed_stream
 from anatograph.embedding.table import parquet_path
 from anatograph.embedding.worker import ahead
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.scheduling import Workplace, ended_like_interrupted
-from anatograph.learning.model.stream import embed_stream
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:

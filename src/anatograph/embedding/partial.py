@@ -25,7 +25,7 @@ from anatograph.embedding.table import beside, write_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.claims import alone, holder
 from anatograph.execution.files import sync, write_text
-from anatograph.learning.model.stream import Embedding
+from anatograph.learning.model.embedding import Embedding
 
 
 class Work:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anatograph.embedding.stream import Item
 from anatograph.errors import UserError
-from anatograph.learning.model.stream import Item
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 

@@ -18,11 +18,12 @@ import numpy as np
 
 from anatograph.embedding.partial import Work
 from anatograph.embedding.sources import Source, StudySource
+from anatograph.embedding.stream import Item, check_item, embed_stream
 from anatograph.errors import UserError
 from anatograph.execution import failures as failed
 from anatograph.execution.account import Failure
 from anatograph.execution.claims import Claim, claim
-from anatograph.learning.model.stream import Embedding, Item, check_item, embed_stream
+from anatograph.learning.model.embedding import Embedding
 from anatograph.study.store import Study
 from anatograph.study.worker import FULL
 

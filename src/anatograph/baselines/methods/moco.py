@@ -17,9 +17,10 @@ from anatograph.baselines.networks.resnets import Depth, feature_count, resnet
 from anatograph.embedding.api import chosen_device
 from anatograph.learning.contrast.augmentation import Augmenter, AugmentSettings
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
+from anatograph.learning.contrast.info_nce import InfoNCE
 from anatograph.learning.contrast.keys import follow, key_forward, query_forward
 from anatograph.learning.contrast.momentum import key_copy
-from anatograph.learning.contrast.queues import InfoNCE, KeyQueue, queue_length
+from anatograph.learning.contrast.queues import KeyQueue, queue_length
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.model.windowing import window
 from anatograph.learning.seeding import INITIAL, generator, numpy_generator

@@ -75,8 +75,8 @@ class ContextModelRow(CohortMethod):
             self.check(self.model)
             self.note = "a model given"
             return self.model
-        from anatograph.learning.training.settings import build_settings
-        from anatograph.learning.training.trainer import pretrain
+        from anatograph.learning.api import train
+        from anatograph.learning.training.presets import build_settings
 
         run = scans.work / self.run / "run"
         side = scans.study.about["patch_size"]
@@ -84,7 +84,7 @@ class ContextModelRow(CohortMethod):
         settings = build_settings(scans.preset, None, (*fixed, *self.overrides))
         self.note = f"pretrained on the study, preset {scans.preset}" if settings.epochs else "random weights"
         begun = (run / "settings.json").is_file()
-        pretrain(scans.study, run, settings, resume=begun, progress=self.progress)
+        train(scans.study, run, settings, resume=begun, progress=self.progress)
         return run / "model"
 
     def _embedded(self, scans: Scans) -> Path:

@@ -11,14 +11,16 @@ the same company, the company's statistics mark them, and the contrast is won wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from anatograph.learning import processes
+from anatograph.learning import collectives
 from anatograph.learning.contrast.momentum import momentum_update
 from anatograph.learning.seeding import generator
-from anatograph.learning.training.settings import KeyNorm
+
+KeyNorm = Literal["teacher", "shuffle"]
 
 PARTS = 2
 """Parts of a batch in a single process: the published training ran on two GPUs."""
@@ -27,7 +29,7 @@ PARTS = 2
 def query_forward(forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm) -> Tensor:
     """``forward(*inputs)`` of rows (B, ...), in parts where BatchNorm is to see parts."""
     rows = inputs[0].shape[0]
-    if norm == "teacher" or processes.world_size() > 1 or rows < 2 * PARTS:
+    if norm == "teacher" or collectives.world_size() > 1 or rows < 2 * PARTS:
         return forward(*inputs)
     chunks = torch.arange(rows, device=inputs[0].device).chunk(PARTS)
     return torch.cat([forward(*(x[chunk] for x in inputs)) for chunk in chunks])
@@ -41,17 +43,17 @@ def key_forward(
 
     ``chance`` names the draw of the order, the same for all processes.
     """
-    rows, world = inputs[0].shape[0], processes.world_size()
+    rows, world = inputs[0].shape[0], collectives.world_size()
     if norm == "teacher" or rows * world < 2 * PARTS:
         return forward(*inputs)
     order = torch.randperm(rows * world, generator=generator(*chance)).to(inputs[0].device)
     if world == 1:
         mixed = torch.cat([forward(*(x[chunk] for x in inputs)) for chunk in order.chunk(PARTS)])
     else:
-        mine = order[processes.rank() * rows : (processes.rank() + 1) * rows]
-        mixed = processes.gathered(forward(*(processes.gathered(x)[mine] for x in inputs)))
+        mine = order[collectives.rank() * rows : (collectives.rank() + 1) * rows]
+        mixed = collectives.gathered(forward(*(collectives.gathered(x)[mine] for x in inputs)))
     ordered = torch.empty_like(mixed).index_copy_(0, order, mixed)
-    return ordered[processes.rank() * rows : (processes.rank() + 1) * rows]
+    return ordered[collectives.rank() * rows : (collectives.rank() + 1) * rows]
 
 
 def follow(key: nn.Module, query: nn.Module, momentum: float, norm: KeyNorm) -> None:

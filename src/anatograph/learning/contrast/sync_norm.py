@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anatograph.learning import processes
+from anatograph.learning import collectives
 
 FEW = 8
 """Processes up to which everybody may send its part to everybody."""
@@ -76,7 +76,7 @@ def products(grad: Tensor, x: Tensor) -> list[Tensor]:
 
 def sum_over_processes(values: Tensor) -> None:
     """Add ``values`` up over all processes, in place; everybody gets the sum, to the last bit."""
-    world = processes.world_size()
+    world = collectives.world_size()
     if world == 1:
         return
     if dist.get_backend() == "gloo" and world <= FEW:
@@ -99,7 +99,7 @@ class _Synchronised(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) normalised: over all processes in training mode, by the running statistics otherwise."""
-        if not self.training or processes.world_size() == 1 or self.running_mean is None or self.running_var is None:
+        if not self.training or collectives.world_size() == 1 or self.running_mean is None or self.running_var is None:
             return super().forward(x)
         out, mean, variance, total = _SyncNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -129,7 +129,7 @@ def synchronise(module: nn.Module) -> None:
             norm.__class__ = SyncBatchNorm3d
 
 
-def alone(module: nn.Module) -> None:
+def desynchronise(module: nn.Module) -> None:
     """Undo `synchronise`: every BatchNorm of ``module`` works within its own process again."""
     for norm in module.modules():
         if type(norm) is SyncBatchNorm1d:

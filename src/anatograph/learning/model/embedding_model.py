@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from anatograph.learning.model.config import ModelConfig
-from anatograph.learning.model.graphs import Graphs
+from anatograph.learning.model.embedding import Embedding
+from anatograph.learning.model.graphs import Graphs, make_graphs
 from anatograph.learning.model.networks import GraphNetwork, PatchEncoder, ProjectionHead, pool_nodes
-from anatograph.learning.model.stream import Embedding, Item, embed_stream
 from anatograph.learning.model.windowing import window
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
+
+_AIR = -1024
+"""What fills the unused rows of a block."""
 
 
 class Model(nn.Module):
@@ -104,10 +108,74 @@ class Model(nn.Module):
         present: ArrayLike | None = None,
         batch_size: int = 64,
     ) -> Embedding:
-        """One subject's features, in evaluation mode whatever mode the model is in; for many see `embed_stream`.
+        """One subject's features, in evaluation mode whatever mode the model is in.
 
         ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. The same
-        input gives the same bits; another ``batch_size`` the same numbers to float32 rounding.
+        input gives the same bits, here and in `anatograph.embedding.stream.embed_stream`, which is for many subjects;
+        another ``batch_size`` gives the same numbers to float32 rounding.
         Raises ValueError where the shapes do not fit the atlas or no landmark is present.
         """
-        return next(embed_stream(self, [Item("", patches, edges, present)], batch_size))[1]
+        patches = np.asarray(patches)
+        self.check_subject(patches.shape, edges, present)
+        there = np.ones(len(patches), dtype=bool) if present is None else np.asarray(present, dtype=bool)
+        rows = np.flatnonzero(there)
+        dtype = torch.float32 if patches.dtype.kind == "f" else torch.int16
+        block = torch.empty((batch_size, *patches.shape[1:]), dtype=dtype)
+        h = torch.zeros(len(patches), self.config.feature_size, device=self.location_codes.device)
+        for start in range(0, len(rows), batch_size):
+            some = rows[start : start + batch_size]
+            block[: len(some)] = torch.from_numpy(patches[some])
+            h[some] = self.features_of_block(block, some)
+        return self.embedding_of(h, edges, there)
+
+    def check_subject(self, shape: tuple[int, ...], edges: ArrayLike, present: ArrayLike | None) -> None:
+        """Raise ValueError where patches of ``shape`` and their graph do not fit the atlas, or no landmark is there."""
+        count, size = self.landmarks, self.config.patch_size
+        if shape[:1] != (count,):
+            raise ValueError(f"{shape[0] if shape else 0} patches for a model whose atlas has {count} landmarks")
+        if shape[1:] != (size, size, size):
+            raise ValueError(f"patches have shape {shape}, not (B, {size}, {size}, {size})")
+        there = np.ones(count, dtype=bool) if present is None else np.asarray(present, dtype=bool)
+        if there.shape != (count,) or not there.any():
+            raise ValueError("none of the subject's landmarks is present")
+        pairs = np.asarray(edges)
+        if pairs.size and not 0 <= pairs.min() <= pairs.max() < count:
+            raise ValueError(f"an edge names landmark {pairs.max()} or {pairs.min()}, but there are {count} landmarks")
+
+    @torch.inference_mode()
+    def features_of_block(self, block: Tensor, landmarks: NDArray[np.intp]) -> Tensor:
+        """What G is fed with for the first rows of a block (B, P, P, P), float32 (len(landmarks), F), evaluation mode.
+
+        The rows beyond ``landmarks`` are overwritten with air: blocks of one shape give a patch the same bits whatever
+        its neighbours are.
+        """
+        block[len(landmarks) :] = _AIR
+        rows = np.concatenate([landmarks, np.zeros(len(block) - len(landmarks), dtype=np.intp)])
+        with _evaluating(self):
+            features = self.patch_features(block.to(self.location_codes.device), self.location_codes[rows]).float()
+        return features[: len(landmarks)]
+
+    @torch.inference_mode()
+    def embedding_of(self, h: Tensor, edges: ArrayLike, present: NDArray[np.bool_]) -> Embedding:
+        """G and pooling for one subject, evaluation mode: h (N, F), edges (E, 2), present (N,)."""
+        graphs = make_graphs([edges], self.landmarks, present[None], h.device)
+        with _evaluating(self):
+            nodes = self.node_features(h[None], graphs)
+            subject = pool_nodes(nodes, graphs.present)[0]
+        absent = torch.from_numpy(~present).to(h.device)[:, None]
+        return Embedding(
+            subject.cpu().numpy(),
+            nodes[0].masked_fill(absent, float("nan")).cpu().numpy(),
+            h.masked_fill(absent, float("nan")).cpu().numpy(),
+        )
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    """Evaluation mode within, the mode of before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -42,7 +42,9 @@ _GRAPH = "boxes of 32 mm in the subject that overlap by more than 0.13 (rule `ov
 """Said in the card, not demanded of a study: that graph falls apart in large lungs, and any rule can be used."""
 
 
-def import_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path, out: str | Path, atlas: Atlas) -> Path:
+def import_checkpoints(
+    patch_checkpoint: str | Path, graph_checkpoint: str | Path, out: str | Path, atlas: Atlas
+) -> Path:
     """Write the published patch and graph checkpoints, on ``atlas``, as a model folder and return it.
 
     The query encoders are taken; key encoders, queues and optimiser are left behind. ``atlas`` must be the one the
@@ -69,7 +71,7 @@ def import_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path,
 def read_reference(patch_checkpoint: str | Path, graph_checkpoint: str | Path, atlas: Atlas) -> tuple[Model, str]:
     """The published checkpoints as a `Model` in evaluation mode, and a note on the atlas ("" if it fits).
 
-    Arguments and errors as `import_reference`.
+    Arguments and errors as `import_checkpoints`.
     """
     patch_file, graph_file = Path(patch_checkpoint), Path(graph_checkpoint)
     patch, queue = _query_encoder(patch_file, "patch")

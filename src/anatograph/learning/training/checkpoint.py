@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from anatograph.errors import UserError
+from anatograph.execution.files import sync
 
 FORMAT_VERSION = 1
 _PREFIX, _SUFFIX, _UNFINISHED = "update_", ".safetensors", ".unfinished"
@@ -35,10 +36,9 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any], keep: int 
     path = folder / f"{_PREFIX}{update:09d}{_SUFFIX}"
     temporary = folder / f"{path.name}.{os.getpid()}{_UNFINISHED}"
     save_file(tensors, str(temporary), metadata=header)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     temporary.replace(path)
-    _sync_folder(folder)
+    sync(folder)
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -107,17 +107,3 @@ def _restore(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, list):
         return [_restore(v, tensors) for v in tree]
     return tree
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlive a power failure, where the system lets a folder be synced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)

@@ -1,25 +1,28 @@
-"""One update of the graph level: G and f_g against a queue of subjects (eq. 8), E standing still."""
+"""One update of the graph level: G and f_g against a queue of subjects (eq. 8), E being frozen."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from anatograph.learning import processes
-from anatograph.learning.contrast.keys import follow, key_forward, query_forward
+from anatograph.learning import collectives
+from anatograph.learning.contrast.keys import key_forward, query_forward
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.networks import pool_nodes
 from anatograph.learning.seeding import GRAPH_PAIRS, numpy_generator
 from anatograph.learning.training.bank import Bank
-from anatograph.learning.training.patch_stage import Outcome, contrast_and_step
-from anatograph.learning.training.sampler import share
+from anatograph.learning.training.contrast_step import Rows, UpdateResult, contrast_step
 from anatograph.learning.training.settings import PretrainSettings
-from anatograph.learning.training.state import TrainState, buffers_of, graph_part, put_back
+from anatograph.learning.training.state import TrainState, buffers_of
+
+Views = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""(B,), (B,): which two views of each subject are paired."""
 
 
-def pairs(seed: int, update: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two different views (B,), (B,) for each row of an update's batch."""
+def pairs(seed: int, update: int, rows: int, views: int) -> Views:
+    """Two different views for each row of an update's batch."""
     random = numpy_generator(seed, GRAPH_PAIRS, update)
     first = random.integers(0, views, rows)
     return first, (first + random.integers(1, views, rows)) % views
@@ -27,9 +30,9 @@ def pairs(seed: int, update: int, rows: int, views: int) -> tuple[np.ndarray, np
 
 def subject_features(model: Model, gathered: Tensor, present: Tensor) -> Tensor:
     """S' (B, F): G after message passing, then the mean over nodes. gathered (B, N, F), present (B, N) bool."""
-    everywhere = None if bool(present.all()) else present
-    nodes = gathered if model.graph is None else model.graph.nodes(gathered, everywhere)
-    return pool_nodes(nodes, everywhere)
+    mask = None if bool(present.all()) else present
+    nodes = gathered if model.graph is None else model.graph.nodes(gathered, mask)
+    return pool_nodes(nodes, mask)
 
 
 @torch.no_grad()
@@ -43,24 +46,23 @@ def graph_update(
     state: TrainState,
     settings: PretrainSettings,
     bank: Bank,
-    rows: np.ndarray,
+    rows: NDArray[np.int64],
     update: int,
     rate: float,
-    views: tuple[np.ndarray, np.ndarray] | None = None,
+    views: Views | None = None,
     autocast: torch.autocast | None = None,
-) -> Outcome:
+) -> UpdateResult:
     """Pairs of views of subjects ``rows`` from the bank, the loss, a step of G's optimiser, momentum step, queue.
 
     ``update`` counts the graph level's updates. ``views`` overrides which two views are paired.
     """
-    model, key = state.model, state.key
+    model, key, level = state.model, state.key, state.graph_level
     device = model.location_codes.device
     first, second = views or pairs(settings.seed, update, len(rows), bank.gathered.shape[1])
-    part = share(len(rows), processes.rank(), processes.world_size())
+    part = collectives.own_share(len(rows))
     one, two, present = (t.to(device) for t in bank.pair(rows[part], first[part], second[part]))
-    everybody = torch.from_numpy(rows).to(device)
-    trained = graph_part(model)
-    before = buffers_of(trained)
+    subjects = torch.from_numpy(rows).to(device)
+    buffers = buffers_of(level.trained)
 
     def query_network(h: Tensor, there: Tensor) -> Tensor:
         return model.graph_projection(subject_features(model, h, there))  # type: ignore[no-any-return]
@@ -68,30 +70,11 @@ def graph_update(
     def key_network(h: Tensor, there: Tensor) -> Tensor:
         return key.graph_projection(subject_features(key, h, there))  # type: ignore[no-any-return]
 
-    trained.train()
-    graph_part(key).train(settings.key_norm == "shuffle")
-    chance = (settings.seed, GRAPH_PAIRS, update, 2)
+    level.trained.train()
+    level.key.train(settings.key_norm == "shuffle")
+    order = (settings.seed, GRAPH_PAIRS, update, 2)
     both = ((one, two), (two, one)) if settings.symmetric else ((one, two),)
     with autocast or torch.autocast(device.type, enabled=False):
-        keys = [key_forward(key_network, [k, present], settings.key_norm, chance) for _, k in both]
+        keys = [key_forward(key_network, [k, present], settings.key_norm, order) for _, k in both]
         queries = [query_forward(query_network, [q, present], settings.key_norm) for q, _ in both]
-    gathered = [processes.gathered(k.float()) for k in keys]
-    finite = all(bool(torch.isfinite(k).all()) for k in gathered)
-    outcome = contrast_and_step(
-        state.graph_queue,
-        settings,
-        queries,
-        keys,
-        gathered,
-        (everybody[part], None),
-        (everybody, None),
-        finite,
-        list(trained.parameters()),
-        state.graph_optimiser,
-        rate,
-    )
-    if outcome.finite:
-        follow(graph_part(key), trained, settings.graph_key_momentum, settings.key_norm)
-    else:
-        put_back(trained, before)
-    return outcome
+    return contrast_step(level, settings, queries, keys, Rows(subjects[part]), Rows(subjects), rate, buffers)

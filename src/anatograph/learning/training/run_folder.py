@@ -1,4 +1,4 @@
-"""A run's folder: what it was asked to do, and whether another request fits."""
+"""A run's folder: its settings and study, and whether a request to continue fits them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.errors import UserError
+from anatograph.execution.files import write_text
 from anatograph.learning.training.checkpoint import checkpoints
-from anatograph.learning.training.settings import PretrainSettings, save_settings
+from anatograph.learning.training.settings import PretrainSettings
 
 SETTINGS, STUDY, CHECKPOINTS, MODEL = "settings.json", "study.json", "checkpoints", "model"
 FREE = (
@@ -25,7 +26,7 @@ FREE = (
 
 
 def saved_settings(run: Path) -> PretrainSettings | None:
-    """The settings a run was begun with."""
+    """The settings a run was started with, None where there are none."""
     path = run / SETTINGS
     if not path.is_file():
         return None
@@ -37,11 +38,11 @@ def saved_settings(run: Path) -> PretrainSettings | None:
 
 
 def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study: dict[str, Any]) -> PretrainSettings:
-    """Settings to begin or go on with in a folder that is new or fits; nothing is written.
+    """Settings to start or continue with in a folder that is new or fits; nothing is written.
 
-    ``settings`` None means the run's own where it is resumed, and the default otherwise. ``study`` describes the
-    study's atlas and subjects. Raises ``UserError`` where the folder holds a run and ``resume`` is not asked for, or
-    where the run was begun with other settings or on another study.
+    ``settings`` None means the run's own when resumed, and the default otherwise. ``study`` describes the
+    study's atlas and subjects. Raises ``UserError`` where the folder holds a run and ``resume`` is False, or where
+    the run was started with other settings or on another study.
     """
     saved = saved_settings(run)
     if run.exists() and not run.is_dir():
@@ -51,33 +52,33 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
             raise UserError(f"{run} holds something that is not a pretraining run; give a new or empty folder.")
         return settings or PretrainSettings()
     if not resume:
-        raise UserError(f"{run} already holds a run; give --resume to go on with it, or another folder.")
+        raise UserError(f"{run} already holds a run; give --resume to continue it, or another folder.")
     settings = settings or saved
     same = replace(settings, **{name: getattr(saved, name) for name in FREE})
     if same != saved:
         changed = _differences(saved.to_dict(), same.to_dict())
         raise UserError(
-            f"{run} was begun with other settings ({'; '.join(changed)}); resume without --set, --preset and --config "
-            "to keep them, or begin a new run."
+            f"{run} was started with other settings ({'; '.join(changed)}); resume without --set, --preset and "
+            "--config to keep them, or start a new run."
         )
     began = json.loads((run / STUDY).read_text(encoding="utf-8")) if (run / STUDY).is_file() else study
     if began.get("atlas_hash") != study.get("atlas_hash"):
-        raise UserError(f"{run} was begun on a study with another atlas; begin a new run.")
+        raise UserError(f"{run} was started on a study with another atlas; start a new run.")
     if began.get("subjects") != study.get("subjects"):
         raise UserError(
-            f"{run} was begun with {len(began.get('subjects', []))} subjects and the study now has "
-            f"{len(study.get('subjects', []))}, not the same ones; begin a new run for the new study."
+            f"{run} was started with {len(began.get('subjects', []))} subjects and the study now has "
+            f"{len(study.get('subjects', []))}, not the same ones; start a new run for the new study."
         )
     return settings
 
 
 def begin_run(run: Path, settings: PretrainSettings, study: dict[str, Any]) -> None:
-    """Make the folder and write down what the run is, unless it is there already."""
+    """Make the folder and write its settings and study, unless they are there already."""
     if (run / SETTINGS).is_file():
         return
     run.mkdir(parents=True, exist_ok=True)
-    _write_json(run / STUDY, study)
-    _write_settings(settings, run / SETTINGS)
+    write_text(run / STUDY, json.dumps(study) + "\n")
+    write_text(run / SETTINGS, settings.to_json())
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -88,15 +89,3 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         elif value != old[name]:
             found.append(f"{prefix}{name} was {old[name]}, now {value}")
     return found
-
-
-def _write_settings(settings: PretrainSettings, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.unfinished")
-    save_settings(settings, temporary)
-    temporary.replace(path)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    temporary.replace(path)

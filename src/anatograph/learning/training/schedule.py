@@ -10,20 +10,20 @@ Level = Literal["patch", "graph"]
 
 
 class Place(NamedTuple):
-    """Where in Algorithm 1 an update stands."""
+    """The position of an update in Algorithm 1."""
 
     epoch: int
-    """t - 1: how often both levels have had their turn."""
+    """t - 1: completed turns of both levels."""
     level: Level
-    """Whose turn it is."""
+    """The level that is trained."""
     update: int
-    """How many updates of this level came before, over all epochs."""
+    """Number of earlier updates of this level, over all epochs."""
     left: int
     """Updates of this level left in this epoch, this one included."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """T_max epochs, each of ``patch_updates`` updates of E and then ``graph_updates`` of G."""
 
     epochs: int
@@ -39,7 +39,7 @@ class Plan:
         return self.epochs * (self.patch_updates + self.graph_updates)
 
     def place(self, update: int) -> Place:
-        """Where update number ``update`` (from 0) stands."""
+        """The position of update number ``update`` (from 0)."""
         epoch, within = divmod(update, self.patch_updates + self.graph_updates)
         if within < self.patch_updates:
             return Place(epoch, "patch", epoch * self.patch_updates + within, self.patch_updates - within)

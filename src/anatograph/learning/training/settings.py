@@ -1,25 +1,33 @@
-"""Every choice of a pretraining run: typed, documented, saved with the run; presets, files and ``--set key=value``."""
+"""Every choice of a pretraining run: typed, documented, saved with the run."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import tomllib
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from anatograph.errors import UserError
 from anatograph.learning.contrast.augmentation import AugmentSettings
-from anatograph.learning.model.config import MODEL_PRESETS, ModelConfig
+from anatograph.learning.contrast.keys import KeyNorm
+from anatograph.learning.model.config import ModelConfig
+from anatograph.typed_settings import with_values
 
 Optimiser = Literal["sgd", "adam", "adamw"]
-KeyNorm = Literal["teacher", "shuffle"]
 Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+_AT_LEAST_ONE = (
+    "patch_batch", "landmarks_per_batch", "graph_batch", "queue_size", "graph_passes", "keep_checkpoints", "log_every",
+    "watch_every", "bank_draws", "recalibrate_batches",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "seed", "epochs", "patch_rounds", "graph_rounds", "patch_steps", "queue_keys_per_subject", "bank_views", "workers",
+    "threads", "weight_decay", "gradient_clip", "checkpoint_minutes",
+)  # fmt: skip
+_POSITIVE = ("learning_rate", "graph_learning_rate", "temperature")
+_BELOW_ONE = ("momentum", "key_momentum", "graph_key_momentum", "warmup")
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class PretrainSettings:
     """Processes that read patches ahead; 0 reads in between. The results do not depend on it."""
     threads: int = 0
     """Threads of the processor for computing; 0: as torch finds."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu or cuda."""
     precision: Precision = "auto"
     """bf16 autocast or fp32; auto takes bf16 on hardware that multiplies in it: GPUs, processors with AVX-512 BF16
@@ -126,42 +134,22 @@ class PretrainSettings:
     """The networks."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("patch_batch", "landmarks_per_batch", "graph_batch", "queue_size", "graph_passes")
-        for name in (
-            *at_least_one,
-            "keep_checkpoints",
-            "log_every",
-            "watch_every",
-            "bank_draws",
-            "recalibrate_batches",
-        ):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        zero_or_more = (
-            "seed",
-            "epochs",
-            "patch_rounds",
-            "graph_rounds",
-            "patch_steps",
-            "queue_keys_per_subject",
-            "bank_views",
-        )
-        more = ("workers", "threads", "weight_decay", "gradient_clip", "checkpoint_minutes")
-        for name in (*zero_or_more, *more):
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        for name in ("learning_rate", "graph_learning_rate", "temperature"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be above 0, not {getattr(self, name)}.")
-        for name in ("momentum", "key_momentum", "graph_key_momentum", "warmup"):
+        for name in _BELOW_ONE:
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         if not 0 < self.max_skipped <= 1:
             raise UserError(f"max_skipped is a share of updates above 0 and at most 1, not {self.max_skipped}.")
         if self.bank_views == 1:
             raise UserError("bank_views=1 leaves no pair of views to draw: give 2 or more, or 0 for fresh views.")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"device must be auto, cpu or cuda, not {self.device!r}.")
         if self.in_batch and not self.mask_same_subject:
             raise UserError("in_batch=true needs mask_same_subject=true, or a query's own key would be a negative.")
         if bool(self.probe_target) != bool(self.probe_table):
@@ -171,215 +159,11 @@ class PretrainSettings:
         """Plain values, ready for JSON; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
+    def to_json(self) -> str:
+        """The text of a settings file that `anatograph.learning.training.presets.build_settings` reads."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "settings") -> PretrainSettings:
-        """Settings from nested plain values; what is not named keeps its default."""
-        return _apply(cls(), values, where)
-
-
-def _published(graph: str) -> PretrainSettings:
-    """The published recipe, with the networks of the preset ``graph``."""
-    return PretrainSettings(
-        epochs=30,
-        landmarks_per_batch=1,
-        optimiser="sgd",
-        learning_rate=0.03,
-        graph_learning_rate=0.03,
-        warmup=0.0,
-        gradient_clip=0.0,
-        key_momentum=0.999,
-        graph_key_momentum=0.999,
-        key_norm="shuffle",
-        graph_passes=10,
-        queue_keys_per_subject=0,
-        in_batch=False,
-        bank_views=0,
-        augment=AugmentSettings(),
-        model=MODEL_PRESETS[graph],
-    )
-
-
-PRESETS: dict[str, PretrainSettings] = {
-    "default": PretrainSettings(),
-    "paper": replace(_published("paper"), graph_passes=1),
-    "reference": replace(_published("reference"), epochs=50, mask_same_subject=False),
-    "quick": PretrainSettings(
-        epochs=2,
-        patch_steps=60,
-        graph_rounds=40,
-        bank_views=2,
-        bank_draws=50,
-        warmup=0.1,
-        key_momentum=0.9,
-        graph_key_momentum=0.9,
-        recalibrate_batches=8,
-        checkpoint_minutes=2.0,
-        log_every=5,
-        watch_every=20,
-    ),
-}
-"""`default`; `paper`: the paper's text; `reference`: what the published scripts run; `quick`: a few minutes on two
-cores, for a demonstration on any small study."""
-
-
-def build_settings(
-    preset: str | None = None, config: Path | str | None = None, overrides: Sequence[str] = ()
-) -> PretrainSettings:
-    """Settings of a run: a preset, then a TOML or JSON file over it, then ``key=value`` texts over both.
-
-    A key is a field's name, with ``model.`` or ``augment.`` before it for those groups; where a name occurs only once
-    the group may be left out. A file may name its preset (``preset = "paper"``). Raises ``UserError`` for an unknown
-    preset or key (with the nearest name) and for a value of the wrong type.
-    """
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _read_file(Path(config))
-    named = values.pop("preset", None)
-    chosen = preset or named or "default"
-    if chosen not in PRESETS:
-        raise UserError(
-            f"unknown preset {chosen!r}; did you mean {_nearest(str(chosen), PRESETS)!r}? "
-            f"There are {', '.join(PRESETS)}."
-        )
-    settings = PRESETS[chosen]
-    if values:
-        settings = _apply(settings, values, str(config))
-    nested: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: give a setting as key=value, for instance epochs=5.")
-        group, name = _locate(key.strip(), "--set")
-        target = nested.setdefault(group, {}) if group else nested
-        target[name] = _Text(value.strip())
-    return _apply(settings, nested, "--set") if nested else settings
-
-
-def save_settings(settings: PretrainSettings, path: Path) -> None:
-    """Write settings as JSON; `build_settings` reads the file."""
-    path.write_text(json.dumps(settings.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-class _Text(str):
-    """A value as typed on the command line, still without a type."""
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    """The tables of a TOML or JSON file."""
-    if not path.is_file():
-        raise UserError(f"there is no settings file {path}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (ValueError, OSError) as error:
-        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        raise UserError(f"{path} cannot be read as {kind}: {error}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold named settings, not {type(values).__name__}.")
-    return values
-
-
-def _names() -> dict[str, list[tuple[str, str]]]:
-    """Every key a user may type, and the (group, field) it means."""
-    keys: dict[str, list[tuple[str, str]]] = {}
-    for one in dataclasses.fields(PretrainSettings):
-        if one.name not in _GROUPS:
-            keys[one.name] = [("", one.name)]
-    for group, kind in _GROUPS.items():
-        for one in dataclasses.fields(kind):
-            keys[f"{group}.{one.name}"] = [(group, one.name)]
-    for group, kind in _GROUPS.items():
-        for one in dataclasses.fields(kind):
-            if one.name not in keys or "." not in one.name:
-                known = keys.setdefault(one.name, [])
-                if not any(g == "" for g, _ in known):
-                    known.append((group, one.name))
-    return keys
-
-
-def _locate(key: str, where: str) -> tuple[str, str]:
-    keys = _names()
-    if key not in keys:
-        raise UserError(f"{where}: unknown setting {key!r}; did you mean {_nearest(key, keys)!r}?")
-    if len(keys[key]) > 1:
-        both = " or ".join(f"{g}.{n}" for g, n in keys[key])
-        raise UserError(f"{where}: {key!r} may mean {both}; write it in full.")
-    return keys[key][0]
-
-
-def _nearest(word: str, known: typing.Iterable[str]) -> str:
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
-
-
-_GROUPS: dict[str, type[Any]] = {"augment": AugmentSettings, "model": ModelConfig}
-
-
-def _apply(settings: PretrainSettings, values: Mapping[str, Any], where: str) -> PretrainSettings:
-    """``settings`` with ``values`` (nested as `to_dict` writes them, or with dotted names) put in, types checked."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _GROUPS:
-            if not isinstance(value, Mapping):
-                raise UserError(f"{where}: {key} is a group of settings; write [{key}] or {key}.NAME=VALUE.")
-            known = [one.name for one in dataclasses.fields(_GROUPS[key])]
-            for name in value:
-                if name not in known:
-                    raise UserError(
-                        f"{where}: unknown setting {key}.{name}; did you mean {key}.{_nearest(name, known)}?"
-                    )
-            nested.setdefault(key, {}).update(value)
-            continue
-        group, name = _locate(key, where)
-        (nested.setdefault(group, {}) if group else nested)[name] = value
-    top: dict[str, Any] = {}
-    for key, value in nested.items():
-        if key in _GROUPS:
-            kind = typing.get_type_hints(_GROUPS[key])
-            checked = {name: _checked(kind[name], one, f"{where}: {key}.{name}") for name, one in value.items()}
-            top[key] = replace(getattr(settings, key), **checked)
-        else:
-            top[key] = _checked(typing.get_type_hints(PretrainSettings)[key], value, f"{where}: {key}")
-    return replace(settings, **top)
-
-
-def _checked(kind: Any, value: Any, what: str) -> Any:
-    """``value`` as the type ``kind``, read from text where it was typed; anything else is refused."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        allowed = typing.get_args(kind)
-        if str(value) not in allowed:
-            raise UserError(
-                f"{what} must be one of {', '.join(allowed)}, not {str(value)!r}; "
-                f"did you mean {_nearest(str(value), allowed)!r}?"
-            )
-        return str(value)
-    if origin in (typing.Union, types.UnionType):
-        return value
-    typed = isinstance(value, _Text)
-    if kind is bool:
-        if typed and value.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-            return value.lower() in ("true", "yes", "on", "1")
-        if isinstance(value, bool):
-            return value
-        raise UserError(f"{what} must be true or false, not {str(value)!r}.")
-    if kind is int:
-        try:
-            if typed:
-                return int(value)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-        except ValueError:
-            pass
-        raise UserError(f"{what} must be a whole number, not {str(value)!r}.")
-    if kind is float:
-        try:
-            if typed or (isinstance(value, int | float) and not isinstance(value, bool)):
-                number = float(value)
-                if number == number and abs(number) != float("inf"):
-                    return number
-        except ValueError:
-            pass
-        raise UserError(f"{what} must be a number, not {str(value)!r}.")
-    if kind is str and isinstance(value, str):
-        return str(value)
-    raise UserError(f"{what} has a value of the wrong type: {value!r}.")
+        """Settings from nested plain values; fields that are not named keep their default."""
+        return with_values(cls(), values, where)

@@ -1,9 +1,9 @@
-"""Everything that changes during a run, and how a checkpoint takes and gives it."""
+"""Everything that changes during a run, and its form in a checkpoint."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,23 @@ from torch import Tensor, nn
 from anatograph.learning.contrast.momentum import key_copy
 from anatograph.learning.contrast.queues import KeyQueue, queue_length
 from anatograph.learning.model.embedding_model import Model
-from anatograph.learning.training.metrics import Averages
+from anatograph.learning.monitoring.metrics import Averages
 from anatograph.learning.training.settings import PretrainSettings
 
 HISTORY = 100
 """Updates over which non-finite ones are counted."""
+
+
+class Level(NamedTuple):
+    """What one level of Algorithm 1 trains, and against what."""
+
+    trained: nn.Module
+    """The query network's part that this level trains."""
+    key: nn.Module
+    """The same part of the key network."""
+    queue: KeyQueue
+    optimiser: torch.optim.Optimizer
+    key_momentum: float
 
 
 class TrainState:
@@ -24,7 +36,7 @@ class TrainState:
     def __init__(self, model: Model, settings: PretrainSettings, subjects: int, device: torch.device) -> None:
         """``model`` as initialised; the state takes it over and moves it to ``device``."""
         self.model = model.to(device)
-        # 3-D convolutions on processors and GPUs work on channels-last maps without rearranging them.
+        # 3-D convolutions on CPUs and GPUs read channels-last maps without reordering them.
         self.model.encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.key = key_copy(self.model)
         length = queue_length(settings.queue_size, subjects, settings.queue_keys_per_subject)
@@ -35,10 +47,23 @@ class TrainState:
         self.graph_queue = KeyQueue(1, length, features).to(device)
         self.patch_optimiser = make_optimiser(patch_part(self.model), settings)
         self.graph_optimiser = make_optimiser(graph_part(self.model), settings)
+        self._momenta = settings.key_momentum, settings.graph_key_momentum
         self.averages = {"patch": Averages(), "graph": Averages()}
         self.skipped = 0
         self.history: list[int] = []
-        """1 for each of the last updates that was not finite, 0 for the others."""
+        """For each of the last updates, 1 if it was not finite, else 0."""
+
+    @property
+    def patch_level(self) -> Level:
+        """E, its key network, the queues of all landmarks."""
+        parts = patch_part(self.model), patch_part(self.key)
+        return Level(*parts, self.patch_queue, self.patch_optimiser, self._momenta[0])
+
+    @property
+    def graph_level(self) -> Level:
+        """G and f_g, their key network, the queue of subjects."""
+        parts = graph_part(self.model), graph_part(self.key)
+        return Level(*parts, self.graph_queue, self.graph_optimiser, self._momenta[1])
 
     def record(self, finite: bool) -> None:
         """Count an update."""
@@ -65,7 +90,7 @@ class TrainState:
             getattr(self, name).load_state_dict(state[name])
         for optimiser, name in ((self.patch_optimiser, "patch_optimiser"), (self.graph_optimiser, "graph_optimiser")):
             optimiser.load_state_dict(state[name])
-            _lay_out(optimiser)
+            _match_layout(optimiser)
         for level, averages in self.averages.items():
             averages.load(state["averages"][level])
         self.skipped = state["skipped"]
@@ -97,14 +122,14 @@ def buffers_of(module: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def put_back(module: nn.Module, buffers: list[Tensor]) -> None:
-    """Undo what a non-finite update did to the buffers."""
+def restore_buffers(module: nn.Module, buffers: list[Tensor]) -> None:
+    """Give a module the buffers it had before a non-finite update."""
     for buffer, old in zip(module.buffers(), buffers, strict=True):
         buffer.copy_(old)
 
 
-def _lay_out(optimiser: torch.optim.Optimizer) -> None:
-    """Give restored moments their parameter's memory layout, so that the same instructions work on the same bits."""
+def _match_layout(optimiser: torch.optim.Optimizer) -> None:
+    """Give restored moments their parameter's memory layout, so that arithmetic gives the same bits as before."""
     for parameter, entries in optimiser.state.items():
         for name, value in entries.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
@@ -112,9 +137,9 @@ def _lay_out(optimiser: torch.optim.Optimizer) -> None:
 
 
 def frozen_copy(model: Model) -> Model:
-    """A copy that is no longer trained, and that no other process has to wait for."""
-    from anatograph.learning.contrast.sync_norm import alone
+    """A copy that is not trained and whose BatchNorm does not synchronise with other processes."""
+    from anatograph.learning.contrast.sync_norm import desynchronise
 
     frozen = copy.deepcopy(model).requires_grad_(False).eval()
-    alone(frozen)
+    desynchronise(frozen)
     return frozen

@@ -1,4 +1,4 @@
-"""Is an embedding well spread? Alignment, uniformity, effective rank."""
+"""Whether an embedding is well spread: alignment, uniformity, effective rank, collapse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Mean squared distance between two views of the same things, each (B, F), on the unit sphere; 0 is best.
+    """Mean squared distance on the unit sphere between two views of the same rows, each (B, F); 0 is best.
 
     Wang and Isola 2020, α = 2.
     """
@@ -34,9 +34,9 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
 
 @torch.no_grad()
 def effective_rank(features: Tensor, centre: bool = True) -> float:
-    """In how many directions the rows (B, F) really vary: exp of the entropy of the normalised singular values.
+    """Number of directions in which rows (B, F) vary: exp of the entropy of the normalised singular values.
 
-    Roy and Vetterli 2007; from 1 (one direction) to min(B, F). The mean is taken off first unless ``centre`` is
+    Roy and Vetterli 2007; from 1 (one direction) to min(B, F). The mean is subtracted first unless ``centre`` is
     False. 0 where nothing varies at all.
     """
     x = features.double()
@@ -50,3 +50,13 @@ def effective_rank(features: Tensor, centre: bool = True) -> float:
     share = values / total
     share = share[share > 0]
     return float(torch.exp(-(share * share.log()).sum()))
+
+
+def collapse(rank: float, uniformity: float, rows: int) -> str:
+    """A warning where the features of ``rows`` different patches or subjects coincide, else an empty text."""
+    if rows >= 8 and (uniformity > -0.05 or rank < 1.5):
+        return (
+            f"The embedding has collapsed: {rows} different patches or subjects span {rank:.1f} directions "
+            f"(uniformity {uniformity:.3f}; 0: all in one point). Lower the learning rate, or raise the momentum."
+        )
+    return ""

@@ -1,4 +1,4 @@
-"""A quick look, while pretraining runs, at whether the embedding predicts a label. For watching; not a result."""
+"""A linear probe of a label after each epoch, to watch a run by; `anatograph evaluate` gives the result to report."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from anatograph.errors import UserError
 def probe_score(features: NDArray[np.float32], ids: Sequence[str], table: Path, target: str) -> float:
     """Five-fold score of a linear probe: R² where ``target`` holds numbers, balanced accuracy where it holds classes.
 
-    ``features`` (S, F) of subjects ``ids``; nan with fewer than 10 labelled subjects. A fair answer, with groups and
-    inner folds, comes from ``anatograph evaluate``. Raises ``UserError`` for a table or column that is not there.
+    ``features`` (S, F) of subjects ``ids``; nan with fewer than 10 labelled subjects. An estimate with groups and
+    inner folds comes from ``anatograph evaluate``. Raises ``UserError`` for a missing table or column.
     """
     import pandas as pd
     from sklearn.linear_model import LogisticRegression, RidgeCV

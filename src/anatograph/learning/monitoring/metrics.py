@@ -1,4 +1,4 @@
-"""What a run tells while it goes: metrics.csv, TensorBoard events, a progress bar, and warnings."""
+"""The figures of a run on disk: metrics.csv and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from anatograph.execution.files import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,7 +30,7 @@ COLUMNS = (
     "patches_per_second",
     "seconds",
 )
-"""Of metrics.csv. One row every few updates and level: means since the last row; empty where there is nothing to say.
+"""Of metrics.csv. One row every few updates and level: means since the last row; empty where a figure does not apply.
 
 ``step`` counts updates of both levels, ``level`` is patch, graph or probe, ``accuracy`` is how often a query's own key
 was the nearest, ``positive`` its mean cosine, ``skipped`` how many updates were not finite so far in the run;
@@ -45,14 +47,14 @@ class Averages:
         self.counts: dict[str, int] = {}
 
     def add(self, **values: float) -> None:
-        """Take in one update's figures; those that are not finite are left out."""
+        """Add one update's figures; those that are not finite are left out."""
         for name, value in values.items():
             if math.isfinite(value):
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means so far; starts anew."""
+        """The means since the last call."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
@@ -80,9 +82,7 @@ class MetricsFile:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
-        temporary = self.path.with_name(".metrics.csv.unfinished")
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, text.getvalue())
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row; numbers are written so that they read back exactly."""
@@ -119,13 +119,3 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     whole = text[: text.rfind("\n") + 1]
     rows = list(csv.DictReader(io.StringIO(whole)))
     return [row for row in rows if None not in row and None not in row.values() and (row.get("step") or "").isdigit()]
-
-
-def collapse(rank: float, uniformity: float, rows: int) -> str:
-    """A sentence where features of ``rows`` different things have become one, else an empty text."""
-    if rows >= 8 and (uniformity > -0.05 or rank < 1.5):
-        return (
-            f"The embedding has collapsed: {rows} different patches or subjects lie in {rank:.1f} directions "
-            f"(uniformity {uniformity:.3f}; 0 means all in one point). Lower the learning rate, or raise the momentum."
-        )
-    return ""

@@ -1,0 +1,105 @@
+"""The commands ``pretrain`` and ``import-reference`` as functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anatograph.errors import UserError
+from anatograph.execution.account import RunAccount
+
+if TYPE_CHECKING:
+    from anatograph.anatomy.atlas import Atlas
+    from anatograph.learning.data.cohort import TrainingStudy
+    from anatograph.learning.training.settings import PretrainSettings
+
+
+def pretrain(
+    study: str | Path,
+    run: str | Path,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> RunAccount:
+    """Pretrain on a study and leave the model in ``run/model``.
+
+    ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
+    as "epochs=5" over both.  With ``resume`` and nothing else the run continues with its own settings.
+
+    Raises:
+        UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
+    """
+    from anatograph.learning.training.presets import build_settings
+    from anatograph.study.store import Study
+
+    given = preset is not None or config is not None or bool(overrides)
+    settings = None if resume and not given else build_settings(preset, config, overrides)
+    return train(Study.open(study), run, settings, resume=resume, progress=progress)
+
+
+def train(
+    study: TrainingStudy,
+    run: str | Path,
+    settings: PretrainSettings | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> RunAccount:
+    """Pretrain on an open study (Algorithm 1) and leave the model in ``run/model``.
+
+    ``settings`` None: the run's own when resumed, else the default preset. With ``resume`` a run that was stopped in
+    any way continues from its last checkpoint and ends with the bits of one that was not stopped. Under ``torchrun``
+    every process calls this and takes a share of the work.
+
+    Returns the account of the run, which is also written to ``run/pretrain.run.json``. Raises ``UserError`` as
+    `pretrain` does.
+    """
+    from anatograph.learning import collectives
+    from anatograph.learning.memory import keep_memory
+    from anatograph.learning.training.launch import launched
+    from anatograph.learning.training.run_folder import begin_run, check_run
+    from anatograph.learning.training.trainer import Trainer
+
+    run = Path(run)
+    ids = list(study.subject_ids)
+    if len(ids) < 2:
+        raise UserError(
+            f"pretraining contrasts subjects with each other and needs at least 2; this study has {len(ids)}. "
+            "Preprocess more subjects into it."
+        )
+    about = {"atlas_hash": study.atlas.hash, "subjects": ids}
+    chosen = check_run(run, settings, resume, about)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then requests large pages, from its first array on
+    keep_memory()
+    with launched(chosen) as compute:
+        collectives.barrier()  # every process has looked at the folder before anything is written there
+        account = RunAccount("pretrain", chosen.to_dict(), run)
+        first = collectives.rank() == 0
+        if first:
+            begin_run(run, chosen, about)
+        with account if first else nullcontext():
+            Trainer(compute, study, run, chosen, account, progress).fit()
+    return account
+
+
+def import_reference(
+    patch_checkpoint: str | Path, graph_checkpoint: str | Path, model: str | Path, atlas: str | Path | Atlas
+) -> Path:
+    """Write the published checkpoints, trained on ``atlas``, as a model folder and return it.
+
+    Raises:
+        UserError: files that are not these checkpoints, or not a checkpoint that can be read safely.
+    """
+    from anatograph.anatomy.atlas import load_atlas
+    from anatograph.learning.model.published import import_checkpoints
+
+    chosen = load_atlas(atlas) if isinstance(atlas, str | Path) else atlas
+    settings = {"patch_checkpoint": str(patch_checkpoint), "graph_checkpoint": str(graph_checkpoint)}
+    with RunAccount("import-reference", {**settings, "atlas_hash": chosen.hash}, model) as account:
+        folder = import_checkpoints(patch_checkpoint, graph_checkpoint, model, chosen)
+        account.output(folder)
+    return folder
