@@ -13,7 +13,7 @@ from anatograph.learning.training.presets import build_settings
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run, people, overrides = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    run, subjects, overrides = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     settings = build_settings(
         "quick",
         None,
@@ -23,4 +23,4 @@ if __name__ == "__main__":
             *("smooth_low=4", "smooth_high=6", "workers=0", "checkpoint_minutes=30", *overrides),
         ],
     )
-    train(SmallStudy(people), run, settings, progress=False)
+    train(SmallStudy(subjects), run, settings, progress=False)

@@ -22,12 +22,13 @@ def losses(run: Path) -> dict[str, list[float]]:
     return found
 
 
-def work(processes: int, run: Path, people: int, *overrides: str) -> dict[str, list[float]]:
+def work(processes: int, run: Path, subjects: int, *overrides: str) -> dict[str, list[float]]:
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent), "CUDA_VISIBLE_DEVICES": ""}
-    command = [*launch, str(DRIVER), str(run), str(people), *overrides]
+    path = os.pathsep.join([str(DRIVER.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, str(DRIVER), str(run), str(subjects), *overrides]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, env=env, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return losses(run)
@@ -49,7 +50,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, norm: str) -> None
 
 
 @pytest.mark.slow
-def test_people_who_do_not_divide_evenly_block_nothing(tmp_path: Path) -> None:
+def test_subjects_that_do_not_divide_evenly_block_nothing(tmp_path: Path) -> None:
     found = work(2, tmp_path / "run", 5, "patch_steps=6", "graph_rounds=4", "patch_batch=15")
     assert len(found["patch"]) == 6
     assert len(found["graph"]) == 4

@@ -81,7 +81,7 @@ def test_what_cannot_be_meant_is_refused_with_the_reason(text: str, says: str) -
 def test_unknown_presets_and_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'quick'"):
         build_settings("quik")
-    with pytest.raises(UserError, match="no settings file"):
+    with pytest.raises(UserError, match="no such settings file"):
         build_settings(None, tmp_path / "missing.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("epochs = = 3")
@@ -130,7 +130,7 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
         check_run(run, replace(settings, augment=replace(settings.augment, shift=1.0)), True, STUDY)
     with pytest.raises(UserError, match="another atlas"):
         check_run(run, None, True, {**STUDY, "atlas_hash": "b"})
-    with pytest.raises(UserError, match="begun with 2 subjects"):
+    with pytest.raises(UserError, match="started with 2 subjects"):
         check_run(run, None, True, {**STUDY, "subjects": ["x"]})
     other = tmp_path / "other"
     other.mkdir()
