@@ -37,7 +37,7 @@ OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "
 
 
 LINES, MODULES = 320, 16
-LONG = {"imaging/resample.py", "learning/training/settings.py", "learning/training/trainer.py"}
+LONG = {"imaging/resample.py"}
 """Modules over `LINES` lines."""
 CIRCLES: set[frozenset[str]] = {
     frozenset(f"anatograph.execution.{name}" for name in ("dask_pool", "local_pool", "scheduling"))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from anatograph.choices import Device
 from anatograph.errors import UserError
 from anatograph.learning.contrast.augmentation import AugmentSettings
 from anatograph.learning.contrast.keys import KeyNorm
@@ -16,7 +17,6 @@ from anatograph.typed_settings import with_values
 
 Optimiser = Literal["sgd", "adam", "adamw"]
 Precision = Literal["auto", "fp32", "bf16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 _AT_LEAST_ONE = (
     "patch_batch", "landmarks_per_batch", "graph_batch", "queue_size", "graph_passes", "keep_checkpoints", "log_every",
