@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from anatograph.evaluation.region_truth import region_truth as patch_truth
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
-from anatograph.learning.model.density import DensityShares
+from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.graphs import make_graphs
@@ -110,7 +110,7 @@ def plain_features(study: Study) -> tuple[list[Array], Array]:
     """Each patch's mean HU (S, N, 1), six density statistics (S, N, 6), and the density histogram that ends a model
     feature (S, N, 14); each subject's densitometry (S, 6)."""
     means, statistics, shares, subjects = [], [], [], []
-    density = DensityShares(*HU_WINDOW)
+    density = CumulativeHistogram(*HU_WINDOW)
     for subject_id in tqdm(study.subject_ids, desc="densitometry", leave=False):
         subject = study.subject(subject_id)
         patches = np.clip(np.asarray(subject.patches, dtype=np.float32), -1024, 240)
@@ -118,7 +118,7 @@ def plain_features(study: Study) -> tuple[list[Array], Array]:
         means.append(flat.mean(axis=1)[:, None])
         low, middle, high = np.percentile(flat[:, ::7], (15, 50, 85), axis=1)
         statistics.append(np.stack([flat.mean(1), flat.std(1), low, middle, high, (flat < -950).mean(1)], axis=1))
-        shares.append(density.shares(window(torch.from_numpy(patches), *HU_WINDOW)[:, None]).numpy())
+        shares.append(density.fractions(window(torch.from_numpy(patches), *HU_WINDOW)[:, None]).numpy())
         lung = patches[patches < -200]
         volume = subject.quality.get("lungs_volume_ml")
         dark_and_dense = [(lung < -950).mean(), ((lung > -700) & (lung < -200)).mean()]

@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     whole = child(folder / "whole", 0)
     whole.join()
     length = time.monotonic() - began
-    chance = random.Random(0)
+    random_times = random.Random(0)
     kills = {"anywhere": 0, "while writing": 0}
     run = folder / "killed"
     for attempt in range(60):
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
                 time.sleep(0.0002)
             kind = "while writing"
         else:
-            process.join(chance.uniform(0.2, 0.6) * length)
+            process.join(random_times.uniform(0.2, 0.6) * length)
             kind = "anywhere"
         if process.is_alive() and sum(kills.values()) < 10:
             os.kill(process.pid or 0, signal.SIGKILL)

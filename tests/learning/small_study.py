@@ -1,4 +1,4 @@
-"""A study in memory, of blobs whose place and density mark a person: for tests of the training engine."""
+"""A study in memory whose patches are waves particular to subject and landmark, for tests of the training engine."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SmallStudy:
         n = len(places)
         axis = np.arange(patch) - (patch - 1) / 2
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-        person, place = random.normal(size=(subjects, 1, 4)), random.normal(size=(1, n, 4))
-        a, b, c, d = np.moveaxis(person + 0.3 * place, -1, 0)[..., None, None, None]
+        subject, place = random.normal(size=(subjects, 1, 4)), random.normal(size=(1, n, 4))
+        a, b, c, d = np.moveaxis(subject + 0.3 * place, -1, 0)[..., None, None, None]
         wave = np.sin(0.5 * (1 + 0.4 * a) * x + b) * np.cos(0.5 * (1 + 0.4 * c) * y) + np.sin(0.6 * z + 2 * d)
         self.patches = (-700 + 80 * d + 120 * wave + 15 * random.normal(size=wave.shape)).round().astype(np.int16)
         self.present = random.random((subjects, n)) >= absent

@@ -1,4 +1,4 @@
-"""Which patches make up which update: everybody in turn, the landmark in the item, the same whatever reads them."""
+"""Which patches make up which update: every subject in turn, the landmark in the item, whatever the reader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anatograph.learning.data.loader import read_updates
 from anatograph.learning.data.sampler import PatchSampler, SubjectSampler
 
 
-def test_a_batch_mixes_landmarks_and_people() -> None:
+def test_a_batch_mixes_landmarks_and_subjects() -> None:
     sampler = PatchSampler(np.ones((100, 581), dtype=bool), 128, 8, seed=0)
     assert (sampler.size, sampler.landmarks, sampler.subjects_per_landmark) == (128, 8, 16)
     subjects, landmarks = sampler.rows(5)
@@ -21,7 +21,7 @@ def test_a_batch_mixes_landmarks_and_people() -> None:
     assert all(len(np.unique(subjects[landmarks == j])) == 16 for j in np.unique(landmarks))
 
 
-def test_a_pass_shows_everybody_once_at_every_landmark() -> None:
+def test_a_pass_shows_every_subject_once_at_every_landmark() -> None:
     present = np.random.default_rng(0).random((12, 10)) > 0.2
     sampler = PatchSampler(present, 8, 2, seed=4)
     seen = np.zeros_like(present, dtype=int)
@@ -30,26 +30,26 @@ def test_a_pass_shows_everybody_once_at_every_landmark() -> None:
         np.add.at(seen, (subjects, landmarks), 1)
     assert (seen[~present] == 0).all()
     assert seen[present].min() >= 1
-    # A landmark that some people lack meets the others a little more often, never by more than a turn.
+    # A landmark that some subjects lack meets the others a little more often, by at most one turn.
     assert seen[:, present.all(axis=0)].max() == 1
     assert seen.max() <= 2
 
 
-@pytest.mark.parametrize(("people", "landmarks", "batch"), [(2, 3, 128), (6, 581, 128), (5, 8, 7), (300, 4, 64)])
+@pytest.mark.parametrize(("subjects", "landmarks", "batch"), [(2, 3, 128), (6, 581, 128), (5, 8, 7), (300, 4, 64)])
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_cohorts_of_any_size_give_whole_batches(people: int, landmarks: int, batch: int, processes: int) -> None:
-    sampler = PatchSampler(np.ones((people, landmarks), dtype=bool), batch, 8, seed=0, multiple=processes)
+def test_cohorts_of_any_size_give_whole_batches(subjects: int, landmarks: int, batch: int, processes: int) -> None:
+    sampler = PatchSampler(np.ones((subjects, landmarks), dtype=bool), batch, 8, seed=0, multiple=processes)
     sizes = {len(sampler.rows(u)[0]) for u in range(2 * sampler.updates_per_round)}
     assert sizes == {sampler.size}
     assert sampler.size % processes == 0
     assert sampler.size <= batch + processes
     whole = np.concatenate([np.arange(sampler.size)[share_of(sampler.size, r, processes)] for r in range(processes)])
     assert whole.tolist() == list(range(sampler.size))
-    graph = SubjectSampler(people, 16, seed=0, multiple=processes)
+    graph = SubjectSampler(subjects, 16, seed=0, multiple=processes)
     rows = graph.rows(3)
     assert len(rows) == graph.size
     assert graph.size % processes == 0
-    assert rows.max() < people
+    assert rows.max() < subjects
 
 
 def test_subjects_come_in_turn() -> None:

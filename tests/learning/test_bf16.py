@@ -71,7 +71,7 @@ def conv_gradient(side: int, stride: int, channels: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("side", [3, 4, 5, 8])
 def test_convolutions_of_wider_maps_are_sound(side: int, stride: int) -> None:
-    # Two voxels wide and less is where oneDNN reads what nobody wrote; the encoder computes those in float32.
+    # Two voxels wide and less is where oneDNN reads uninitialised memory; the encoder computes those in float32.
     clean = conv_gradient(side, stride, (16, 32))
     with dirty_memory(0x7F):
         dirty = conv_gradient(side, stride, (16, 32))

@@ -9,7 +9,7 @@ import torch
 from anatograph.errors import UserError
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.model.config import ModelConfig
-from anatograph.learning.model.density import RAMP, THRESHOLDS, DensityShares
+from anatograph.learning.model.density import RAMP, THRESHOLDS, CumulativeHistogram
 from anatograph.learning.model.networks import PatchEncoder
 from anatograph.learning.model.windowing import HU_WINDOW, window
 
@@ -27,7 +27,7 @@ def lungs(count: int, seed: int = 0) -> torch.Tensor:
 
 def test_shares_are_those_of_numpys_histogram_but_for_the_ramp() -> None:
     hu = lungs(6)
-    shares = DensityShares(*HU_WINDOW).shares(window(hu, *HU_WINDOW)).numpy()
+    shares = CumulativeHistogram(*HU_WINDOW).fractions(window(hu, *HU_WINDOW)).numpy()
     flat = hu.numpy().reshape(6, -1).astype(np.float64)
     for column, threshold in enumerate(THRESHOLDS):
         least, most = ((flat < threshold + shift).mean(axis=1) for shift in (-RAMP, RAMP))
@@ -39,7 +39,7 @@ def test_shares_are_those_of_numpys_histogram_but_for_the_ramp() -> None:
 
 def test_a_ramp_of_densities_is_shared_out_exactly() -> None:
     hu = torch.linspace(-1024.0, 240.0, 16**3).reshape(1, 1, 16, 16, 16)
-    shares = DensityShares(*HU_WINDOW).shares(window(hu, *HU_WINDOW)).numpy()[0]
+    shares = CumulativeHistogram(*HU_WINDOW).fractions(window(hu, *HU_WINDOW)).numpy()[0]
     np.testing.assert_allclose(shares, (np.array(THRESHOLDS) + 1024) / 1264, atol=2e-4)
 
 
@@ -51,7 +51,7 @@ def test_the_end_of_a_feature_is_the_shares_and_nothing_learnt_changes_them() ->
     assert encoder.density is not None
     with torch.no_grad():
         features = encoder.eval()(x)
-        shares = encoder.density.shares(x)
+        shares = encoder.density.fractions(x)
         with torch.autocast("cpu", torch.bfloat16):
             rough = encoder(x)
     assert features.shape == (32, 128)

@@ -139,7 +139,7 @@ def test_settings_survive_json_and_unknown_ones_are_refused_with_the_nearest_nam
         ModelConfig.from_dict({"feature_sise": 64})
     with pytest.raises(UserError, match="one of batch, group, none"):
         ModelConfig.from_dict({"norm": "layer"})
-    with pytest.raises(UserError, match="wrong type"):
+    with pytest.raises(UserError, match="must be a whole number"):
         ModelConfig.from_dict({"feature_size": "many"})
 
 

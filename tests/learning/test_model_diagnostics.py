@@ -76,7 +76,7 @@ def landmark_patches(landmark: int, count: int, generator: torch.Generator) -> t
     return mean + scale * torch.randn(count, 1, 16, 16, 16, generator=generator)
 
 
-def test_recalibration_mends_statistics_that_followed_the_last_landmarks() -> None:
+def test_recalibration_corrects_statistics_that_followed_the_last_landmarks() -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     encoder = PatchEncoder(ModelConfig(patch_size=16)).train()
@@ -100,7 +100,7 @@ def test_recalibration_mends_statistics_that_followed_the_last_landmarks() -> No
         recalibrate_batchnorm(encoder, mixed[:1])
         same = off(encoder(mixed[0]))
         assert before > 0.5
-        # Other people's patches at random: what is left is chance between batches of 64.
+        # Random patches of other subjects: what remains is the variation between batches of 64.
         assert others < before / 2
         # The very batch: what is left is n against n - 1 in the variance.
         assert same < 0.03

@@ -85,9 +85,9 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert all(math.isfinite(float(row["loss"])) for row in rows)
     assert rows[0]["effective_rank"]
     assert list((run / "tensorboard").glob("events*"))
-    told = json.loads((run / "pretrain.run.json").read_text(encoding="utf-8"))
-    assert told["status"] == "done"
-    assert told["settings"]["patch_steps"] == 4
+    account_file = json.loads((run / "pretrain.run.json").read_text(encoding="utf-8"))
+    assert account_file["status"] == "done"
+    assert account_file["settings"]["patch_steps"] == 4
     model = load_model(run / "model")
     assert model.landmarks == len(study.atlas)
     embedding = model.embed(study.patches[0], study.edges, study.present[0])
@@ -98,7 +98,7 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert "finished" in again.notes[0]
 
 
-def test_fewer_people_than_a_batch_or_a_queue(tmp_path: Path) -> None:
+def test_fewer_subjects_than_a_batch_or_a_queue(tmp_path: Path) -> None:
     train(SmallStudy(2), tmp_path / "two", small("patch_batch=64"), progress=False)
     rows = read_metrics(tmp_path / "two" / "metrics.csv")
     assert float(rows[-1]["negatives"]) >= 1
@@ -124,7 +124,7 @@ def test_absent_landmarks_are_neither_query_nor_key() -> None:
     assert torch.isfinite(bank.gathered).all()
 
 
-def test_e_stands_still_at_graph_level_and_g_at_patch_level() -> None:
+def test_the_graph_level_leaves_e_unchanged_and_the_patch_level_g() -> None:
     study, settings = SmallStudy(6), small()
     state, augmenter, batch = begun(study, settings)
     before = weights(state.model), weights(state.key)
@@ -144,19 +144,19 @@ def test_e_stands_still_at_graph_level_and_g_at_patch_level() -> None:
 
 
 def test_a_batch_cannot_leak_through_batchnorm_into_its_keys() -> None:
-    """A key is the same whatever company it keeps; in training mode it is not."""
+    """A teacher's key does not depend on the rest of its batch; in training mode it does."""
     study, settings = SmallStudy(6), small()
     state, _, batch = begun(study, settings)
     x = batch.patches.float() / 1000
     codes = state.model.location_codes[batch.landmarks]
-    company = x.flip(0) * 0.2 + 0.5
+    others = x.flip(0) * 0.2 + 0.5
     from anatograph.learning.contrast.keys import key_forward
 
     for norm, same in (("teacher", True), ("shuffle", False)):
         state.key.encoder.train(norm == "shuffle")
         keys = [
             key_forward(state.key.contrast_features, [torch.cat([x[:4], rest]), codes], norm, (0,))
-            for rest in (x[4:], company[4:])
+            for rest in (x[4:], others[4:])
         ]
         assert torch.allclose(keys[0][:4], keys[1][:4], atol=1e-5) is same
 
@@ -184,22 +184,22 @@ def test_a_teachers_first_keys_are_normalised_by_statistics_of_patches(
     assert (spread[0] < 1.5) is (norm == "teacher"), spread
 
 
-def test_shuffled_keys_share_no_more_company_with_their_queries_than_chance() -> None:
+def test_shuffled_keys_share_a_part_with_their_queries_no_more_often_than_by_chance() -> None:
     """A part's statistics mark all its rows; a query's key must not be found by that mark."""
     from anatograph.learning.contrast.keys import key_forward, query_forward
 
     rows, shared = 16, []
     bits = 2.0 ** torch.arange(rows, dtype=torch.float64)[:, None]
 
-    def company(x: torch.Tensor) -> torch.Tensor:
+    def part_of(x: torch.Tensor) -> torch.Tensor:
         return x.sum(0, keepdim=True).expand(len(x), 1)  # which rows were normalised together, as a number
 
     def members(number: float) -> set[int]:
         return {row for row in range(rows) if int(number) >> row & 1}
 
     for update in range(200):
-        queries = query_forward(company, [bits], "shuffle")[:, 0]
-        keys = key_forward(company, [bits], "shuffle", (0, update))[:, 0]
+        queries = query_forward(part_of, [bits], "shuffle")[:, 0]
+        keys = key_forward(part_of, [bits], "shuffle", (0, update))[:, 0]
         for row in range(rows):
             own, other = members(float(queries[row])), members(float(keys[row]))
             assert row in own

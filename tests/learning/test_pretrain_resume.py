@@ -34,11 +34,11 @@ def test_killed_many_times_ends_with_the_same_bits(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["whole"] == 0
-    assert told["killed"] == 0
-    assert told["kills"]["anywhere"] >= 2
-    assert told["kills"]["while writing"] >= 2
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["whole"] == 0
+    assert outcome["killed"] == 0
+    assert outcome["kills"]["anywhere"] >= 2
+    assert outcome["kills"]["while writing"] >= 2
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert rows(whole) == rows(killed)

@@ -1,4 +1,4 @@
-"""Whitened coordinates: round scatter within people, nothing else changed, and left out of the losses."""
+"""Whitening: isotropic scatter within subjects, nothing else changed, and not part of the losses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.model.whitening import whitening
 
 
-def test_afterwards_the_regions_of_a_person_scatter_alike_in_all_directions() -> None:
+def test_whitened_regions_of_a_subject_scatter_isotropically() -> None:
     random = np.random.default_rng(0)
     mixing = np.linalg.qr(random.normal(size=(12, 12)))[0] * np.linspace(1, 6, 12)
     nodes = random.normal(size=(40, 50, 12)) @ mixing
-    nodes += random.normal(size=(50, 12)) * 5 + random.normal(size=(40, 1, 12)) * 3  # places and people differ
+    nodes += random.normal(size=(50, 12)) * 5 + random.normal(size=(40, 1, 12)) * 3  # landmarks and subjects differ
     nodes[4, 7] = np.nan
     matrix = whitening(nodes)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
@@ -30,7 +30,7 @@ def test_afterwards_the_regions_of_a_person_scatter_alike_in_all_directions() ->
     flat = rows.reshape(-1, 12)
     covariance = np.cov(flat[np.isfinite(flat).all(axis=1)].T, bias=True)
     np.testing.assert_allclose(covariance, np.eye(12), atol=0.02)
-    half = whitening(nodes, 0.5)  # twice half of the way is all of it, none of it changes nothing
+    half = whitening(nodes, 0.5)  # applied twice, exponent 0.5 is exponent 1
     np.testing.assert_allclose(half @ half, matrix, atol=1e-9)
     np.testing.assert_allclose(whitening(nodes, 0.0), np.eye(12), atol=1e-12)
 

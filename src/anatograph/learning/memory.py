@@ -1,4 +1,4 @@
-"""Keep the memory that a step frees, for the next step."""
+"""Reuse the memory that a training step frees in the next one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _M_MMAP_MAX = -4
 
 
 def keep_memory() -> bool:
-    """Tell glibc's allocator to keep what is freed instead of giving it back to the system; once per process.
+    """Make glibc's allocator keep freed memory instead of returning it to the system; once per process.
 
-    A training step asks for the same large maps each time. By default each is fetched from the system anew and its
-    pages are cleared on first touch, which takes a quarter of a step on a CPU. The process then holds on to its peak
-    memory until it ends. Returns whether it took effect (not on systems without glibc, where nothing happens).
+    A training step allocates the same large maps each time. By default each comes from the system again and its pages
+    are cleared on first touch, which takes a quarter of a step on a CPU. The process then keeps its peak memory until
+    it ends. Returns whether it took effect (not on systems without glibc, where nothing happens).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

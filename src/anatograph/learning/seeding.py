@@ -1,4 +1,4 @@
-"""Chance without state: every random number is a function of names, so nothing random needs saving or ordering."""
+"""Stateless seeding: a random draw is a function of its name, so no generator state is saved or kept in order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 INITIAL, PATCH_ORDER, GRAPH_ORDER, PATCH_VIEWS, GRAPH_VIEWS, GRAPH_PAIRS, RECALIBRATE, WATCH = range(8)
-"""What a draw is for: the second name of every draw, after the run's seed."""
+"""The purpose of a draw: its second number, after the run's seed."""
 
 
 def numpy_generator(*names: int) -> np.random.Generator:
-    """A generator for the draw called ``names`` (non-negative integers)."""
+    """A generator for the draw named by ``names`` (non-negative integers)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(names)))
 
 
 def generator(*names: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for the draw called ``names`` (non-negative integers)."""
+    """A torch generator for the draw named by ``names`` (non-negative integers)."""
     seed = int(np.random.SeedSequence(names).generate_state(1, np.uint64)[0]) & (2**63 - 1)
     return torch.Generator(device).manual_seed(seed)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
-from anatograph.learning.model.density import DensityShares
+from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
 
@@ -37,12 +37,12 @@ class DensityHistogram(CohortMethod):
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, 14) of landmarks, NaN where absent."""
         if self._regions is None:
-            histogram = DensityShares(*HU_WINDOW)
+            histogram = CumulativeHistogram(*HU_WINDOW)
             by_subject = []
             for name in tqdm(scans.subject_ids, desc=self.title, unit="subject", disable=not self.progress):
                 subject = scans.study.subject(name)
                 hu = torch.from_numpy(np.array(subject.patches, dtype=np.int16))
-                rows = histogram.shares(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)
+                rows = histogram.fractions(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)
                 rows[~subject.present] = np.nan
                 by_subject.append(rows)
             regions = np.stack(by_subject)

@@ -86,7 +86,7 @@ class AugmentSettings:
 
 
 class Augmenter:
-    """Draws views; holds nothing random: every draw is a function of the seeds it is given."""
+    """Draws views without keeping a random state: every draw is a function of the seeds it is given."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Augmenter:
         """One view of each patch: windowed float patches (B, P, P, P) to (B, P, P, P).
 
         ``seeds`` name the draw (run seed, level, step, view). The patches are rows ``start`` to ``start + B`` of a
-        batch of ``total``, so that a process that holds a part of a batch draws what one holding all would.
+        batch of ``total``, so that a process with a part of a batch draws the same views as one with all of it.
         """
         rows = patches.shape[0]
         total = rows if total is None else total
@@ -175,7 +175,7 @@ class Augmenter:
         s = self.settings
         rank = self.bases.shape[-1]
         random = generator(*seeds, 0)
-        # Small numbers, drawn for the whole batch: every process then knows everybody's.
+        # Drawn for the whole batch, so that every process draws the same numbers; they are few.
         u = torch.rand(total, 12, generator=random)[rows]
         coefficients = torch.randn(total, 3, rank**3, generator=random)[rows].to(self.device)
         moved = (u[:, 0] < s.elastic_probability).to(self.device)

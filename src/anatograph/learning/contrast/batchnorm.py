@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics, estimated anew over a random sample."""
+"""BatchNorm's running statistics, re-estimated over a random sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def recalibrate_batchnorm(
 
     Running averages follow the last batches seen. Where a batch holds one landmark, as published, they describe the
     last few landmarks visited, and features in evaluation mode are unusable. Give batches that mix landmarks and
-    people at random. ``forward`` is called with each batch (default: the module itself), every module keeping the
+    subjects at random. ``forward`` is called with each batch (default: the module itself), every module keeping the
     mode it had afterwards. Mean and variance are pooled exactly, spread between batches included, in float64.
 
     Returns how many batches were used; raises ValueError if there were none.
@@ -28,7 +28,7 @@ def recalibrate_batchnorm(
         return 0
     sums: dict[nn.Module, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}
 
-    def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
         variance, mean = torch.var_mean(x.detach().double(), dim=[d for d in range(x.ndim) if d != 1], correction=0)
         count = x.numel() // x.shape[1]
@@ -39,7 +39,7 @@ def recalibrate_batchnorm(
 
     modes = {m: m.training for m in module.modules()}
     before = [norm.momentum for norm in norms]
-    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(record) for norm in norms]
     used = 0
     try:
         module.train()

@@ -1,11 +1,12 @@
 """Queries and keys through networks with BatchNorm, so that a batch's statistics do not give its keys away.
 
-A query and its own key come from the same batch, the negatives from earlier ones. Where both pass through BatchNorm in
-the same company, the company's statistics mark them, and the contrast is won without looking at the patch. Two answers:
+A query and its own key come from the same batch, the negatives from earlier ones. Where both pass through BatchNorm
+together, the batch's statistics leak which pair is the positive one, and the contrast is solved without looking at the
+patch. There are two remedies:
 
-* ``teacher``: the key network works in evaluation mode, with running statistics that follow the query network's slowly;
-  queries are normalised over the whole batch of all processes. Keys then carry no mark at all.
-* ``shuffle``: the published one. Parts of the batch are normalised apart, and keys are dealt to parts at random.
+* ``teacher``: the key network works in evaluation mode, with running statistics that follow the query network's
+  slowly; queries are normalised over the whole batch of all processes. Keys then carry no trace of their batch.
+* ``shuffle``: as published. Parts of the batch are normalised separately, and keys are assigned to parts at random.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PARTS = 2
 
 
 def query_forward(forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm) -> Tensor:
-    """``forward(*inputs)`` of rows (B, ...), in parts where BatchNorm is to see parts."""
+    """``forward(*inputs)`` of rows (B, ...), in parts where BatchNorm normalises parts."""
     rows = inputs[0].shape[0]
     if norm == "teacher" or collectives.world_size() > 1 or rows < 2 * PARTS:
         return forward(*inputs)
@@ -37,16 +38,16 @@ def query_forward(forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm
 
 @torch.no_grad()
 def key_forward(
-    forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm, chance: tuple[int, ...]
+    forward: Callable[..., Tensor], inputs: Sequence[Tensor], norm: KeyNorm, seeds: tuple[int, ...]
 ) -> Tensor:
-    """``forward(*inputs)`` of rows (B, ...) without gradient, in shuffled parts where BatchNorm is to see parts.
+    """``forward(*inputs)`` of rows (B, ...) without gradient, in shuffled parts where BatchNorm normalises parts.
 
-    ``chance`` names the draw of the order, the same for all processes.
+    ``seeds`` name the draw of the order, which is the same in all processes.
     """
     rows, world = inputs[0].shape[0], collectives.world_size()
     if norm == "teacher" or rows * world < 2 * PARTS:
         return forward(*inputs)
-    order = torch.randperm(rows * world, generator=generator(*chance)).to(inputs[0].device)
+    order = torch.randperm(rows * world, generator=generator(*seeds)).to(inputs[0].device)
     if world == 1:
         mixed = torch.cat([forward(*(x[chunk] for x in inputs)) for chunk in order.chunk(PARTS)])
     else:

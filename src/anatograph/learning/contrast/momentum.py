@@ -23,12 +23,12 @@ def key_copy(query: M) -> M:
 def momentum_update(key: nn.Module, query: nn.Module, momentum: float, statistics: Statistics = "average") -> None:
     """Move every weight of ``key`` to momentum · key + (1 - momentum) · query, in a few fused calls.
 
-    ``statistics`` says what becomes of BatchNorm's running mean and variance:
+    ``statistics`` decides about BatchNorm's running mean and variance:
 
-    * ``average``: they move like the weights. With the key encoder in evaluation mode its BatchNorm then has no batch
-      to look at, so a key cannot betray which batch it was computed in (the leak that MoCo shuffles against).
-    * ``copy``: taken over from the query encoder.
-    * ``own``: left alone; for a key encoder in training mode, which keeps its own.
+    * ``average``: they move like the weights. With the key encoder in evaluation mode a key then does not depend
+      on the batch it was computed in (the leak that MoCo shuffles against).
+    * ``copy``: copied from the query encoder.
+    * ``own``: unchanged; for a key encoder in training mode, which keeps its own.
     """
     mine, theirs = _parameters(key), _parameters(query)
     if len(mine) != len(theirs):

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EMPTY = -1
-"""Owner of a place that holds no key yet."""
+"""Owner of a place without a key."""
 
 
 def queue_length(queue_size: int, subjects: int, keys_per_subject: int = 4) -> int:
-    """Places worth keeping a landmark: ``queue_size`` (4096 in the paper), or fewer for a small cohort.
+    """Length of a landmark's queue: ``queue_size`` (4096 in the paper), or fewer for a small cohort.
 
     A queue much longer than the cohort holds only stale keys of the same subjects.
     """
@@ -39,7 +39,7 @@ class KeyQueue(nn.Module):
             raise ValueError(f"a queue needs landmarks, length and features >= 1, not {landmarks, length, features}")
         shape = (landmarks, length, features)
         if dtype in (torch.float16, torch.float32):
-            # numpy asks the system for zeroed pages, which cost no memory until a key is written; torch.zeros writes.
+            # numpy gets zeroed pages from the system: no memory is taken until a key is written.
             keys = torch.from_numpy(np.zeros(shape, dtype=np.float16 if dtype == torch.float16 else np.float32))
         else:
             keys = torch.zeros(shape, dtype=dtype)

@@ -1,7 +1,7 @@
-"""BatchNorm over the whole batch where several processes hold a part each, on GPUs and on processors alike.
+"""BatchNorm over the whole batch where each of several processes has a part of it, on GPUs and CPUs.
 
-(torch's own SyncBatchNorm works on GPUs only.) With the statistics of the whole batch the numbers are those of one
-process, and no process's part of a batch can be recognised by its statistics.
+(torch's own SyncBatchNorm works on GPUs only.) With the statistics of the whole batch the numbers equal those of a
+single process, and no part of a batch can be recognised by its statistics.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from anatograph.learning import collectives
 
 FEW = 8
-"""Processes up to which everybody may send its part to everybody."""
+"""Number of processes up to which each may send its part to all others."""
 
 
 class _SyncNorm(torch.autograd.Function):
-    """Normalise (B, C, ...) by mean and variance over everybody's rows; gradients flow through both."""
+    """Normalise (B, C, ...) by mean and variance over the rows of all processes; gradients flow through both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -46,12 +46,12 @@ class _SyncNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, inverse, total = ctx.saved_tensors
         sums = torch.stack(products(grad, x))
-        # The parameters' gradients are summed over processes with all the others, so each gives its own part.
+        # The parameters' gradients are summed over processes later, so each process returns its own part.
         bias_gradient = sums[0]
         weight_gradient = (sums[1] - mean * sums[0]) * inverse
-        everybody = torch.stack([bias_gradient, weight_gradient])
-        sum_over_processes(everybody)
-        mean_grad, mean_product = everybody / total
+        all_sums = torch.stack([bias_gradient, weight_gradient])
+        sum_over_processes(all_sums)
+        mean_grad, mean_product = all_sums / total
         # dx = w/σ (g - mean g - x̂ mean(g x̂)), gathered as a·g + b·x + c
         a = weight * inverse
         b = -a * inverse * mean_product
@@ -75,13 +75,13 @@ def products(grad: Tensor, x: Tensor) -> list[Tensor]:
 
 
 def sum_over_processes(values: Tensor) -> None:
-    """Add ``values`` up over all processes, in place; everybody gets the sum, to the last bit."""
+    """Sum ``values`` over all processes, in place; every process gets the same bits."""
     world = collectives.world_size()
     if world == 1:
         return
     if dist.get_backend() == "gloo" and world <= FEW:
-        # Each gets all parts and adds them itself: one message each way where gloo's own sum takes two rounds of them.
-        # Measured between two processes: half the wait, and there are 26 of these in an update.
+        # Each process gets all parts and adds them itself: one message each way, where gloo's own sum takes two rounds.
+        # Measured between two processes: half the latency, and an update has 26 of these.
         parts = values.new_empty((world, *values.shape))
         dist.all_gather(list(parts), values)
         torch.sum(parts, dim=0, out=values)
@@ -90,7 +90,7 @@ def sum_over_processes(values: Tensor) -> None:
 
 
 class _Synchronised(_BatchNorm):
-    """What the two classes below share. Large maps on a processor go another way:
+    """The common part of the two classes below. Large maps on a CPU take another path:
 
     `anatograph.learning.model.norm_elu`.
     """
@@ -120,9 +120,9 @@ class SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
 
 
 def synchronise(module: nn.Module) -> None:
-    """Let every BatchNorm of ``module`` work over all processes; parameters, names and kinds stay as they are."""
+    """Make every BatchNorm of ``module`` normalise over all processes; parameters and names stay as they are."""
     for norm in module.modules():
-        # The same object with another way forward: whoever holds it, or asks whether it is a BatchNorm, sees no change.
+        # Only the forward method changes: references to the module and isinstance checks stay valid.
         if type(norm) is nn.BatchNorm1d:
             norm.__class__ = SyncBatchNorm1d
         elif type(norm) is nn.BatchNorm3d:
@@ -130,7 +130,7 @@ def synchronise(module: nn.Module) -> None:
 
 
 def desynchronise(module: nn.Module) -> None:
-    """Undo `synchronise`: every BatchNorm of ``module`` works within its own process again."""
+    """Undo `synchronise`: every BatchNorm of ``module`` normalises within its own process again."""
     for norm in module.modules():
         if type(norm) is SyncBatchNorm1d:
             norm.__class__ = nn.BatchNorm1d  # type: ignore[assignment]

@@ -15,9 +15,9 @@ def model_card(config: Mapping[str, Any]) -> str:
     lines = [
         "# Anatograph model",
         "",
-        f"Turns a chest CT into {architecture['feature_size']} numbers for the patient and as many for each of "
-        f"{atlas['landmarks']} places in the lungs: a patch encoder conditioned on the place, and {graph}, "
-        "trained by contrast without labels (Sun, Yu, Batmanghelich, *Context Matters*, AAAI 2021).",
+        f"Encodes a chest CT as {architecture['feature_size']} features of the patient and as many of each of "
+        f"{atlas['landmarks']} landmarks in the lungs: a patch encoder conditioned on the location, and {graph}, "
+        "trained by contrastive learning without labels (Sun, Yu, Batmanghelich, *Context Matters*, AAAI 2021).",
         "",
         "## Use",
         "",
@@ -25,7 +25,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         "anatograph embed SCAN_OR_STUDY OUT.parquet --model THIS_FOLDER",
         "```",
         "",
-        "## Input it expects",
+        "## Expected input",
         "",
         "| | |",
         "|---|---|",
@@ -36,15 +36,15 @@ def model_card(config: Mapping[str, Any]) -> str:
         f"| patch | {side} × {side} × {side} voxels, centred on a landmark |",
         f"| atlas | {atlas['landmarks']} landmarks every {atlas['step_mm']:g} mm, hash `{atlas['hash']}` |",
         "",
-        "`anatograph` brings a scan into this form by itself, and refuses a study made with another atlas.",
+        "`anatograph` converts a scan to this form, and refuses a study made with another atlas.",
         "",
-        *_section("How the scans were prepared", config.get("preprocessing", {})),
+        *_section("Preprocessing of the scans", config.get("preprocessing", {})),
         *_section("Training", config.get("training", {})),
         *_section("Architecture", architecture),
         "## Limits",
         "",
         "A research tool, not a medical device. An embedding is only as good as the scans it was trained on resemble "
-        "yours: check it on your own data, with people kept apart between training and test.",
+        "yours: check it on your own data, with the subjects of training and test apart.",
         "",
         f"Written by anatograph {config['anatograph_version']}; weights SHA-256 `{config['weights_sha256']}`.",
         "",

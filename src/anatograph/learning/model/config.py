@@ -1,15 +1,15 @@
-"""What a model is made of: the choices between the paper's tables, the published code, and ours."""
+"""The architecture of a model: choices between the paper's tables, the published code, and this project's own."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from anatograph.errors import UserError
 from anatograph.learning.model.density import THRESHOLDS
 from anatograph.learning.model.windowing import HU_WINDOW
+from anatograph.typed_settings import with_values
 
 GraphInput = Literal["projection", "encoder"]
 Norm = Literal["batch", "group", "none"]
@@ -17,7 +17,7 @@ Pooling = Literal["paper", "mean_std", "multiscale"]
 
 
 _MOST = {"feature_size": 8192, "patch_size": 128, "location_code_size": 64}
-"""So that the settings of a model from elsewhere cannot ask for all the memory there is."""
+"""Upper limits, so that the settings of a model from elsewhere cannot exhaust the memory."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,14 @@ class ModelConfig:
     projection_layers: int = 3
     """Dense layers of f_l: 3 in Table 2, 2 in the published code, 0 to do without."""
     graph: bool = True
-    """Whether there is a G (False: the paper's ablation 'w/o Graph', the subject is the mean of its patches)."""
+    """Whether there is a G (False: the paper's ablation 'w/o Graph': the subject is the mean of its patches)."""
     graph_input: GraphInput = "projection"
     """What G and the embeddings are fed with: f_l's output (the paper, eq. 8) or C's features (the published code)."""
     graph_own: bool = False
-    """Whether G has weights apart for a node's own feature, beside those for its neighbourhood (not in the paper)."""
+    """Whether G has separate weights for a node's own feature beside its neighbourhood's (not in the paper)."""
     whiten: float = 0.0
-    """How far embeddings are put into coordinates in which the regions of one lung scatter alike in all directions, 0
-    (as they are) to 1 (`anatograph.learning.model.whitening`); estimated at the end of training, no loss sees it
-    (not in the paper)."""
+    """Exponent of the whitening of embeddings by the within-subject covariance of regions, 0 (none) to 1 (full), see
+    `anatograph.learning.model.whitening`; estimated at the end of training, not part of any loss (not in the paper)."""
     graph_projection_layers: int = 3
     """Dense layers of f_g: 3 in Table 3, 2 in the published code."""
     norm: Norm = "batch"
@@ -56,22 +55,14 @@ class ModelConfig:
     """Normalisation after the graph convolution of G."""
     pooling: Pooling = "paper"
     """How C ends: 'paper' strides down to one voxel; 'mean_std' stops at a coarse map (4x4x4 for a patch of 32) and
-    takes the mean and standard deviation of each channel; 'multiscale' takes them after every stage and mixes them
-    with one dense layer."""
+    takes the mean and standard deviation of each channel; 'multiscale' takes them after every stage and combines
+    them in one dense layer."""
 
     density: bool = False
-    """Whether the last 14 of a patch's F numbers are not learnt but the shares of its voxels below 14 densities
+    """Whether the last 14 of a patch's F features are a 14-bin cumulative density histogram instead of being learnt
     (`anatograph.learning.model.density`; not in the paper)."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, usual = getattr(self, field.name), type(field.default)
-            if isinstance(value, bool) != (usual is bool) or not isinstance(
-                value, (usual, int) if usual is float else usual
-            ):
-                raise UserError(
-                    f"model setting {field.name} has a value of the wrong type: {value!r} is no {usual.__name__}."
-                )
         for name, most in _MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise UserError(
@@ -100,16 +91,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "model settings") -> ModelConfig:
-        """Read what `to_dict` wrote; an unknown name is refused with the nearest known one (``UserError``)."""
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-                raise UserError(f"{where}: unknown setting {name!r}; did you mean {near!r}?")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UserError(f"{where}: a setting has a value of the wrong type ({error}).") from error
+        """Read what `to_dict` wrote. Raises ``UserError`` for an unknown name or a wrong type."""
+        return with_values(cls(), values, where)
 
 
 MODEL_PRESETS: dict[str, ModelConfig] = {

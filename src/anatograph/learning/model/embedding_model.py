@@ -89,12 +89,12 @@ class Model(nn.Module):
         return h if self.graph is None else cast("Tensor", self.graph(h, graphs))
 
     def node_features(self, h: Tensor, graphs: Graphs) -> Tensor:
-        """What embeddings have of each region: h (S, N, F) to h' (S, N, F), whitened if the model is so configured."""
+        """What embeddings hold for each region: h (S, N, F) to h' (S, N, F), whitened if so configured."""
         nodes = self.raw_nodes(h, graphs)
         return nodes if self.whitening is None else nodes @ self.whitening
 
     def subject_features(self, h: Tensor, graphs: Graphs) -> Tensor:
-        """What embeddings have of each subject: h (S, N, F) to the mean of `node_features` (S, F)."""
+        """What embeddings hold for each subject: h (S, N, F) to the mean of `node_features` (S, F)."""
         return pool_nodes(self.node_features(h, graphs), graphs.present)
 
     def subject_projection(self, h: Tensor, graphs: Graphs) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model on disk: what it is, what it expects, its weights and its atlas; no queue, no pickle."""
+"""A model on disk: architecture, expected input, weights and atlas; no queue, no pickle."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_input(folder: Path, settings: ModelConfig, stated: Mapping[str, Any]) -> None:
-    """The input is stated in words for people; refuse where it says something this version would not do."""
+    """Refuse a model whose stated input differs from what this version would feed it."""
     for name, value in _expected_input(settings).items():
         if stated.get(name) != value:
             raise UserError(

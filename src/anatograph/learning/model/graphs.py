@@ -26,7 +26,7 @@ class Graphs:
     landmarks: int
     """N."""
     present: Tensor | None = None
-    """(S, N) bool: the landmarks a subject has; None where all have all, which saves the masking."""
+    """(S, N) bool: the landmarks a subject has; None where none is absent, which saves the masking."""
 
     def to(self, device: torch.device | str) -> Graphs:
         """The same on another device."""
@@ -51,7 +51,7 @@ class Graphs:
         return torch.zeros_like(flat).index_add(0, self.target, messages).view_as(h)
 
     def dense(self) -> Tensor:
-        """(S, N, N) float32, row = receiver; for looking and testing."""
+        """(S, N, N) float32, row = receiver; for inspection and tests."""
         out = torch.zeros(self.subjects, self.landmarks, self.landmarks, device=self.weight.device)
         subject = torch.div(self.target, self.landmarks, rounding_mode="floor")
         out[subject, self.target % self.landmarks, self.source % self.landmarks] = self.weight
@@ -63,8 +63,8 @@ def make_graphs(
 ) -> Graphs:
     """Build `Graphs` from each subject's undirected edges.
 
-    ``edges``: S arrays (E_s, 2) of landmark indices, each edge once, no self loops (an edge given in both directions
-    or a self loop is counted once all the same). ``present``: (S, N) bool, edges that touch an absent landmark are
+    ``edges``: S arrays (E_s, 2) of landmark indices, each edge once, no self loops (an edge given in both directions,
+    or a self loop, is still counted once). ``present``: (S, N) bool, edges that touch an absent landmark are
     dropped. Raises ValueError for an index outside 0..N-1.
     """
     arrays = [np.asarray(e, dtype=np.int64).reshape(-1, 2) for e in edges]
@@ -81,7 +81,7 @@ def make_graphs(
     loops = np.flatnonzero(alive)
     target = np.concatenate([pairs[:, 0], pairs[:, 1], loops])
     source = np.concatenate([pairs[:, 1], pairs[:, 0], loops])
-    # One number an edge sorts by receiver and drops what was given twice.
+    # One number per edge sorts by receiver and removes duplicates.
     both = np.unique(target * max(subjects * landmarks, 1) + source)
     target, source = np.divmod(both, max(subjects * landmarks, 1))
     degree = np.bincount(target, minlength=subjects * landmarks).astype(np.float64)

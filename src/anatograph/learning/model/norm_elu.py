@@ -1,8 +1,8 @@
 """BatchNorm and ELU in one pass, exact to float32, for training on a CPU in the channels-last layout.
 
-torch's BatchNorm adds up a channels-last map number by number in float32: over 128 patches of Table 1's first layer
-the variance comes out 0.4 % off, and differently for another number of threads. Here sums run in blocks. Working
-block by block also keeps each block in the cache between its few passes. Maps in bfloat16 are read and written in it;
+torch's BatchNorm sums a channels-last map one number at a time in float32: over 128 patches of Table 1's first layer
+the variance is 0.4 % off, by an amount that depends on the number of threads. Here sums run in blocks, which also keeps
+each block in the cache between its few passes. Maps in bfloat16 are read and written in it;
 all arithmetic is float32, and sums of blocks are float64.
 """
 
@@ -17,30 +17,30 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 BLOCK = 1 << 21
-"""Numbers worked on at a time: 8 MB of float32, about what two cores' share of the cache holds."""
+"""Numbers processed at a time: 8 MB of float32, about what two cores' share of the cache holds."""
 
 
 MANY_ROWS = 1 << 14
-"""Voxels from which torch's way of adding begins to show; below, it is as good and quicker."""
+"""Voxels from which torch's summation error matters; below, torch is as exact and faster."""
 
 
 Summed = Callable[[Tensor], None]
-"""Adds up a tensor over all processes, in place."""
+"""Sums a tensor over all processes, in place."""
 
 
-def over_everybody(norm: nn.Module) -> Summed | None:
-    """How a BatchNorm that works over several processes adds up, or None for one that works alone."""
+def process_sum(norm: nn.Module) -> Summed | None:
+    """How a BatchNorm over several processes sums, or None for one within a single process."""
     found: Summed | None = getattr(norm, "sum_over_processes", None)
     return found
 
 
 def applies(norm: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm3d]:
-    """Whether `norm_elu` should stand for ``F.elu(norm(x))``: a large map on the CPU, an ordinary BatchNorm3d.
+    """Whether `norm_elu` should replace ``F.elu(norm(x))``: a large map on the CPU, an ordinary BatchNorm3d.
 
     Hooks on the norm are honoured by leaving it to torch.
     """
     return (
-        (type(norm) is nn.BatchNorm3d or (isinstance(norm, nn.BatchNorm3d) and over_everybody(norm) is not None))
+        (type(norm) is nn.BatchNorm3d or (isinstance(norm, nn.BatchNorm3d) and process_sum(norm) is not None))
         and norm.training
         and x.numel() // x.shape[1] >= MANY_ROWS
         and not norm._forward_pre_hooks
@@ -57,7 +57,7 @@ def applies(norm: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm3d]:
 def norm_elu(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
     """``F.elu(norm(x))`` in training mode, running statistics updated as BatchNorm3d does. ``x`` (B, C, D, H, W)."""
     rows, channels = _rows(x), x.shape[1]
-    summed = over_everybody(norm)
+    summed = process_sum(norm)
     sums = torch.cat([_sums(rows).flatten(), torch.tensor([float(len(rows))], dtype=torch.float64)])
     if summed is not None:
         summed(sums)
@@ -80,7 +80,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _fold(rows: int, channels: int) -> int:
-    """How many voxels are laid side by side, so that the innermost loop over channels is worth a vector."""
+    """How many voxels are laid side by side, so that the innermost loop over channels fills a vector register."""
     fold = max(1, 256 // channels)
     return fold if rows % fold == 0 else 1
 
@@ -111,12 +111,12 @@ def column_sums(block: Tensor, channels: int) -> Tensor:
 
 
 def _elu_(x: Tensor) -> Tensor:
-    """ELU in place, to the precision of bfloat16: exp and a maximum are cheaper than torch's own."""
+    """ELU in place, to the precision of bfloat16: exp and a maximum are faster than torch's own."""
     return torch.maximum(x, x.clamp(max=0.0).exp_().sub_(1.0), out=x)
 
 
 class _NormElu(torch.autograd.Function):
-    """The normalisation with given statistics, and ELU; the way back knows that the statistics came from x."""
+    """Normalisation with given statistics, and ELU; the backward pass differentiates through the statistics."""
 
     @staticmethod
     def forward(
@@ -154,20 +154,20 @@ class _NormElu(torch.autograd.Function):
         total = torch.zeros(2, channels, dtype=torch.float64)
         blocks = list(zip(*(_blocks(_rows(t)) for t in (x, out, given, inner)), strict=True))
         for source, result, gradient, target in blocks:
-            # Through ELU, told by its result: 1 above zero, result + 1 below.
+            # ELU's derivative from its result: 1 above zero, result + 1 below.
             torch.ops.aten.elu_backward.grad_input(gradient, 1.0, 1.0, 1.0, True, result, grad_input=target)
             passed = target.float()
             total[0] += column_sums(passed, channels)
             total[1] += column_sums(passed * source.float(), channels)
         grad_bias = total[0]
         grad_weight = (total[1] - mean * total[0]) * inverse
-        # The parameters' gradients are summed over processes with all the others, so each gives its own part.
+        # The parameters' gradients are summed over processes later, so each process returns its own part.
         all_bias, all_weight = grad_bias, grad_weight
         if ctx.summed is not None:
             both = torch.stack([grad_bias, grad_weight])
             ctx.summed(both)
             all_bias, all_weight = both
-        # BatchNorm's way back, gathered into gradient·a + x·b + c for each channel.
+        # BatchNorm's backward pass, collected into gradient·a + x·b + c for each channel.
         a = weight * inverse
         b = -a * inverse * all_weight / ctx.count
         c = -a * all_bias / ctx.count - b * mean

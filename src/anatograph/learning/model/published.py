@@ -39,7 +39,7 @@ _LAYERS: tuple[tuple[tuple[str, str], ...], ...] = (
 """The published names of each stage's convolutions and BatchNorms."""
 
 _GRAPH = "boxes of 32 mm in the subject that overlap by more than 0.13 (rule `overlap`)"
-"""Said in the card, not demanded of a study: that graph falls apart in large lungs, and any rule can be used."""
+"""Stated in the card, not required of a study: that graph loses its edges in large lungs, and any rule can be used."""
 
 
 def import_checkpoints(
@@ -48,11 +48,11 @@ def import_checkpoints(
     """Write the published patch and graph checkpoints, on ``atlas``, as a model folder and return it.
 
     The query encoders are taken; key encoders, queues and optimiser are left behind. ``atlas`` must be the one the
-    checkpoints were trained on: its landmarks gave the location codes. The networks run on any atlas, so another
-    number of landmarks than the queue's is no error, but a ``UserWarning``, and stands in the model card.
+    checkpoints were trained on: its landmarks gave the location codes. The networks run on any atlas, so a
+    number of landmarks other than the queue's is not an error but a ``UserWarning``, which the model card repeats.
 
     Raises:
-        UserError: a file that is no such checkpoint, the two in the wrong order, or tensors that are missing,
+        UserError: a file that is not such a checkpoint, the two in the wrong order, or tensors that are missing,
             misshapen or not finite.
     """
     model, note = read_reference(patch_checkpoint, graph_checkpoint, atlas)
@@ -139,7 +139,7 @@ def _query_encoder(file: Path, kind: Kind) -> tuple[State, Tensor | None]:
             f"{file}: this is the {other} checkpoint; the patch checkpoint comes first, the graph checkpoint second."
         )
     raise UserError(
-        f"{file}: holds no published {kind} network (no encoder_q.{_MARKS[kind]}); "
+        f"{file}: is not a published {kind} network (no encoder_q.{_MARKS[kind]}); "
         f"give the {kind} checkpoint that training with the published code wrote."
     )
 
@@ -196,7 +196,7 @@ def _renamed(source: State, names: Mapping[str, str], file: Path) -> State:
     unknown = sorted(set(source) - set(names))
     if unknown:
         raise UserError(
-            f"{file}: the query encoder has {', '.join(unknown[:3])}, which the published network has not; "
+            f"{file}: the query encoder has {', '.join(unknown[:3])}, which the published network does not have; "
             "only checkpoints of the published architecture can be imported."
         )
     return {ours: source.get(theirs, torch.zeros((), dtype=torch.int64)) for theirs, ours in names.items()}
@@ -207,7 +207,7 @@ def _count(state: State, prefix: str) -> int:
 
 
 def _fit(model: Model, state: State, config: ModelConfig, patch_file: Path, graph_file: Path) -> None:
-    """Load, after saying in plain words which tensor has which wrong shape."""
+    """Load the tensors; a wrong shape is reported by the tensor's name."""
     for name, own in model.state_dict().items():
         value = state[name]
         if value.shape != own.shape:

@@ -1,4 +1,4 @@
-"""How regions of one person scatter, and the matrix that makes this scatter more alike in all directions."""
+"""Whitening of embeddings by the within-subject covariance of regions."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOOR = 1e-3
-"""What is added to every variance, as a share of their mean."""
+"""Added to every eigenvalue, as a fraction of their mean."""
 
 MOST = 200
-"""People whose regions are looked at: they tell 128 × 128 numbers well enough."""
+"""Largest number of subjects used: their regions estimate a 128 x 128 covariance well enough."""
 
 
-def whitening(nodes: NDArray[np.floating], share: float = 1.0) -> NDArray[np.float64]:
-    """Σ^(-share/2) (F, F), Σ the covariance of regions within people, about their landmark's mean and the person's.
+def whitening(nodes: NDArray[np.floating], exponent: float = 1.0) -> NDArray[np.float64]:
+    """Σ^(-exponent/2) (F, F), Σ the covariance of regions about their landmark's mean and their subject's mean.
 
-    ``nodes`` (S, N, F), NaN where a person lacks a landmark. A subject is the mean over its regions, so two people
-    differ by what most of their regions share, and whatever else tells one region from the next (vessels, noise, where
-    exactly a patch was cut) is chance to it. In coordinates that make this scatter round, a direction stands out by how
-    far people lie apart in it against how far the regions of one lung do, and the penalty of a linear probe falls on
-    the others. A ``share`` below 1 goes part of the way: whole whitening makes those directions large, too, in which
-    there is hardly more than noise, and some hundred people cannot tell a probe which these are.
+    ``nodes`` (S, N, F), NaN where a subject lacks a landmark. A subject is the mean over its regions, so subjects
+    differ by what most of their regions have in common; other differences between regions (vessels, noise, the exact
+    position of a patch) are nuisance. After whitening, the size of a direction is the ratio of its scatter between
+    subjects to its scatter within them, and the penalty of a linear probe falls on directions where this ratio is
+    small. With an ``exponent`` below 1 whitening is partial: full whitening also amplifies directions that hold little
+    more than noise, which a probe cannot recognise from a few hundred subjects.
     """
     rows = np.asarray(nodes, dtype=np.float32).copy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a landmark that nobody has
+        warnings.simplefilter("ignore", RuntimeWarning)  # a landmark that no subject has
         rows -= np.nanmean(rows, axis=0)
         rows -= np.nanmean(rows, axis=1, keepdims=True)
-    there = rows[np.isfinite(rows).all(axis=2)].astype(np.float64)
-    values, vectors = np.linalg.eigh(there.T @ there / max(len(there), 1))
+    known = rows[np.isfinite(rows).all(axis=2)].astype(np.float64)
+    values, vectors = np.linalg.eigh(known.T @ known / max(len(known), 1))
     values = np.maximum(values, 0.0)
-    root = (values + FLOOR * (values.mean() or 1.0)) ** (share / 2)
+    root = (values + FLOOR * (values.mean() or 1.0)) ** (exponent / 2)
     return np.asarray((vectors / root) @ vectors.T, dtype=np.float64)

@@ -40,7 +40,7 @@ TIMED = ("patches_per_second", "seconds")
 
 
 class Averages:
-    """Running sums between two rows of metrics.csv; plain numbers, so that a checkpoint holds them exactly."""
+    """Running sums between two rows of metrics.csv; plain numbers, which a checkpoint stores exactly."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}

@@ -18,13 +18,13 @@ class TrainingProgress:
         self._bar: Any = None
         self._label = self._figures = ""
         self._done = self._total = 0
-        self._told = self._begun = time.monotonic()
+        self._printed = self._begun = time.monotonic()
         self._first = 0
 
     def start(self, total: int, done: int) -> None:
         """``done`` of ``total`` updates were made before."""
         self._total, self._done, self._first = total, done, done
-        self._begun = self._told = time.monotonic()
+        self._begun = self._printed = time.monotonic()
         if self._shown and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -43,8 +43,8 @@ class TrainingProgress:
         self.stage(f"{level} level")
         if self._bar is not None:
             self._bar.update(1)
-        elif self._shown and (time.monotonic() - self._told >= _EVERY or self._done == self._total):
-            self._told = time.monotonic()
+        elif self._shown and (time.monotonic() - self._printed >= _EVERY or self._done == self._total):
+            self._printed = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 
     def figures(self, loss: float | None, accuracy: float | None, speed: float) -> None:

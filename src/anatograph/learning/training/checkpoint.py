@@ -1,6 +1,6 @@
-"""Checkpoints that a kill at any moment leaves whole: written aside, synced, renamed; the last good ones kept.
+"""Checkpoints that stay complete whenever the process is killed: written aside, synced, renamed; the last ones kept.
 
-A checkpoint is one safetensors file; what is not a tensor stands as JSON in its header. Nothing is pickled.
+A checkpoint is one safetensors file; values that are not tensors are JSON in its header. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TENSOR, _ITEMS = "__tensor__", "__items__"
 def save_checkpoint(folder: Path, update: int, state: dict[str, Any], keep: int = 2) -> Path:
     """Write ``state`` (nested dicts and lists of tensors and plain values) as the checkpoint after ``update`` updates.
 
-    It is there whole or not at all, whenever the process or the machine stops; then all but the newest ``keep`` go.
+    The file is complete or absent, whenever the process or the machine stops. All but the newest ``keep`` are removed.
     """
     from safetensors.torch import save_file
 
@@ -50,7 +50,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed run left half written."""
+    """Remove incomplete files of a killed run."""
     for path in folder.glob(f"*{_UNFINISHED}") if folder.is_dir() else ():
         path.unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def load_checkpoint(
 ) -> tuple[int, dict[str, Any]] | None:
     """The newest readable checkpoint as (updates done, state), or None where there is none.
 
-    An unreadable one is named through ``say`` and the one before it taken; ``UserError`` where none can be read.
+    An unreadable one is reported through ``say`` and the one before it used; ``UserError`` where none can be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -79,14 +79,14 @@ def load_checkpoint(
             say(f"Checkpoint {path.name} cannot be read ({error}); trying the one before it.")
     if found:
         raise UserError(
-            f"none of the {len(found)} checkpoints in {folder} can be read; remove the folder to start anew."
+            f"none of the {len(found)} checkpoints in {folder} can be read; remove the folder to start again."
         )
     return None
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        # A copy where two names share memory or the layout is not plain: the file stores plain arrays.
+        # A contiguous copy: the file stores plain arrays, and two names may share memory.
         tensors[name] = value.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         return {_TENSOR: name}
     if isinstance(value, dict):

@@ -55,8 +55,8 @@ PRESETS: dict[str, PretrainSettings] = {
         watch_every=20,
     ),
 }
-"""`default`; `paper`: the paper's text; `reference`: what the published scripts run; `quick`: a few minutes on two
-cores, for a demonstration on any small study."""
+"""`default`: best per minute on a small machine; `paper`: the paper's text; `reference`: what the published scripts do;
+`quick`: a few minutes on two cores, for a demonstration on a small study."""
 
 
 def build_settings(

@@ -32,14 +32,14 @@ _BELOW_ONE = ("momentum", "key_momentum", "graph_key_momentum", "warmup")
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """A pretraining run. The defaults are what works best per minute on a small machine; see `PRESETS`."""
+    """A pretraining run. The defaults give most per minute on a small machine; other recipes are in `presets`."""
 
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of every random draw."""
 
     epochs: int = 10
-    """T_max of Algorithm 1: how often patch level and graph level take turns. 0 exports the networks untrained, with
-    BatchNorm's statistics taken from the study: what a trained model has to beat."""
+    """T_max of Algorithm 1: how often patch level and graph level take turns. 0 exports the networks with
+    random weights and BatchNorm statistics of the study, as a baseline."""
     patch_rounds: int = 0
     """T_l: patch rounds an epoch, each a batch of subjects at every landmark; 0: enough to pass over all subjects."""
     graph_rounds: int = 0
@@ -47,21 +47,21 @@ class PretrainSettings:
     graph_passes: int = 20
     """How often the graph level passes over the subjects in an epoch where ``graph_rounds`` is 0."""
     patch_steps: int = 0
-    """Patch updates an epoch, for a run of known length whatever the cohort; 0: as ``patch_rounds`` says."""
+    """Patch updates an epoch, for a run whose length does not depend on the cohort; 0: by ``patch_rounds``."""
 
     patch_batch: int = 128
     """Patches of an update of the patch level, over all processes."""
     landmarks_per_batch: int = 8
-    """Landmarks they come from (1 in the published code; then BatchNorm follows the last landmark visited)."""
+    """Landmarks in a patch batch (1 in the published code; BatchNorm then follows the last landmark visited)."""
     graph_batch: int = 16
     """Subjects of an update of the graph level, over all processes."""
 
     optimiser: Optimiser = "adamw"
-    """sgd (the published code), adam (the paper's words) or adamw, which learns most in a few hundred updates."""
+    """sgd (the published code), adam (the paper's text) or adamw, which learns most in a few hundred updates."""
     learning_rate: float = 0.001
-    """Of the patch level, at the top of its schedule."""
+    """Peak learning rate of the patch level."""
     graph_learning_rate: float = 0.001
-    """Of the graph level, at the top of its schedule."""
+    """Peak learning rate of the graph level."""
     warmup: float = 0.05
     """Share of each level's updates over which its learning rate rises from 0 before the cosine."""
     momentum: float = 0.9
@@ -69,28 +69,28 @@ class PretrainSettings:
     weight_decay: float = 1e-4
     """Of all weights and biases, as published."""
     gradient_clip: float = 5.0
-    """Greatest norm of a gradient; longer ones are shortened. 0: none are."""
+    """Norm to which larger gradients are clipped; 0: no clipping."""
 
     temperature: float = 0.2
     """τ of eq. 5 and eq. 8."""
     key_momentum: float = 0.97
-    """How slowly the patch level's key encoder follows (0.999 in the published code, made for long runs)."""
+    """Momentum of the patch level's key encoder (0.999 in the published code, for long runs)."""
     graph_key_momentum: float = 0.97
-    """How slowly the graph level's key network follows."""
+    """Momentum of the graph level's key network."""
     key_norm: KeyNorm = "teacher"
     """BatchNorm of the key encoder: 'teacher' uses running statistics that follow the query's slowly (no batch can leak
-    through them, and the encoder is cheaper); 'shuffle' normalises parts of a batch apart, keys in another order than
-    queries, as published: one part a process, two in a single process."""
+    through them, and the encoder is cheaper); 'shuffle' normalises parts of a batch separately, keys in another order
+    than queries, as published: one part a process, two in a single process."""
     queue_size: int = 4096
     """Negatives a landmark, and at graph level."""
     queue_keys_per_subject: int = 4
-    """A small cohort's queue is no longer than this many keys of everybody; 0: as long as ``queue_size`` says."""
+    """Upper limit of a queue's length in keys per subject of the cohort; 0: ``queue_size`` alone decides."""
     mask_same_subject: bool = True
-    """v ≠ i: keys of the query's own subject are no negatives (the published code does not look)."""
+    """v ≠ i: keys of the query's own subject are not negatives (the published code has no such mask)."""
     in_batch: bool = True
-    """Other people's keys of the same batch and landmark are negatives too."""
+    """Other subjects' keys of the same batch and landmark are negatives too."""
     symmetric: bool = False
-    """Use both views as queries (the mean of both losses); a step then costs nearly double."""
+    """Use both views as queries (the mean of both losses); a step then costs nearly twice as much."""
 
     bank_views: int = 4
     """Views of each subject whose features are kept for the graph level's rounds of an epoch; pairs are drawn from
@@ -99,12 +99,12 @@ class PretrainSettings:
     """How often a subject in the bank is drawn in an epoch on average; fewer subjects are banked where this allows."""
 
     recalibrate_batches: int = 16
-    """Random batches over which BatchNorm's statistics of E are estimated anew before features are used."""
+    """Random batches over which BatchNorm's statistics of E are re-estimated before features are used."""
 
     workers: int = 1
-    """Processes that read patches ahead; 0 reads in between. The results do not depend on it."""
+    """Processes that read patches ahead; 0 reads in the training process. The results do not depend on it."""
     threads: int = 0
-    """Threads of the processor for computing; 0: as torch finds."""
+    """CPU threads for computing; 0: torch's default."""
     device: Device = "auto"
     """auto, cpu or cuda."""
     precision: Precision = "auto"
@@ -118,11 +118,11 @@ class PretrainSettings:
     log_every: int = 10
     """Updates between rows of metrics.csv."""
     watch_every: int = 100
-    """Updates between looks at alignment, uniformity and effective rank."""
+    """Updates between measurements of alignment, uniformity and effective rank."""
     max_skipped: float = 0.1
     """Largest share of non-finite updates among the last 100 before the run stops with an error."""
     probe_target: str = ""
-    """A column of ``probe_table`` that a linear probe predicts from the bank after each epoch, for watching only."""
+    """A column of ``probe_table`` that a linear probe predicts from the bank after each epoch, to watch a run by."""
     probe_table: str = ""
     """The cohort table with that column."""
 
