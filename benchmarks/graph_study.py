@@ -84,7 +84,7 @@ def arms(updates: int) -> list[Arm]:
         arm("SGD 0.03", **sgd),
         arm("momentum 0.9", graph_key_momentum=0.9),
         arm("momentum 0.99", graph_key_momentum=0.99),
-        arm("own person's keys are negatives", mask_same_subject=False, in_batch=False),
+        arm("own subject's keys are negatives", mask_same_subject=False, in_batch=False),
         arm("no negatives from the batch", in_batch=False),
         arm("temperature 0.1", temperature=0.1),
         arm("LayerNorm", model={"graph_norm": "group"}),
