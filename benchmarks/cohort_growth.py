@@ -30,7 +30,7 @@ from anatograph.execution.failures import record, write_table
 from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.learning.model.embedding import Embedding
 from anatograph.study.cohort import read_cohort
-from anatograph.study.plan import make_plan
+from anatograph.study.pending import find_pending
 from anatograph.study.store import Study
 
 OPENED: list[str] = []
@@ -71,7 +71,7 @@ def grown(study: Path, scratch: Path, subjects: int) -> dict[str, Any]:
     found: dict[str, Any] = {"open and list": timed(lambda: Study.open(made).subject_ids)}
     found["read the table"] = timed(lambda: read_cohort(made / "cohort.csv"))
     opened = Study.open(made)
-    found["plan a run"] = timed(lambda: make_plan(opened, cohort))
+    found["plan a run"] = timed(lambda: find_pending(opened, cohort))
     for number in range(subjects // 100):
         record(made, Failure(f"f{number:07d}", "read", "a reason of some length, as they are"))
     found["failures.csv (1 in 100)"] = timed(lambda: write_table(made, opened.whole(opened.subject_ids)))

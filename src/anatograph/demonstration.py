@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
+from anatograph.execution.folders import claim_folder
 
 SUBJECTS = 16
 SPACING = 2.5
@@ -54,7 +54,7 @@ def demo(
         raise UserError(f"The demo needs at least 10 subjects for its five folds, not {people}.")
     workers = workers or min(4, os.cpu_count() or 1)
     choices = {"subjects": people, "seed": seed, "training": list(training), "step": step}
-    _claim(folder, choices)
+    claim_folder(folder, "demo.json", choices, "a demo")
     with RunAccount("demo", choices, folder) as account:
 
         def stage(number: int, text: str) -> Any:
@@ -90,23 +90,6 @@ def demo(
                           subjects=shown, title="Demo: synthetic people")  # fmt: skip
         account.output(page)
     return page
-
-
-def _claim(folder: Path, choices: dict[str, Any]) -> None:
-    """Make the folder the demo's own, or refuse what is not."""
-    mark = folder / "demo.json"
-    if mark.is_file():
-        try:
-            found = json.loads(mark.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-        if found != choices:
-            raise UserError(f"{folder} holds a demo with other choices ({found}); remove it or give another folder.")
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no demo; give a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
 
 
 def _most_and_least_diseased(cohort: Path, subject_ids: list[str]) -> list[str]:

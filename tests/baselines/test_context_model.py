@@ -30,7 +30,7 @@ def a_model(scans: Scans, folder: Path, **choices: bool) -> Path:
     config = ModelConfig(patch_size=16, feature_size=16, **choices)  # type: ignore[arg-type]
     atlas = scans.study.atlas
     model = Model(config, atlas.location_codes)
-    return save_model(model, folder, atlas, scans.study.settings.as_dict())
+    return save_model(model, folder, atlas, scans.study.settings.to_dict())
 
 
 def test_rows_are_the_models_own_features(scans: Scans, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert not [finding for finding in findings if finding.status == BROKEN]
     (weights,) = [finding for finding in findings if "gone.pth" in finding.what]
     assert weights.status == POOR
-    assert weights.as_dict() == {"status": "look", "what": weights.what, "mend": weights.mend}
+    assert weights.to_dict() == {"status": "look", "what": weights.what, "mend": weights.mend}
     what = " ".join(finding.what for finding in findings)
     for word in ("Python", "torch", "threads", "GPU", "disk", "memory", "atlas", "lungmask"):
         assert word in what

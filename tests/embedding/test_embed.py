@@ -18,11 +18,11 @@ import anatograph
 from anatograph import cli
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.embedding.api import embed
-from anatograph.embedding.partial import Work
+from anatograph.embedding.partial import PartialEmbeddings
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.stream import Item, embed_stream
 from anatograph.embedding.table import read_embeddings
-from anatograph.embedding.worker import Block, do_block
+from anatograph.embedding.worker import Block, embed_block
 from anatograph.errors import UserError
 from anatograph.execution.claims import claim
 from anatograph.execution.scheduling import Workplace, run_tasks
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused(small: Small, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another atlas"):
         embed(small.study, model=tmp_path / "other-atlas")
     network = load_model(small.model)
-    settings = Study.open(small.study).settings.as_dict()
+    settings = Study.open(small.study).settings.to_dict()
     save_model(network, tmp_path / "linear", small.atlas, preprocessing={**settings, "interpolation": "linear"})
     with pytest.raises(UserError, match="interpolation is bspline there and linear"):
         embed(small.study, model=tmp_path / "linear")
@@ -276,14 +276,14 @@ def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tm
 
 def test_another_model_starts_anew_and_is_refused_while_the_first_works(small: Small, tmp_path: Path) -> None:
     kinds, shape, ids = ["regions"], (len(small.atlas), 32), ["p00", "p01"]
-    work = Work.start(tmp_path / "emb.parquet", {"model": "a"}, ids, shape, kinds, len)
+    work = PartialEmbeddings.start(tmp_path / "emb.parquet", {"model": "a"}, ids, shape, kinds, len)
     held = claim(work.path / "claims", "p00.claim")
     assert held is not None
     with pytest.raises(UserError, match="Another run is writing"):
-        Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
+        PartialEmbeddings.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
     held.release()
     (work.path / "done" / "p00.npy").write_bytes(b"of a")
-    work = Work.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
+    work = PartialEmbeddings.start(tmp_path / "emb.parquet", {"model": "b"}, ids, shape, kinds, len)
     assert not list((work.path / "done").iterdir())
 
 
@@ -292,13 +292,13 @@ def loads_of_the_model(blocks: tuple[Block, ...]) -> int:
     seen: list[str] = []
     sys.addaudithook(lambda event, args: seen.append(str(args[0])) if event == "open" else None)
     for block in blocks:
-        assert [result.kind for result in do_block(block)] == ["done"]
+        assert [result.kind for result in embed_block(block)] == ["done"]
     return sum(name.endswith("model.safetensors") for name in seen)
 
 
 def test_a_worker_loads_the_model_once(small: Small, tmp_path: Path) -> None:
     table = tmp_path / "emb.parquet"
-    Work.start(table, {}, ["p00", "p01", "p02"], (len(small.atlas), 32), ["regions"], len)
+    PartialEmbeddings.start(table, {}, ["p00", "p01", "p02"], (len(small.atlas), 32), ["regions"], len)
     blocks = tuple(Block(small.study, small.model, table, (f"p0{k}",), 64, "cpu", 0.0) for k in range(3))
     ((_, loads),) = run_tasks(loads_of_the_model, [blocks], Workplace(2))
     assert loads == 1

@@ -18,8 +18,9 @@ from anatograph import cli
 from anatograph.anatomy.atlas import Atlas, save_atlas
 from anatograph.errors import UserError
 from anatograph.execution.dask_pool import on_dask
-from anatograph.execution.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
+from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.execution.slurm import SlurmJob, job_script
+from anatograph.execution.tasks import SchedulerGoneError, WorkerLost
 from fixtures.processes import Cluster, assert_whole, kill, start, there, until
 
 divmod_of = methodcaller("__divmod__", 2)

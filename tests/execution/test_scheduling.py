@@ -12,7 +12,8 @@ import pytest
 from anatograph.errors import UserError
 from anatograph.execution import memory
 from anatograph.execution.progress import Progress
-from anatograph.execution.scheduling import WorkerLost, Workplace, ended_like_interrupted, run_tasks
+from anatograph.execution.scheduling import Workplace, ended_like_interrupted, run_tasks
+from anatograph.execution.tasks import WorkerLost
 
 
 def square(task: int) -> int:

@@ -21,7 +21,7 @@ from anatograph.study.subject import StoredSubject
 
 def _study(path: Path) -> None:
     opened = Study.open(path)
-    _ = opened.atlas, opened.subject_ids, opened.recipe, opened.bytes_of_patches
+    _ = opened.atlas, opened.subject_ids, opened.step_versions, opened.bytes_of_patches
     opened.read_patches(opened.subject_ids[:1], [0])
 
 

@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     for attempt in range(60):
         process = child(run, attempt % 2)
         if attempt % 3 == 2:  # wait for a checkpoint to be half written
-            while process.is_alive() and not any((run / "checkpoints").glob("*.unfinished")):
+            while process.is_alive() and not any((run / "checkpoints").glob("*.part")):
                 time.sleep(0.0002)
             kind = "while writing"
         else:

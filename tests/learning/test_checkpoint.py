@@ -54,7 +54,7 @@ def test_old_ones_go_and_the_last_good_one_is_taken(tmp_path: Path) -> None:
 
 
 def test_half_written_ones_are_no_checkpoints(tmp_path: Path) -> None:
-    (tmp_path / "update_000000003.safetensors.123.unfinished").write_bytes(b"half")
+    (tmp_path / "update_000000003.safetensors.123.part").write_bytes(b"half")
     assert checkpoints(tmp_path) == []
     assert load_checkpoint(tmp_path) is None
     remove_unfinished(tmp_path)

@@ -56,5 +56,5 @@ def test_killed_many_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert {"patch_queue/keys", "graph_queue/keys", "key/encoder.stages.0.0.conv.weight"} <= states[0].keys()
     for name in states[0]:
         assert states[0][name].tobytes() == states[1][name].tobytes(), name
-    assert not list((killed / "checkpoints").glob("*.unfinished"))
+    assert not list((killed / "checkpoints").glob("*.part"))
     assert not any("queue" in name for name in one)

@@ -259,4 +259,4 @@ def test_settings_are_checked() -> None:
         with pytest.raises(UserError):
             PreprocessSettings.from_dict(wrong)
     settings = PreprocessSettings(rho=30.0, seed=4)
-    assert PreprocessSettings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+    assert PreprocessSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings

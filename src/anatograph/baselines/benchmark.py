@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pandas as pd
 
@@ -28,7 +27,7 @@ from anatograph.choices import BenchmarkPreset, Device, Task
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import check_request
 from anatograph.execution.account import RunAccount
-from anatograph.execution.files import write_text
+from anatograph.execution.folders import claim_folder
 from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 
@@ -109,7 +108,8 @@ def benchmark(
         "seed": seed, "preset": preset, "study": design.study_digest(),
         "labels": design.labels_digest([*names, *([group] if group else [])]),
     }  # fmt: skip
-    _claim(folder, claim)
+    words = {"study": "other scans or another preprocessing", "labels": "other subjects or labels"}
+    claim_folder(folder, "benchmark.json", claim, "a benchmark", words)
     scans = Scans(opened, design.table, folder / "work", seed, preset, device)
     scans.work.mkdir(exist_ok=True)
     with RunAccount("benchmark", settings, folder) as account:
@@ -216,30 +216,3 @@ def _chosen(methods: Sequence[str | Method] | None, options: MethodOptions) -> l
     unique = {row.slug: row for row in rows}
     order = {slug: place for place, slug in enumerate(METHODS)}
     return sorted(unique.values(), key=lambda row: order.get(row.slug, -1))
-
-
-def _claim(folder: Path, claim: Mapping[str, Any]) -> None:
-    """Reserve ``folder`` for this benchmark, or refuse one that belongs to something else."""
-    mark = folder / "benchmark.json"
-    claim = json.loads(json.dumps(claim))
-    if mark.is_file():
-        try:
-            stored = json.loads(mark.read_text(encoding="utf-8"))
-        except ValueError:
-            stored = {}
-        digests = {"study": "other scans or preprocessing settings", "labels": "other subjects or labels"}
-        differing = [
-            digests.get(key, f"{key} {stored.get(key)!r}, not {claim[key]!r}")
-            for key in claim
-            if stored.get(key) != claim[key]
-        ]
-        if differing:
-            raise UserError(
-                f"{folder} holds a benchmark made with other settings ({'; '.join(differing)}); give the same ones, or "
-                "another --out."
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and does not hold a benchmark; give a new folder to --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(mark, json.dumps(claim, indent=2) + "\n")

@@ -26,7 +26,7 @@ from anatograph.baselines.summary import (
 )
 from anatograph.errors import UserError
 from anatograph.evaluation.scores import Score
-from anatograph.execution.files import write_text
+from anatograph.execution.files import whole_file, write_text
 
 _TITLES = {PATCH_DENSITY: PATCH_DENSITY_TITLE, **{slug: row.title for slug, row in METHODS.items()}}
 """Titles of all rows, for those that are not finished."""
@@ -95,9 +95,8 @@ class Reporter:
             if frame is not None:
                 write_text(self.folder / name, frame.to_csv(index=False, lineterminator="\n"))
                 files.append(self.folder / name)
-        part = self.folder / ".predictions.parquet.part"
-        predictions_table(rows, self.design).to_parquet(part, index=False)
-        part.replace(self.folder / "predictions.parquet")
+        with whole_file(self.folder / "predictions.parquet") as part:
+            predictions_table(rows, self.design).to_parquet(part, index=False)
         write_text(self.folder / "table.md", table)
         files += [self.folder / "predictions.parquet", self.folder / "table.md"]
         return Written(results, comparisons, table, tuple(files))

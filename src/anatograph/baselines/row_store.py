@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.execution.files import write_text
+from anatograph.execution.files import whole_file, write_text
 
 Array = NDArray[np.float64]
 
@@ -97,10 +96,8 @@ class RowStore:
     def save(self, name: str, arrays: Mapping[str, Array]) -> None:
         """Save arrays under a name, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{name}.{os.getpid()}.npz"
-        with part.open("wb") as file:
+        with whole_file(self.folder / f"{name}.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        part.replace(self.folder / f"{name}.npz")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ class Finding:
         who = f"{self.subject_id}: " if self.subject_id else ""
         return f"{mark}{who}{self.what}{f' -> {self.mend}' if self.mend else ''}"
 
-    def as_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """As ``doctor --json`` prints it."""
         about = {"status": _WORDS[self.status], "what": self.what, "mend": self.mend}
         return {**about, "subject_id": self.subject_id} if self.subject_id else about

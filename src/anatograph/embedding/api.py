@@ -147,7 +147,7 @@ def embed(
     told = {
         "source": str(source),
         "model": str(model) if isinstance(model, str | Path) else "in memory",
-        "preprocessing": found.settings.as_dict(),
+        "preprocessing": found.settings.to_dict(),
         "atlas_hash": found.atlas_hash,
         "batch_size": batch_size,
         "workers": workers,

@@ -1,17 +1,15 @@
-"""Embeddings in the making: a hidden folder beside the table, which any number of processes fill and a run finishes.
+"""Unfinished embeddings: a hidden folder beside the table, which any number of processes fill and one run completes.
 
 ``.OUT.embed/`` holds the regions of every subject as a row of a Zarr array, and a small file for each subject that is
-done.  A run that was stopped goes on from there, on this machine or another; when all are done the array gets its name,
-the table is written from the small files, and the folder goes.  Of subjects that an earlier run finished, and that are
-as they were, the folder begins with what that run found.
+done.  A run that was stopped continues from there, on this machine or another; when all subjects are done the array
+gets its name, the table is written from the small files, and the folder is removed.  The folder starts with the results
+of subjects that an earlier run completed and that have not changed since.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,18 @@ from anatograph.embedding.reuse import finished_before, mark_of, same_file
 from anatograph.embedding.table import beside, write_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.claims import alone, holder
-from anatograph.execution.files import sync, write_text
+from anatograph.execution.files import remove_folder, sync, whole_file, write_text
 from anatograph.learning.model.embedding import Embedding
 
 
-class Work:
-    """The folder, and which row is whose."""
+class PartialEmbeddings:
+    """The folder, and the row of each subject."""
 
     def __init__(self, table: Path) -> None:
-        """Of a table of embeddings; the folder must be there, see `start`."""
+        """``table`` is ``OUT.parquet``; the folder must exist, see `start`."""
         self.table = table
         self.path = _folder(table)
+        self.claims = self.path / "claims"
         about = json.loads((self.path / "about.json").read_text(encoding="utf-8"))
         self.kinds: list[str] = about["kinds"]
         """``regions``, and ``patches`` where they are wanted."""
@@ -52,19 +51,19 @@ class Work:
         shape: tuple[int, int],
         kinds: list[str],
         stamp: Callable[[str], int],
-    ) -> Work:
-        """Make the folder, or go on with the one of an earlier run that was asked for the same.
+    ) -> PartialEmbeddings:
+        """Make the folder, or continue with that of an earlier run with the same request.
 
         Args:
             table: ``OUT.parquet``.
-            request: what the embeddings depend on.
-            subject_ids: who; those that an earlier run did not know get rows behind its own.
+            request: everything that the embeddings depend on.
+            subject_ids: subjects; those that an earlier run did not know get rows after its own.
             shape: landmarks and features.
             kinds: of stores.
             stamp: a number that changes when a subject does.
 
         Raises:
-            UserError: while another run writes to the same place what was asked for otherwise.
+            UserError: while another run with another request writes to the same place.
         """
         table.parent.mkdir(parents=True, exist_ok=True)
         path = _folder(table)
@@ -79,7 +78,8 @@ class Work:
             known = [] if about is None else list(about["subject_ids"])
             fresh = sorted(set(subject_ids) - set(known))
             if about is None:
-                _remove(path)
+                if path.exists():
+                    remove_folder(path)
                 (path / "done").mkdir(parents=True)
                 (path / "claims").mkdir()
                 for kind in kinds:
@@ -93,9 +93,9 @@ class Work:
         return cls(table)
 
     @property
-    def is_there(self) -> bool:
-        """Whether nobody has finished it yet."""
-        return (self.path / "about.json").is_file()
+    def finished(self) -> bool:
+        """Whether a run has completed it, so that the folder is gone."""
+        return not (self.path / "about.json").is_file()
 
     def is_done(self, subject_id: str, stamp: int) -> bool:
         """Whether the subject, as it is now, is embedded."""
@@ -105,7 +105,7 @@ class Work:
             return False
 
     def write(self, subject_id: str, stamp: int, found: Embedding) -> None:
-        """Keep what the model says of a subject; the file that says it is done comes last."""
+        """Store a subject's embedding; the file that marks it as done comes last."""
         row = self.rows[subject_id]
         for kind in self.kinds:
             if kind not in self._arrays:
@@ -115,12 +115,12 @@ class Work:
         _write_done(self.path, subject_id, stamp, found.subject)
 
     def finish(self, subject_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Make the table and the stores of these subjects, in this order; False where another run has done it.
+        """Write the table and the stores of these subjects, in this order; False where another run has done so.
 
         ``attributes`` say what each kind of store is.
         """
         with _lock(self.table):
-            if not self.is_there:
+            if self.finished:
                 return False
             done = [self._read(name) for name in subject_ids]
             vectors = np.stack([np.asarray(one["vector"], dtype=np.float32) for one in done])
@@ -133,14 +133,14 @@ class Work:
             if "patches" not in self.kinds:
                 shutil.rmtree(beside(self.table, "patches"), ignore_errors=True)  # of an earlier run
             write_embeddings(self.table, subject_ids, vectors)
-            _remove(self.path)
+            remove_folder(self.path)
         return True
 
     def drop_if_empty(self) -> None:
-        """Leave nothing behind where nothing was done."""
+        """Remove the folder if no subject is done and no other run uses it."""
         with _lock(self.table):
-            if self.is_there and not any((self.path / "done").iterdir()) and not _in_use(self.path):
-                _remove(self.path)
+            if not self.finished and not any((self.path / "done").iterdir()) and not _in_use(self.path):
+                remove_folder(self.path)
 
     def _read(self, subject_id: str) -> NDArray[np.void]:
         found: NDArray[np.void] = np.load(self.path / "done" / f"{subject_id}.npy", allow_pickle=False)
@@ -152,24 +152,17 @@ def _layout(features: int) -> np.dtype[np.void]:
 
 
 def _write_done(path: Path, subject_id: str, stamp: int, vector: NDArray[np.float32]) -> None:
-    """The small file that says a subject is done; whole or not there."""
+    """The small file that marks a subject as done."""
     done = np.zeros((), dtype=_layout(len(vector)))
     done["stamp"], done["vector"] = stamp, vector
-    part = path / "done" / f".{subject_id}.{uuid.uuid4().hex[:12]}.part"
-    try:
-        with part.open("wb") as file:
-            np.save(file, done)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path / "done" / f"{subject_id}.npy")
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path / "done" / f"{subject_id}.npy") as part, part.open("wb") as file:
+        np.save(file, done)
 
 
 def _begin_with_finished(
     table: Path, path: Path, names: Sequence[str], kinds: Sequence[str], mark: str, stamp: Callable[[str], int]
 ) -> None:
-    """Take over what an earlier run found; the row of the k-th name is k."""
+    """Take over the results of an earlier run; the row of the k-th name is k."""
     rows = {name: row for row, name in enumerate(names)}
     for subject_id, made, vector, files in finished_before(table, rows, kinds, mark, stamp):
         for kind, file in files.items():
@@ -182,7 +175,7 @@ def _folder(table: Path) -> Path:
 
 
 def _in_use(path: Path) -> bool:
-    """Whether somebody alive works there."""
+    """Whether a living process holds a claim there."""
     return any(holder(path / "claims", file.name) for file in (path / "claims").glob("*.claim"))
 
 
@@ -197,11 +190,3 @@ def _about(path: Path) -> dict[str, Any] | None:
         return about if whole and {"request", "subject_ids"} <= about.keys() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _remove(path: Path) -> None:
-    """The folder loses its name first."""
-    if path.exists():
-        rubbish = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.old")
-        path.rename(rubbish)
-        shutil.rmtree(rubbish, ignore_errors=True)

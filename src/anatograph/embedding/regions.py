@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from anatograph.embedding.table import beside, parquet_path
 from anatograph.embedding.zarr_check import check_zarr
 from anatograph.errors import UserError
+from anatograph.execution.files import replace_folder
 from anatograph.study.store import Study
 
 
@@ -66,11 +66,7 @@ class RegionRows:
     def finish(self, path: Path, subject_ids: Sequence[str], attributes: Mapping[str, Any]) -> None:
         """Give the store its name and say what it is; one that is there is replaced."""
         self._array.attrs.update({**attributes, "subject_ids": list(subject_ids)})
-        old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.old")
-        if path.exists():
-            path.rename(old)
-        self.path.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(self.path, path)
 
 
 class Regions:

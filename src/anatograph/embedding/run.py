@@ -1,11 +1,10 @@
-"""A run that embeds: blocks of subjects to workers, what became of them to the account, and the files at the end."""
+"""A run that embeds: blocks of subjects to workers, results to the account, and the files at the end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,28 +12,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.embedding.partial import Work
+from anatograph.embedding.partial import PartialEmbeddings
 from anatograph.embedding.sources import Source
 from anatograph.embedding.table import beside, read_embeddings
-from anatograph.embedding.worker import Block, Result, do_block, embed_subjects
+from anatograph.embedding.worker import Block, embed_block, embed_subjects
 from anatograph.errors import UserError
-from anatograph.execution import failures as failed
 from anatograph.execution.account import RunAccount
-from anatograph.execution.claims import holder
-from anatograph.execution.scheduling import SchedulerGoneError, WorkerLost, Workplace, run_tasks
+from anatograph.execution.runner import SharedRun
+from anatograph.execution.scheduling import Workplace, run_tasks
+from anatograph.execution.tasks import SubjectResult, WorkerLost
 
 if TYPE_CHECKING:
     from anatograph.learning.model.embedding_model import Model
 
 _BLOCK = 8
 """Subjects that a worker is given at a time, at most."""
-_LOOK = 2.0
-"""Seconds between two looks at subjects that another run is at."""
 _KINDS = {"regions": "h' (eq. 6), after the graph network", "patches": "h (eq. 4), before the graph network"}
 
 
+class _EmbeddingWork:
+    """The unfinished embeddings as several runs share them."""
+
+    def __init__(self, partial: PartialEmbeddings, source: Source) -> None:
+        self.home: Path = partial.path
+        self.claims: Path = partial.claims
+        self._partial, self._source = partial, source
+
+    @property
+    def finished(self) -> bool:
+        return self._partial.finished
+
+    def is_done(self, subject_id: str) -> bool:
+        return self._partial.is_done(subject_id, self._source.stamp(subject_id))
+
+
 class EmbedRun:
-    """One run and what has become of its subjects so far."""
+    """One run that embeds the subjects of a source."""
 
     def __init__(
         self,
@@ -55,44 +68,45 @@ class EmbedRun:
         request = {
             "source": str(source.path.resolve()),
             "atlas_hash": source.atlas_hash,
-            "preprocessing": source.settings.as_dict(),
+            "preprocessing": source.settings.to_dict(),
             "model": _digest(model),
             "batch_size": batch_size,
         }
-        self.work_folder = Work.start(table, request, source.subject_ids, shape, kinds, source.stamp)
-        self.since = (self.work_folder.path / "about.json").stat().st_mtime
+        self.partial = PartialEmbeddings.start(table, request, source.subject_ids, shape, kinds, source.stamp)
+        self.since = (self.partial.path / "about.json").stat().st_mtime
         self.done: set[str] = set()
-        self.there = 0
-        """Subjects that this run found embedded already, by an earlier run or another one."""
-        self.stopped = ""
+        self.already_done = 0
+        """Subjects that this run found embedded, by an earlier run or another one."""
 
     def work(
         self, place: Workplace, progress: Callable[[str, int, int], None] | None, say: Callable[[str], None]
     ) -> tuple[list[str], NDArray[np.float32]]:
-        """Embed everybody; returns who is in the files, and their vectors."""
-        waiting = list(self.source.subject_ids)
-        try:
-            while waiting and not self.stopped:
-                elsewhere: list[str] = []
-                with closing(self._results(waiting, place, say)) as results:
-                    for result in results:
-                        if result.kind == "elsewhere":
-                            elsewhere.append(result.subject_id)
-                        elif result.kind == "stop":
-                            if self.work_folder.is_there:
-                                self.stopped = result.reason
-                            break
-                        else:
-                            self._tell(result, progress)
-                waiting = self._those_let_go(elsewhere, progress, say)
-        except BaseException:
-            self.work_folder.drop_if_empty()
-            raise
-        return self._finished(progress)
+        """Embed all subjects; returns the subjects in the files, and their vectors."""
 
-    def _results(self, names: list[str], place: Workplace, say: Callable[[str], None]) -> Generator[Result]:
+        def settled(result: SubjectResult) -> None:
+            if result.kind == "failed":
+                if len(self.source.subject_ids) == 1:
+                    raise UserError(result.reason)
+                self.account.fail(result.subject_id, "embed", result.reason)
+            else:
+                self.done.add(result.subject_id)
+                self.already_done += result.kind == "there"
+            if progress:
+                done = len(self.done) + len(self.account.failures)
+                progress(result.subject_id, done, len(self.source.subject_ids))
+
+        work = _EmbeddingWork(self.partial, self.source)
+        shared = SharedRun(work, self.source.subject_ids, self.since, self.account, say, settled)
+        try:
+            shared.run(lambda names: self._results(names, place, shared))
+        except BaseException:
+            self.partial.drop_if_empty()
+            raise
+        return self._finished(shared)
+
+    def _results(self, names: list[str], place: Workplace, shared: SharedRun) -> Generator[SubjectResult]:
         if place.scheduler is None and place.workers == 1:
-            yield from embed_subjects(self.source, self.model, self.work_folder, names, self.batch_size, self.since)
+            yield from embed_subjects(self.source, self.model, self.partial, names, self.batch_size, self.since)
             return
         assert self.folder is not None
         size = max(1, min(_BLOCK, len(names) // (4 * place.workers)))
@@ -101,90 +115,44 @@ class EmbedRun:
             Block(study, self.folder, table, tuple(names[k : k + size]), self.batch_size, self.device, self.since)
             for k in range(0, len(names), size)
         ]
-        try:
-            for block, results in run_tasks(do_block, blocks, place, say):
+        with closing(run_tasks(embed_block, blocks, place, shared.say)) as done:
+            for block, results in done:
                 if isinstance(results, WorkerLost):
-                    yield from self._lost(block, results)
+                    yield from shared.lost(block.subject_ids, results)
                 else:
                     yield from results
-        except SchedulerGoneError as gone:
-            self.stopped = str(gone)
 
-    def _lost(self, block: Block, lost: WorkerLost) -> Iterator[Result]:
-        """Of a block whose workers died, some may be done."""
-        for name in block.subject_ids:
-            if self.work_folder.is_done(name, self.source.stamp(name)):
-                yield Result(name, "done")
-            else:
-                yield Result(name, "failed", lost.reason)
-
-    def _tell(self, result: Result, progress: Callable[[str, int, int], None] | None) -> None:
-        for stage, seconds in result.timings.items():
-            self.account.add_time(stage, seconds)
-        if result.kind == "failed":
-            if len(self.source.subject_ids) == 1:
-                raise UserError(result.reason)
-            self.account.fail(result.subject_id, "embed", result.reason)
-        else:
-            self.done.add(result.subject_id)
-            self.there += result.kind == "there"
-        if progress:
-            progress(result.subject_id, len(self.done) + len(self.account.failures), len(self.source.subject_ids))
-
-    def _those_let_go(
-        self, names: list[str], progress: Callable[[str, int, int], None] | None, say: Callable[[str], None]
-    ) -> list[str]:
-        """Wait until somebody else has embedded or failed each, or let go of it (then it is returned)."""
-        if names and not self.stopped:
-            say(f"Another run is at {len(names)} subjects; this one waits for it, or takes them over.")
-        while names and not self.stopped and self.work_folder.is_there:
-            still = []
-            for name in names:
-                failure = failed.recorded(self.work_folder.path, name, self.since)
-                if self.work_folder.is_done(name, self.source.stamp(name)):
-                    self._tell(Result(name, "there"), progress)
-                elif failure is not None:
-                    self._tell(Result(name, "failed", failure.reason), progress)
-                elif holder(self.work_folder.path / "claims", f"{name}.claim") is None:
-                    told = self.done | {failure.subject_id for failure in self.account.failures}
-                    return [name for name in names if name not in told]
-                else:
-                    still.append(name)
-            names = still
-            if names:
-                time.sleep(_LOOK)
-        return []
-
-    def _finished(self, progress: Callable[[str, int, int], None] | None) -> tuple[list[str], NDArray[np.float32]]:
+    def _finished(self, shared: SharedRun) -> tuple[list[str], NDArray[np.float32]]:
         account, asked = self.account, self.source.subject_ids
-        left = len(asked) - len(self.done) - len(account.failures)
-        if self.stopped:
-            account.stop(f"Stopped: {self.stopped}. {left} of {len(asked)} subjects are not embedded; "
-                         "the same command goes on from there.")  # fmt: skip
+        if shared.stopped:
+            account.stop(f"Stopped: {shared.stopped}. {len(shared.open_ids)} of {len(asked)} subjects are not "
+                         "embedded; the same command continues from there.")  # fmt: skip
             account.result(subjects=0, embedded_so_far=len(self.done))
             return [], np.zeros((0, self.model.config.feature_size), np.float32)
         names = [name for name in asked if name in self.done]
-        if not names and self.work_folder.is_there:
-            self.work_folder.drop_if_empty()
-            raise UserError(f"Nobody could be embedded; the first reason: {account.failures[0].reason}")
+        if not names and not self.partial.finished:
+            self.partial.drop_if_empty()
+            raise UserError(f"No subject could be embedded; the first reason: {account.failures[0].reason}")
         about = {"landmarks": landmarks_of(self.model).tolist(), "atlas_hash": self.source.atlas_hash,
                  "frame": "LPS mm of the atlas"}  # fmt: skip
         kinds = {kind: {**about, "feature": text} for kind, text in _KINDS.items()}
         if self.model.whitening is not None:
             kinds["regions"]["whitening"] = self.model.whitening.tolist()
-        self.work_folder.finish(names, kinds)
+        self.partial.finish(names, kinds)
         written = read_embeddings(self.table)
         there = set(written.subject_ids)
-        known = self.done | {failure.subject_id for failure in account.failures}
-        for name in [name for name in asked if name not in known]:  # another run has finished meanwhile
-            lacking = "" if name in there else "it failed in another run, see what that run said"
-            self._tell(Result(name, "failed" if lacking else "there", lacking), progress)
+        for name in shared.open_ids:  # another run has completed everything meanwhile
+            if name in there:
+                shared.settle(SubjectResult(name, "there"))
+            else:
+                reason = "it failed in another run, whose account says why"
+                shared.settle(SubjectResult(name, "failed", stage="embed", reason=reason))
         account.output(self.table)
-        for kind in self.work_folder.kinds:
+        for kind in self.partial.kinds:
             account.output(beside(self.table, kind))
         account.result(
             subjects=len(written.subject_ids),
-            embedded_before=self.there,
+            embedded_before=self.already_done,
             landmarks=self.model.landmarks,
             features=written.features.shape[1],
         )
@@ -192,12 +160,12 @@ class EmbedRun:
 
 
 def landmarks_of(model: Model) -> NDArray[np.float64]:
-    """(N, 3) LPS mm of the atlas, none where the model has no atlas."""
+    """(N, 3) LPS mm of the atlas, empty where the model has no atlas."""
     return np.zeros((0, 3)) if model.atlas is None else np.asarray(model.atlas.landmarks, dtype=np.float64)
 
 
 def _digest(model: Model) -> str:
-    """Names the weights and the architecture."""
+    """A digest of the weights and the architecture."""
     digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -107,7 +107,7 @@ class ScanSource(Source):
         )
         self.notes += [*done.notes, *(f"look at this: {flag}" for flag in done.flags)]
         known = self._model.preprocessing.get("recipe", {})
-        others = [step for step, number in done.recipe.items() if number not in known.get(step, [number])]
+        others = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]
         if others:
             self.notes.append(
                 f"the model's training scans were prepared by another version of {', '.join(others)}; "
@@ -133,7 +133,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
             f"{what} is on another atlas (hash {atlas_hash[:12]}) than the model (hash {model.atlas.hash[:12]}); "
             "preprocess with `--atlas MODEL/atlas`, or give the model that was trained on this atlas."
         )
-    have = settings.as_dict()
+    have = settings.to_dict()
     keys = ["interpolation", "graph_rule", "min_overlap" if settings.graph_rule == "overlap" else "rho"]
     differing = [
         f"{key} is {have[key]} there and {model.preprocessing[key]} in the model's training"
@@ -146,7 +146,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
 
 def settings_for(model: Model, lungs: str | None, registration: str | None, has_mask: bool) -> PreprocessSettings:
     """How the model's training scans were prepared, with what the user asks for in its place."""
-    known = set(PreprocessSettings().as_dict())
+    known = set(PreprocessSettings().to_dict())
     settings = PreprocessSettings.from_dict({k: v for k, v in model.preprocessing.items() if k in known})
     if settings.lungs == "given" and not has_mask:
         settings = replace(settings, lungs="auto")

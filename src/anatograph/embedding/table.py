@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.execution.files import whole_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,8 @@ def write_embeddings(out: str | Path, subject_ids: Sequence[str], features: NDAr
     width = max(3, len(str(features.shape[1] - 1)))
     columns = {f"feature_{k:0{width}d}": features[:, k] for k in range(features.shape[1])}
     table = pd.DataFrame({"subject_id": pd.Series(list(subject_ids), dtype="str"), **columns})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        table.to_parquet(part, index=False)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Some subjects through the model, in whichever process: read ahead, embedded in batches across them, written."""
+"""Subjects through the model, in any process: read ahead, embedded in batches that span subjects, written."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from anatograph.embedding.partial import Work
+from anatograph.embedding.partial import PartialEmbeddings
 from anatograph.embedding.sources import Source, StudySource
 from anatograph.embedding.stream import Item, check_item, embed_stream
 from anatograph.errors import UserError
-from anatograph.execution import failures as failed
+from anatograph.execution import failures
 from anatograph.execution.account import Failure
 from anatograph.execution.claims import Claim, claim
+from anatograph.execution.tasks import SubjectResult
 from anatograph.learning.model.embedding import Embedding
 from anatograph.study.store import Study
 from anatograph.study.worker import FULL
@@ -35,40 +36,29 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Block:
-    """Subjects of a study, as they travel to a worker."""
+    """Subjects of a study, as sent to a worker."""
 
     study: Path
     model: Path
     table: Path
-    """``OUT.parquet``, beside which the work goes on."""
+    """``OUT.parquet``, beside which the unfinished embeddings lie."""
     subject_ids: tuple[str, ...]
     batch_size: int
     device: str
     since: float
-    """When the run began: a later failure is not tried again."""
+    """When the run began: a later failure is not retried."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of a subject."""
-
-    subject_id: str
-    kind: Literal["done", "there", "elsewhere", "failed", "stop"]
-    """Embedded here; already; claimed by somebody else; failed; no use in going on."""
-    reason: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-def do_block(block: Block) -> list[Result]:
+def embed_block(block: Block) -> list[SubjectResult]:
     """`embed_subjects` in a worker, which keeps model and study from one block to the next."""
     try:
         model = _model(block.model, (block.model / "config.json").stat().st_mtime_ns, block.device)
         source = _source(block.study, (block.study / "study.json").stat().st_mtime_ns, model)
-        work = Work(block.table)
+        work = PartialEmbeddings(block.table)
         names = iter(block.subject_ids)
         return list(embed_subjects(source, model, work, names, block.batch_size, block.since))
     except (UserError, OSError) as error:
-        return [Result(name, "stop", str(error)) for name in block.subject_ids]
+        return [SubjectResult(name, "stop", reason=str(error)) for name in block.subject_ids]
 
 
 @lru_cache(maxsize=1)
@@ -84,13 +74,13 @@ def _source(study: Path, modified_ns: int, model: Model) -> StudySource:
 
 
 def embed_subjects(
-    source: Source, model: Model, work: Work, subject_ids: Iterable[str], batch_size: int, since: float
-) -> Iterator[Result]:
-    """Embed those that are not done and that nobody else is at; yields what becomes of each, not always in order.
+    source: Source, model: Model, work: PartialEmbeddings, subject_ids: Iterable[str], batch_size: int, since: float
+) -> Iterator[SubjectResult]:
+    """Embed the subjects that are neither done nor claimed by another run; yields a result for each, in any order.
 
-    While one is computed the next is read.
+    The next subject is read while one is computed.
     """
-    told: deque[Result] = deque()
+    results: deque[SubjectResult] = deque()
     held: dict[str, Claim] = {}
     reading: dict[str, float] = {}
     stamps: dict[str, int] = {}
@@ -98,7 +88,7 @@ def embed_subjects(
     def items() -> Iterator[Item[str]]:
         for name in subject_ids:
             begin = time.perf_counter()
-            item = _taken(source, model, work, name, since, held, stamps, told)
+            item = _claimed(source, model, work, name, since, held, stamps, results)
             reading[name] = time.perf_counter() - begin
             if item is not None:
                 yield item
@@ -108,75 +98,79 @@ def embed_subjects(
     try:
         for name, found in embed_stream(model, reader, batch_size):
             networks, begin = time.perf_counter() - begin, time.perf_counter()
-            result = _kept(work, name, stamps[name], found)
+            result = _stored(work, name, stamps[name], found)
             now = time.perf_counter()
-            result.timings.update(read=reading[name], networks=networks, write=now - begin)
+            result = replace(result, timings={"read": reading[name], "networks": networks, "write": now - begin})
             held.pop(name).release()
             begin = now
-            told.append(result)
-            while told:
-                yield told.popleft()
-        while told:
-            yield told.popleft()
+            results.append(result)
+            while results:
+                yield results.popleft()
+        while results:
+            yield results.popleft()
     finally:
         reader.close()  # so that it claims nothing more
         for kept in held.values():
             kept.release()
 
 
-def _taken(
+def _claimed(
     source: Source,
     model: Model,
-    work: Work,
+    work: PartialEmbeddings,
     name: str,
     since: float,
     held: dict[str, Claim],
     stamps: dict[str, int],
-    told: deque[Result],
+    results: deque[SubjectResult],
 ) -> Item[str] | None:
-    """The subject, claimed and read; or None, and why is told."""
+    """The subject, claimed and read; or None, and why is results."""
     stamps[name] = source.stamp(name)
     try:
-        mine = None if work.is_done(name, stamps[name]) else claim(work.path / "claims", f"{name}.claim")
+        mine = None if work.is_done(name, stamps[name]) else claim(work.claims, f"{name}.claim")
         if mine is None:
-            told.append(Result(name, "there" if work.is_done(name, stamps[name]) else "elsewhere"))
+            results.append(SubjectResult(name, "there" if work.is_done(name, stamps[name]) else "elsewhere"))
             return None
         held[name] = mine
-        earlier = failed.recorded(work.path, name, since)
+        earlier = failures.recorded(work.path, name, since)
         if work.is_done(name, stamps[name]) or earlier is not None:  # between looking and claiming
-            told.append(Result(name, "failed", earlier.reason) if earlier else Result(name, "there"))
+            results.append(
+                SubjectResult(name, "failed", stage=earlier.stage, reason=earlier.reason)
+                if earlier
+                else SubjectResult(name, "there")
+            )
         else:
             try:
                 item = source.load(name)
                 check_item(model, item)
                 return item
             except (UserError, ValueError, OSError) as error:
-                told.append(_failed(work, name, str(error)))
+                results.append(_failed(work, name, str(error)))
         held.pop(name).release()
     except OSError as error:
-        told.append(Result(name, "stop", f"{work.path}: {error.strerror or error}"))
+        results.append(SubjectResult(name, "stop", reason=f"{work.path}: {error.strerror or error}"))
     return None
 
 
-def _kept(work: Work, name: str, stamp: int, found: Embedding) -> Result:
-    """Write what was found."""
+def _stored(work: PartialEmbeddings, name: str, stamp: int, found: Embedding) -> SubjectResult:
+    """Store a subject's embedding."""
     if not np.isfinite(found.subject).all():
-        return _failed(work, name, "the features are no finite numbers")
+        return _failed(work, name, "the features are not finite numbers")
     try:
         work.write(name, stamp, found)
-        failed.forget(work.path, name)
-        return Result(name, "done")
+        failures.forget(work.path, name)
+        return SubjectResult(name, "done")
     except OSError as error:
         if error.errno in FULL:
-            return Result(name, "stop", f"the disk of {work.path.parent} is full; make room")
-        if error.errno == errno.ENOENT and not work.is_there:
-            return Result(name, "there")  # another run has finished meanwhile
-        return Result(name, "stop", f"{work.path}: {error.strerror or error}")
+            return SubjectResult(name, "stop", reason=f"the disk of {work.path.parent} is full; make room")
+        if error.errno == errno.ENOENT and work.finished:
+            return SubjectResult(name, "there")  # another run has finished meanwhile
+        return SubjectResult(name, "stop", reason=f"{work.path}: {error.strerror or error}")
 
 
-def _failed(work: Work, name: str, reason: str) -> Result:
-    failed.record(work.path, Failure(name, "embed", " ".join(reason.split())))
-    return Result(name, "failed", reason)
+def _failed(work: PartialEmbeddings, name: str, reason: str) -> SubjectResult:
+    failures.record(work.path, Failure(name, "embed", " ".join(reason.split())))
+    return SubjectResult(name, "failed", stage="embed", reason=reason)
 
 
 def ahead(things: Iterator[Thing], depth: int = 1) -> Generator[Thing]:

@@ -7,7 +7,6 @@ import json
 import platform
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 from anatograph._version import __version__
 from anatograph.errors import UserError
+from anatograph.execution.files import write_text
 
 FORMAT_VERSION = 1
 _PACKAGES = (
@@ -121,7 +121,7 @@ class RunAccount:
         """Record figures of the run, such as the number of subjects done."""
         self.results.update(values)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The account as it is written."""
         return {
             "format_version": FORMAT_VERSION,
@@ -146,12 +146,7 @@ class RunAccount:
         """Write the account, whole or not at all, and return where it lies."""
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-        try:
-            temporary.write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
         return path
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.errors import UserError
-from anatograph.execution.scheduling import Result, SchedulerGoneError, Task, WorkerLost
+from anatograph.execution.tasks import Result, SchedulerGoneError, Task, WorkerLost
 from anatograph.execution.threads import use_one_thread
 
 PATIENCE = 600.0

@@ -1,4 +1,4 @@
-"""Writing files and folders so that they are there whole or not at all."""
+"""Writing files and folders atomically: a reader sees the old content or all of the new, even after a power cut."""
 
 from __future__ import annotations
 
@@ -10,17 +10,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file (UTF-8) in one step."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+@contextmanager
+def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; on leaving without an error it replaces ``path``.
+
+    The content reaches the disk before the file takes its name.
+
+    Args:
+        path: the file to be written; its folder must exist.
+        suffix: how the temporary name must end, for libraries that choose a format by it.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the file that was there stays.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part{suffix}")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync(part)
         part.replace(path)
+        sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a text file (UTF-8) atomically."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
@@ -29,7 +45,7 @@ def whole_folder(target: Path, workshop: Path, token: str | None = None) -> Iter
 
     Its files reach the disk before it takes its name, so a folder called ``target`` is complete even after a power
     cut.  ``workshop`` must be on the same file system.  A folder already called ``target`` is replaced.  ``token``
-    says who works there (see `claims`), so that nobody else clears it away.
+    names the claim under which it is filled (see `claims`), so that no other run clears it away.
     """
     workshop.mkdir(parents=True, exist_ok=True)
     part = workshop / f"{target.name}-{token or uuid.uuid4().hex[:12]}"
@@ -48,20 +64,41 @@ def whole_folder(target: Path, workshop: Path, token: str | None = None) -> Iter
         raise
 
 
-def remove_folder(folder: Path, workshop: Path) -> None:
-    """Remove a folder so that nobody sees it half gone: it loses its name first."""
-    workshop.mkdir(parents=True, exist_ok=True)
-    rubbish = workshop / f"rubbish-{uuid.uuid4().hex[:12]}"
+def remove_folder(folder: Path, workshop: Path | None = None) -> None:
+    """Remove a folder so that no reader sees it half gone: it is renamed into ``workshop`` first.
+
+    Without a workshop it gets a hidden name beside itself.
+    """
+    token = uuid.uuid4().hex[:12]
+    rubbish = folder.with_name(f".{folder.name.lstrip('.')}.{token}.old")
+    if workshop is not None:
+        workshop.mkdir(parents=True, exist_ok=True)
+        rubbish = workshop / f"rubbish-{token}"
     folder.rename(rubbish)
     shutil.rmtree(rubbish, ignore_errors=True)
 
 
-def clear_leftovers(workshop: Path, alive: Callable[[str, str], bool] = lambda name, token: False) -> int:
-    """Remove what killed processes left in ``workshop``; returns how many folders there were.
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Give the complete folder ``fresh`` the name ``target``; a folder of that name is removed."""
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.old")
+    if target.exists():
+        target.rename(old)
+    try:
+        fresh.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
-    ``alive`` is asked with the name of the target and the token of each whether somebody still works there.  Each
-    loses its name before its files go, so a process that was thought dead finds its folder gone when it wants to name
-    it, and cannot put half a folder in place.
+
+def clear_leftovers(workshop: Path, alive: Callable[[str, str], bool] = lambda name, token: False) -> int:
+    """Remove what killed processes left in ``workshop``; returns the number of folders.
+
+    ``alive`` is called with the target's name and the token of each, and says whether a living process fills it.  Each
+    is renamed before its files are removed, so a process wrongly taken for dead finds its folder gone when it is about
+    to name it, and cannot put half a folder in place.
     """
     if not workshop.is_dir():
         return 0
@@ -80,7 +117,7 @@ def sync(path: Path) -> None:
     """Have a file or folder written through to the disk; folders only where the system can.
 
     Raises:
-        OSError: where a file cannot; network file systems tell only now that the disk is full.
+        OSError: where a file cannot; network file systems report only now that the disk is full.
     """
     try:
         handle = os.open(path, os.O_RDONLY)

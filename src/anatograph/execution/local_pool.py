@@ -14,7 +14,7 @@ from typing import Any, Generic
 
 from anatograph.errors import UserError
 from anatograph.execution.memory import limit_memory
-from anatograph.execution.scheduling import Result, Task, WorkerLost
+from anatograph.execution.tasks import Result, Task, WorkerLost
 from anatograph.execution.threads import one_thread_each, use_one_thread
 
 _ATTEMPTS = 2

@@ -8,25 +8,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TypeVar
 
 from anatograph.errors import UserError
 from anatograph.execution.memory import WORKER_GB, available_gb, workers_that_fit
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """In the place of a result: the process that worked on the task died each time."""
-
-    reason: str
-    """What is known about it."""
-
-
-class SchedulerGoneError(Exception):
-    """The scheduler went away and did not come back; tasks that were not yielded are not done."""
+from anatograph.execution.tasks import Result, Task, WorkerLost
 
 
 @dataclass(frozen=True)
@@ -39,13 +24,13 @@ class Workplace:
     """Address of a dask scheduler, or its scheduler file, that does the work instead, on machines that see the same
     files."""
     memory_gb: float | None = None
-    """What a local worker may take; None lets them share what is free."""
+    """Memory that a local worker may take; None lets the workers share what is free."""
     notes: tuple[str, ...] = ()
-    """What was decided."""
+    """Decisions that the user should know of."""
 
     @classmethod
     def choose(cls, workers: int, scheduler: str | None, tasks: int, worker_gb: float | None = None) -> Workplace:
-        """A place for so many tasks: no more workers than tasks, nor than memory has room for.
+        """A place for this number of tasks: no more workers than tasks, nor than fit into memory.
 
         Raises:
             UserError: fewer than one worker, or no positive memory.
@@ -78,7 +63,7 @@ def run_tasks(
         function: importable by name; called with one task.
         tasks: what to work on; function, tasks and results travel between processes.
         place: where; in this process if not given.
-        say: told what happens on the way.
+        say: called with sentences for the user.
 
     Raises:
         UserError: a scheduler that cannot be reached.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.execution.files import whole_file
 from anatograph.imaging.nifti_header import NiftiWords, write_words
 from anatograph.imaging.orientation import is_turned, stored_view
 from anatograph.imaging.volume import Mask, Volume
@@ -74,12 +74,12 @@ def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> No
     if suffix in (".nhdr", ".mhd"):  # these name a second file with the voxels, which a rename would orphan
         sitk.WriteImage(image, str(path), True)
         return
-    part = path.with_name(f".{uuid.uuid4().hex[:12]}{suffix}")
-    plain = part.with_suffix("").with_suffix(".nii")
-    try:
+    with whole_file(path, suffix) as part:
         if words is None:
             sitk.WriteImage(image, str(part), True)
-        else:
+            return
+        plain = part.with_name(f"{part.name.removesuffix('.gz')}.nii" if suffix == ".nii.gz" else part.name)
+        try:
             sitk.WriteImage(image, str(plain), False)
             write_words(plain, words)
             if suffix == ".nii.gz":
@@ -90,7 +90,6 @@ def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> No
                     gzip.GzipFile("", "wb", 4, target, mtime=0) as packed,
                 ):
                     shutil.copyfileobj(source, packed, 1 << 20)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-        plain.unlink(missing_ok=True)
+        finally:
+            if plain != part:
+                plain.unlink(missing_ok=True)

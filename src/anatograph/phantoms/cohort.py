@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.execution.files import write_text
+from anatograph.execution.folders import claim_folder
+from anatograph.execution.progress import progress_over
 from anatograph.imaging.volume import Frame
 from anatograph.phantoms.dicom import write_series
 from anatograph.phantoms.settings import PhantomSettings, diseases_of, scanners_of
@@ -74,13 +76,12 @@ def write_cohort(
         settings = replace(settings, scanners=scanners_of(sites))
     if diseases is not None:
         settings = replace(settings, diseases=diseases_of(diseases))
-    _claim(folder, {"version": _VERSION, "seed": seed, "format": format, "settings": _plain(settings)})
+    account = {"version": _VERSION, "seed": seed, "format": format, "settings": _plain(settings)}
+    claim_folder(folder, _ACCOUNT, account, "a phantom cohort")
 
     jobs = [_Job(str(folder), i, seed, format, settings) for i in range(subjects)]
     missing = [job for job in jobs if not (_home(job) / "truth.json").is_file()]
-    from tqdm import tqdm
-
-    for _ in tqdm(_run(missing, workers), total=len(missing), desc="phantom", unit="subject", disable=not progress):
+    for _ in progress_over(_run(missing, workers), "phantom", "subject", total=len(missing), shown=progress):
         pass
     return _write_table(folder, jobs)
 
@@ -99,29 +100,6 @@ def _plain(settings: PhantomSettings) -> dict[str, Any]:
 
 def _home(job: _Job) -> Path:
     return Path(job.out) / "subjects" / subject_name(job.index)
-
-
-def _claim(folder: Path, account: dict[str, Any]) -> None:
-    """Claim ``folder`` for this cohort; UserError if it holds something else."""
-    path = folder / _ACCOUNT
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the phantom cohort.")
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            found = {}
-        differing = [key for key in account if not isinstance(found, dict) or found.get(key) != account[key]]
-        if differing:
-            raise UserError(
-                f"{folder} holds a phantom cohort made with a different {', '.join(differing)}; name another folder "
-                "or remove this one."
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty and holds no phantom cohort; name a new or empty folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(account, indent=1))
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[str]:

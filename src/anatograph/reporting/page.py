@@ -251,7 +251,7 @@ def _withheld(withheld: dict[str, str], discretion: Discretion) -> list[str]:
 
 
 def _settings(study: Study, run: str | Path | None, discretion: Discretion) -> str:
-    shown: dict[str, Any] = {"atlas hash": study.atlas.hash, "preprocessing": study.settings.as_dict()}
+    shown: dict[str, Any] = {"atlas hash": study.atlas.hash, "preprocessing": study.settings.to_dict()}
     account = read_json(study.path / "preprocess.run.json")
     if account:
         shown["versions"] = {k: v for k, v in account.get("versions", {}).items() if k != "platform"}

@@ -22,7 +22,7 @@ from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import Figure, PreparedSubject
-from anatograph.study.versions import recipe_of
+from anatograph.study.versions import versions_of
 
 MANY_OUTSIDE = 0.02
 """A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
@@ -138,7 +138,7 @@ def prepare_subject(
         flags=(*volume.flags, *_flags(quality), *doubts),
         notes=(*volume.notes, *found.notes, *registration.notes),
         lung_method=found.method,
-        recipe=recipe_of(found.method, settings.registration, oblique),
+        step_versions=versions_of(found.method, settings.registration, oblique),
         timings=stages.timings,
     )
 

@@ -14,9 +14,9 @@ from anatograph.execution.account import RunAccount
 from anatograph.execution.progress import Progress
 from anatograph.execution.scheduling import ended_like_interrupted
 from anatograph.study.cohort import Cohort, CohortRow, read_cohort
-from anatograph.study.filling import Filling
-from anatograph.study.plan import make_plan, settle_recipe
+from anatograph.study.pending import find_pending, settle_versions
 from anatograph.study.prepare import prepare_subject
+from anatograph.study.run import PreprocessRun
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 from anatograph.study.worker import Job
@@ -76,7 +76,7 @@ def preprocess(
     """
     settings = settings or PreprocessSettings(lungs, registration, seed=seed)
     weights = None if weights is None else Path(weights).resolve()
-    described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.as_dict()}
+    described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.to_dict()}
     described |= {"atlas": _name(atlas), "weights": str(weights or ""), "workers": workers, "scheduler": scheduler}
     described["deidentified_only"] = deidentified_only
     with RunAccount("preprocess", described, Path(study)) as account:
@@ -85,8 +85,8 @@ def preprocess(
         opened = Study.create(study, _atlas(atlas), settings)
         since = account.save().stat().st_mtime  # saved so that a run that is killed has left its settings
         opened.clear_leftovers()
-        plan = make_plan(opened, table, tuple(redo), mixed)
-        for note in plan.notes:
+        pending = find_pending(opened, table, tuple(redo), mixed)
+        for note in pending.notes:
             account.note(note)
         jobs = [
             Job(
@@ -94,20 +94,20 @@ def preprocess(
                 opened.path.resolve(),
                 weights,
                 since,
-                redo=plan.redo,
+                redo=pending.redo,
                 deidentified_only=deidentified_only,
             )
             for row in table.rows
-            if row.subject_id in plan.todo
+            if row.subject_id in pending.subject_ids
         ]
         _note_disk(opened, len(jobs), account)
         with Progress("preprocess", len(jobs), "scan", progress) as bar, ended_like_interrupted():
-            run = Filling(opened, table, account, bar, scheduler)
+            run = PreprocessRun(opened, table, jobs, since, account, bar)
             try:
-                run.work(jobs, workers, worker_memory)
+                run.work(workers, scheduler, worker_memory)
             finally:
                 run.finish()
-        settle_recipe(opened)
+        settle_versions(opened)
     return account
 
 

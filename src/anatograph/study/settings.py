@@ -41,13 +41,13 @@ class PreprocessSettings:
                 raise UserError(f"There is no {name} method '{value}'; choose one of {', '.join(choices)}.")
         GraphSettings(self.graph_rule, self.rho, self.min_overlap)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSettings:
-        """Settings from `as_dict`; one that an older version did not have takes its default.
+        """Settings from `to_dict`; one that an older version did not have takes its default.
 
         Raises:
             UserError: for a setting that this version does not know.

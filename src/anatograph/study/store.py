@@ -22,6 +22,7 @@ from anatograph.execution.account import Failure
 from anatograph.execution.claims import alone, holder, tidy
 from anatograph.execution.failures import failures_in
 from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
+from anatograph.execution.folders import refuse_foreign
 from anatograph.limits import read_json
 from anatograph.study.blocks import layout, read_block
 from anatograph.study.identifiers import subject_folder
@@ -63,10 +64,7 @@ class Study:
             study = cls.open(path)
             study._refuse_difference(atlas, settings)
             return study
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file; give a folder for the study.")
-        if path.is_dir() and {entry.name for entry in path.iterdir()} - _OWN:
-            raise UserError(f"{path} holds other files and no study; give a new or empty folder.")
+        refuse_foreign(path, "a study", lambda entry: entry.name in _OWN)
         with alone(path / ".claims", "study.lock"):
             if (path / "study.json").is_file():  # another run was quicker
                 return cls.create(path, atlas, settings)
@@ -81,7 +79,7 @@ class Study:
                 "landmarks": len(atlas),
                 "patch_size": atlas.patch_size,
                 "step": atlas.step,
-                "settings": settings.as_dict(),
+                "settings": settings.to_dict(),
                 "recipe": {step: [number] for step, number in VERSIONS.items()},
             }
             write_text(path / "study.json", json.dumps(about, indent=2) + "\n")
@@ -104,7 +102,7 @@ class Study:
             if not (1 <= int(about["landmarks"]) <= 10**6 and 4 <= int(about["patch_size"]) <= 128):
                 raise ValueError("impossible numbers of landmarks or voxels")
             if not all(isinstance(n, int) for numbers in about.get("recipe", {}).values() for n in numbers):
-                raise ValueError("its recipe is not numbers")
+                raise ValueError("its step versions are not numbers")
             if version <= FORMAT_VERSION:
                 return cls(path, about)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
@@ -180,7 +178,7 @@ class Study:
         """16 letters that change with the atlas, the way of preprocessing and the scans of these subjects (all)."""
         ids = self.subject_ids if subject_ids is None else subject_ids
         scans = {name: self.subject(name).about.get("source", {}).get("digest", "") for name in ids}
-        about = {"atlas": self.about["atlas_hash"], "settings": self.settings.as_dict(), "scans": scans}
+        about = {"atlas": self.about["atlas_hash"], "settings": self.settings.to_dict(), "scans": scans}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
@@ -210,7 +208,7 @@ class Study:
         return patches.astype(np.int16, copy=False)
 
     @property
-    def recipe(self) -> dict[str, list[int]]:
+    def step_versions(self) -> dict[str, list[int]]:
         """The versions of each step that its subjects may be made with, see `anatograph.study.versions`."""
         known = self.about.get("recipe", {})
         return {step: [int(number) for number in known.get(step, [1])] for step in {**VERSIONS, **known}}
@@ -218,7 +216,7 @@ class Study:
     @property
     def mixed(self) -> str:
         """A sentence where subjects were made by different versions of a step; empty where all are alike."""
-        steps = [f"{step} {' and '.join(map(str, sorted(n)))}" for step, n in self.recipe.items() if len(n) > 1]
+        steps = [f"{step} {' and '.join(map(str, sorted(n)))}" for step, n in self.step_versions.items() if len(n) > 1]
         if not steps:
             return ""
         return (
@@ -226,13 +224,13 @@ class Study:
             "`anatograph preprocess --redo outdated` makes them alike."
         )
 
-    def set_recipe(self, recipe: Mapping[str, Sequence[int]]) -> None:
+    def set_step_versions(self, numbers: Mapping[str, Sequence[int]]) -> None:
         """Say in ``study.json`` which versions its subjects may be made with."""
         with alone(self.path / ".claims", "study.lock"):
             file = self.path / "study.json"
             self.about = {
                 **json.loads(file.read_text(encoding="utf-8")),
-                "recipe": {k: list(recipe[k]) for k in recipe},
+                "recipe": {step: list(found) for step, found in numbers.items()},
             }
             write_text(file, json.dumps(self.about, indent=2) + "\n")
 
@@ -273,7 +271,7 @@ class Study:
         return failures_in(self.path)
 
     def _refuse_difference(self, atlas: Atlas, settings: PreprocessSettings) -> None:
-        there, here = self.settings.as_dict(), settings.as_dict()
+        there, here = self.settings.to_dict(), settings.to_dict()
         differing = [
             f"{name} is {there[name]} there and {here[name]} now" for name in here if there[name] != here[name]
         ]

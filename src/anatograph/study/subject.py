@@ -24,7 +24,7 @@ from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
-from anatograph.study.versions import Recipe, recipe_of
+from anatograph.study.versions import StepVersions, versions_of
 
 FORMAT_VERSION = 1
 Figure = float | int | bool | str
@@ -58,7 +58,7 @@ class PreparedSubject:
     """Everything chosen or repaired on the way, in plain sentences."""
     lung_method: str = ""
     """Where the mask came from: given, threshold, lungmask or totalsegmentator."""
-    recipe: Recipe = field(default_factory=dict)
+    step_versions: StepVersions = field(default_factory=dict)
     """The steps it went through and the version of each, see `anatograph.study.versions`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
@@ -85,7 +85,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
         "atlas_hash": atlas_hash,
         "landmarks": len(subject.landmarks),
         "lungs_from": subject.lung_method,
-        "recipe": subject.recipe,
+        "recipe": subject.step_versions,
         "transform": transform.name,
         "flags": list(subject.flags),
         "quality": subject.quality,
@@ -140,13 +140,13 @@ class StoredSubject:
         return about
 
     @property
-    def recipe(self) -> Recipe:
+    def step_versions(self) -> StepVersions:
         """The steps it went through and the version of each; 1 where it was written before they were kept."""
         known = self.about.get("recipe")
         if known is not None:
             return {str(step): int(number) for step, number in known.items()}
         oblique = not is_turned(self.frame, self.stored_frame)
-        return dict.fromkeys(recipe_of(str(self.about.get("lungs_from", "")), self._registration, oblique), 1)
+        return dict.fromkeys(versions_of(str(self.about.get("lungs_from", "")), self._registration, oblique), 1)
 
     @property
     def quality(self) -> dict[str, Figure]:

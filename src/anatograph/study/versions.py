@@ -24,20 +24,20 @@ VERSIONS: dict[str, int] = {
 }
 """Of this version of the package: the step, with the method where there are several, and its number."""
 
-Recipe = dict[str, int]
+StepVersions = dict[str, int]
 
 
-def recipe_of(lungs: str, registration: str, oblique: bool) -> Recipe:
+def versions_of(lungs: str, registration: str, oblique: bool) -> StepVersions:
     """The steps that a subject goes through and their numbers now; ``align`` only where the scan is oblique."""
     steps = ["read", *(["align"] if oblique else []), f"lungs:{lungs}", f"register:{registration}", "patches", "graph"]
     return {step: VERSIONS.get(step, 1) for step in steps}
 
 
-def outdated(recipe: Mapping[str, Any], now: Mapping[str, int] | None = None) -> list[str]:
-    """The steps of a recipe that have another number now, in words; empty where none has."""
+def outdated(versions: Mapping[str, Any], now: Mapping[str, int] | None = None) -> list[str]:
+    """The steps that now have another number, in words; empty where none has."""
     now = VERSIONS if now is None else now
     return [
         f"{step} (version {number}, now {now[step]})"
-        for step, number in recipe.items()
+        for step, number in versions.items()
         if step in now and int(number) != now[step]
     ]

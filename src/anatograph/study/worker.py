@@ -1,4 +1,4 @@
-"""One subject of a cohort, in whichever process on whichever machine: claimed, done and written, or said why not."""
+"""One subject of a cohort in a worker, on any machine: claimed, prepared and written, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from anatograph.choices import Redo
 from anatograph.errors import UserError
-from anatograph.execution import failures as failed
+from anatograph.execution import failures
 from anatograph.execution.account import Failure
 from anatograph.execution.claims import Claim, claim
 from anatograph.execution.files import clear_leftovers
+from anatograph.execution.tasks import SubjectResult
 from anatograph.imaging.identity import refuse_identified
 from anatograph.imaging.reading import read_volume
 from anatograph.study.cohort import CohortRow
@@ -53,49 +53,37 @@ class Job:
     """Steps of the run's own version, which the worker's must equal."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of it."""
-
-    kind: Literal["done", "there", "elsewhere", "failed", "memory", "stop"]
-    """Done here; there already; claimed by somebody else; failed; failed for want of memory; no use in going on."""
-    timings: Mapping[str, float] = field(default_factory=dict)
-    """Wall-clock seconds by stage."""
-    flags: tuple[str, ...] = ()
-    """What a person should look at."""
-    stage: str = ""
-    """Where it failed."""
-    reason: str = ""
-    """Why."""
-
-
-def do_subject(job: Job) -> Outcome:
-    """Preprocess a subject unless it is there or somebody is at it; whatever goes wrong becomes part of the outcome."""
-    if dict(job.versions) != VERSIONS:
-        return Outcome("stop", stage="worker", reason="the workers run another version of anatograph than this command")
+def process_subject(job: Job) -> SubjectResult:
+    """Preprocess a subject unless it is done or claimed by another run; every error becomes part of the result."""
     name = job.row.subject_id
+    if dict(job.versions) != VERSIONS:
+        return SubjectResult(
+            name, "stop", stage="worker", reason="the workers run another version of anatograph than this command"
+        )
     try:
         study = _study(job.study)
         if is_done(study, job):
-            return Outcome("there")
+            return SubjectResult(name, "there")
         held = claim(job.study / ".claims", f"{name}.claim")
         if held is None:
-            return Outcome("elsewhere")
+            return SubjectResult(name, "elsewhere")
         try:
             if held.dead:
                 clear_leftovers(job.study / ".unfinished", lambda n, t, dead=held.dead: (n, t) != (name, dead))  # type: ignore[misc]
             if is_done(study, job):  # between looking and claiming
-                return Outcome("there")
-            earlier = failed.recorded(job.study, name, job.since)
+                return SubjectResult(name, "there")
+            earlier = failures.recorded(job.study, name, job.since)
             if earlier is not None:
-                return Outcome("failed", stage=earlier.stage, reason=earlier.reason)
-            outcome = _attempt(study, job, held)
-            _keep(job, outcome)
-            return outcome
+                return SubjectResult(name, "failed", stage=earlier.stage, reason=earlier.reason)
+            result = _attempt(study, job, held)
+            _record(job, result)
+            return result
         finally:
             held.release()
     except (OSError, UserError) as error:  # the study itself: gone, full, or not to be written
-        return Outcome("stop", stage="study", reason=f"the study {job.study} cannot be used: {_text(error)}")
+        return SubjectResult(
+            name, "stop", stage="study", reason=f"the study {job.study} cannot be used: {_text(error)}"
+        )
 
 
 def is_done(study: Study, job: Job) -> bool:
@@ -107,18 +95,18 @@ def is_done(study: Study, job: Job) -> bool:
         return True
     try:
         subject = study.subject(name)
-        if "outdated" in job.redo and outdated(subject.recipe):
+        if "outdated" in job.redo and outdated(subject.step_versions):
             return False
         return not ("changed" in job.redo and has_changed(job.row.image, subject.about.get("source", {})))
     except UserError:  # its subject.json cannot be read
         return False
 
 
-def _attempt(study: Study, job: Job, held: Claim) -> Outcome:
-    stages, row = Stages(), job.row
+def _attempt(study: Study, job: Job, held: Claim) -> SubjectResult:
+    stages, row, name = Stages(), job.row, job.row.subject_id
     need = study.bytes_of_patches
     if shutil.disk_usage(job.study).free < need:
-        return Outcome("stop", stage="write", reason=_full(job.study, need))
+        return SubjectResult(name, "stop", stage="write", reason=_full(job.study, need))
     try:
         with stages("read"):
             if job.deidentified_only:
@@ -145,7 +133,7 @@ def _attempt(study: Study, job: Job, held: Claim) -> Outcome:
         with stages("write"):
             study.write_subject(subject, lambda path: draw_qc(subject, study.atlas, path), held.token)
     except UserError as error:
-        return Outcome("failed", stages.timings, stage=stages.current, reason=str(error))
+        return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=str(error))
     except MemoryError:
         return _no_memory(job, stages)
     except OSError as error:
@@ -154,34 +142,39 @@ def _attempt(study: Study, job: Job, held: Claim) -> Outcome:
         if "allocate" in str(error):  # what torch and ITK say when they are refused memory
             return _no_memory(job, stages)
         # A fault of ours or a file damaged in a way that nobody foresaw: one subject must not end the run.
-        return Outcome("failed", stages.timings, stage=stages.current, reason=_unexpected(error))
-    return Outcome("done", stages.timings, flags=subject.flags)
+        return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=_unexpected(error))
+    return SubjectResult(name, "done", stages.timings, flags=subject.flags)
 
 
-def _disk_error(error: OSError, job: Job, stages: Stages, need: int) -> Outcome:
+def _disk_error(error: OSError, job: Job, stages: Stages, need: int) -> SubjectResult:
+    name = job.row.subject_id
     if stages.current == "write":
         if error.errno in FULL:
-            return Outcome("stop", stages.timings, stage="write", reason=_full(job.study, need))
+            return SubjectResult(name, "stop", stages.timings, stage="write", reason=_full(job.study, need))
         if error.errno in (errno.EIO, None):  # numpy says of a short write how many bytes are missing, and no number
             # Another worker may have given its room back between the file that was cut short and the look at the disk.
-            return Outcome("stop", stages.timings, stage="write", reason=_cut_short(job.study))
+            return SubjectResult(name, "stop", stages.timings, stage="write", reason=_cut_short(job.study))
         if error.errno == errno.ENOENT and (job.study / "subjects" / job.row.subject_id / "subject.json").is_file():
-            return Outcome("there", stages.timings)  # this process was thought dead, and another did the subject
-        return Outcome("failed", stages.timings, stage="write", reason=f"could not be written: {_text(error)}")
+            return SubjectResult(
+                name, "there", stages.timings
+            )  # this process was thought dead, and another did the subject
+        return SubjectResult(
+            name, "failed", stages.timings, stage="write", reason=f"could not be written: {_text(error)}"
+        )
     if stages.current in ("read", "lungs"):
         what = f"{error.filename}: " if error.filename else ""
         reason = f"{what}{error.strerror or error}; it vanished or its disk failed while it was read"
-        return Outcome("failed", stages.timings, stage=stages.current, reason=reason)
-    return Outcome("failed", stages.timings, stage=stages.current, reason=_unexpected(error))
+        return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=reason)
+    return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=_unexpected(error))
 
 
-def _keep(job: Job, outcome: Outcome) -> None:
-    """Write down a failure, or that there is none any more."""
+def _record(job: Job, result: SubjectResult) -> None:
+    """Record a failure, or remove the record of an earlier one."""
     name = job.row.subject_id
-    if outcome.kind == "failed":
-        failed.record(job.study, Failure(name, outcome.stage, " ".join(outcome.reason.split())))
-    elif outcome.kind == "done":
-        failed.forget(job.study, name)
+    if result.kind == "failed":
+        failures.record(job.study, Failure(name, result.stage, " ".join(result.reason.split())))
+    elif result.kind == "done":
+        failures.forget(job.study, name)
 
 
 def _study(path: Path) -> Study:
@@ -207,9 +200,10 @@ def _cut_short(study: Path) -> str:
     )
 
 
-def _no_memory(job: Job, stages: Stages) -> Outcome:
+def _no_memory(job: Job, stages: Stages) -> SubjectResult:
+    name = job.row.subject_id
     reason = "not enough memory, with all that is free; use a larger machine"
-    return Outcome("failed" if job.alone else "memory", stages.timings, stage=stages.current, reason=reason)
+    return SubjectResult(name, "failed" if job.alone else "memory", stages.timings, stage=stages.current, reason=reason)
 
 
 def _unexpected(error: Exception) -> str:

@@ -18,6 +18,7 @@ from anatograph.baselines.features.supervoxels import describe_regions
 from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
 from anatograph.execution.files import clear_leftovers, whole_folder
+from anatograph.execution.progress import progress_over
 from anatograph.imaging.reading import read_volume
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask
@@ -92,7 +93,6 @@ class ScanFeatures:
 
     def _read(self, study: Study, missing: list[str], marks: dict[str, str], progress: bool) -> None:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-        from tqdm import tqdm
 
         workshop = self.folder / ".unfinished"
         clear_leftovers(workshop)
@@ -100,8 +100,7 @@ class ScanFeatures:
         # Sums over several threads round differently; two subjects at a time, one thread each, instead.
         with threadpool_limits(1), ThreadPoolExecutor(_WORKERS) as pool:
             jobs = {pool.submit(self._read_one, study, name, marks[name], workshop): name for name in missing}
-            bar = tqdm(as_completed(jobs), total=len(jobs), desc="scans", unit="scan", disable=not progress)
-            for job in bar:
+            for job in progress_over(as_completed(jobs), "scans", "scan", total=len(jobs), shown=progress):
                 try:
                     job.result()
                 except (UserError, ValueError) as error:

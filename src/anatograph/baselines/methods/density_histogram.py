@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
+from anatograph.execution.progress import progress_over
 from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
@@ -39,7 +39,7 @@ class DensityHistogram(CohortMethod):
         if self._regions is None:
             histogram = CumulativeHistogram(*HU_WINDOW)
             by_subject = []
-            for name in tqdm(scans.subject_ids, desc=self.title, unit="subject", disable=not self.progress):
+            for name in progress_over(scans.subject_ids, self.title, "subject", shown=self.progress):
                 subject = scans.study.subject(name)
                 hu = torch.from_numpy(np.array(subject.patches, dtype=np.int16))
                 rows = histogram.fractions(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)

@@ -18,6 +18,7 @@ from anatograph.baselines.features.scan_features import scan_features
 from anatograph.baselines.method import FoldMethod, Learns, Scans
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
+from anatograph.execution.progress import Progress
 from anatograph.learning.seeding import numpy_generator
 
 NEIGHBOUR = 5
@@ -54,8 +55,6 @@ class DivergenceEmbedding(FoldMethod):
         made_from = {"scans": features.signature(), "regions": most, "neighbour": NEIGHBOUR, "seed": scans.seed}
 
         def make() -> dict[str, NDArray[np.float64]]:
-            from tqdm import tqdm
-
             clouds = [_sampled(features.regions(row), most, scans.seed) for row in range(len(scans.subject_ids))]
             for name, cloud in zip(scans.subject_ids, clouds, strict=True):
                 if len(cloud) <= NEIGHBOUR:
@@ -63,9 +62,9 @@ class DivergenceEmbedding(FoldMethod):
                         f"The lungs of {name} have only {len(cloud)} regions, too few to compare; check their mask, or "
                         "remove this subject from the cohort table."
                     )
-            with tqdm(total=len(clouds), desc="divergences", unit="subject", disable=not self.progress) as bar:
+            with Progress("divergences", len(clouds), "subject", self.progress) as bar:
                 device = chosen_device(scans.device)
-                return {"divergences": divergences(clouds, NEIGHBOUR, device, lambda _: bar.update())}
+                return {"divergences": divergences(clouds, NEIGHBOUR, device, lambda _: bar.step())}
 
         return np.array(cached(scans.work / "divergence", made_from, make)["divergences"], dtype=np.float64)
 

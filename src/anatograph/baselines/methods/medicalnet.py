@@ -18,6 +18,7 @@ from anatograph.baselines.networks.resnets import Depth, dilated_as_published, p
 from anatograph.baselines.options import MethodOptions
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
+from anatograph.execution.progress import progress_over
 from anatograph.learning.model.windowing import HU_WINDOW
 from anatograph.learning.seeding import INITIAL, generator
 
@@ -94,12 +95,10 @@ class MedicalNet(CohortMethod):
 
     @torch.inference_mode()
     def _features(self, network: nn.Module, features: ScanFeatures, size: int, scans: Scans) -> NDArray[np.float64]:
-        from tqdm import tqdm
-
         device = chosen_device(scans.device)
         network.to(device)
         vectors = []
-        for row in tqdm(range(len(scans.subject_ids)), desc=self.title, unit="subject", disable=not self.progress):
+        for row in progress_over(range(len(scans.subject_ids)), self.title, "subject", shown=self.progress):
             cube = torch.from_numpy(features.cubes([row], size)).to(device)
             vectors.append(network(_standardised(cube)[:, None])[0].double().cpu().numpy())
         return np.stack(vectors)

@@ -15,6 +15,7 @@ from anatograph.baselines.features.scan_features import ScanFeatures, scan_featu
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.networks.resnets import Depth, feature_count, resnet
 from anatograph.embedding.api import chosen_device
+from anatograph.execution.progress import progress_over
 from anatograph.learning.contrast.augmentation import Augmenter, AugmentSettings
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.contrast.info_nce import InfoNCE
@@ -109,8 +110,6 @@ def pretrained_encoder(
     features: ScanFeatures, settings: MoCoSettings, seed: int, device: torch.device, progress: bool
 ) -> nn.Module:
     """The encoder after contrastive pretraining, BatchNorm's statistics estimated on the cohort."""
-    from tqdm import tqdm
-
     keep_memory()
     subjects = len(features.subject_ids)
     batch = min(settings.batch, subjects)
@@ -127,8 +126,7 @@ def pretrained_encoder(
     else:
         optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=1e-4)
     updates = subjects // batch
-    bar = tqdm(range(settings.epochs * updates), desc="MoCo", unit="update", disable=not progress)
-    for step in bar:
+    for step in progress_over(range(settings.epochs * updates), "MoCo", "update", shown=progress):
         epoch, place = divmod(step, updates)
         rows = numpy_generator(seed, _ORDER, epoch).permutation(subjects)[place * batch : (place + 1) * batch]
         cubes = window(torch.from_numpy(features.cubes(rows, settings.size)).to(device))
@@ -144,8 +142,6 @@ def pretrained_encoder(
         optimiser.step()
         follow(key, network, settings.momentum, "shuffle")
         queue.enqueue(keys, owners)
-        if step % 10 == 0:
-            bar.set_postfix_str(f"loss {float(result.loss.detach()):.3f}", refresh=False)
     some = numpy_generator(seed, _ORDER, settings.epochs).permutation(subjects)[: 8 * batch]
     chunks = [some[start : start + batch] for start in range(0, len(some), batch)]
     with torch.inference_mode():

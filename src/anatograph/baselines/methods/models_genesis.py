@@ -19,6 +19,7 @@ from anatograph.baselines.networks.published_weights import load_weights, read_w
 from anatograph.baselines.options import MethodOptions
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
+from anatograph.execution.progress import progress_over
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.seeding import INITIAL, generator, numpy_generator
@@ -123,14 +124,11 @@ class ModelsGenesis(CohortMethod):
         return network
 
     def _trained(self, scans: Scans, patches: _Patches, settings: GenesisSettings, device: torch.device) -> GenesisUNet:
-        from tqdm import tqdm
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(scans.seed, INITIAL).initial_seed()))
             network = GenesisUNet(settings.width).to(device)
         optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
-        bar = tqdm(range(settings.steps), desc=self.title, unit="update", disable=not self.progress)
-        for step in bar:
+        for step in progress_over(range(settings.steps), self.title, "update", shown=self.progress):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, settings.steps, settings.rate, 0.05)
             whole = patches.draw(settings.batch, (scans.seed, _DRAW, step), torch.device("cpu")).numpy()
@@ -143,8 +141,6 @@ class ModelsGenesis(CohortMethod):
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            if step % 20 == 0:
-                bar.set_postfix_str(f"loss {float(loss.detach()):.4f}", refresh=False)
         return network
 
 
@@ -177,14 +173,12 @@ def _embedded(
     device: torch.device,
     progress: bool,
 ) -> NDArray[np.float32]:
-    from tqdm import tqdm
-
     landmarks = patches.present.shape[1]
     sampled = np.arange(landmarks)
     if 0 < settings.landmarks < landmarks:
         sampled = np.unique(np.linspace(0, landmarks - 1, settings.landmarks).round().astype(np.int64))
     features = np.full((len(patches.ids), landmarks, network.features), np.nan, dtype=np.float32)
-    for row, name in enumerate(tqdm(patches.ids, desc="ModelsGenesis: embed", unit="subject", disable=not progress)):
+    for row, name in enumerate(progress_over(patches.ids, "ModelsGenesis: embed", "subject", shown=progress)):
         present = sampled[patches.present[row, sampled]]
         if not len(present):  # possible only where few are sampled
             present = np.flatnonzero(patches.present[row])[: len(sampled)]

@@ -17,6 +17,7 @@ from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import beside, parquet_path, read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.files import write_text
+from anatograph.execution.progress import Progress
 from anatograph.learning.model.whitening import MOST, whitening
 
 
@@ -113,21 +114,15 @@ class ContextModelRow(CohortMethod):
         return table
 
     def _write(self, folder: Path, scans: Scans, table: Path) -> None:
-        from tqdm import tqdm
-
         subjects = len(scans.study.subject_ids)
-        with tqdm(total=subjects, desc=f"{self.title}: embed", unit="subject", disable=not self.progress) as bar:
-
-            def advance(name: str, done: int, total: int) -> None:
-                bar.update()
-
+        with Progress(f"{self.title}: embed", subjects, "subject", self.progress) as bar:
             embed(
                 scans.study.path,
                 table,
                 model=folder,
                 patch_features=True,
                 device=scans.device,
-                progress=advance,
+                progress=bar.reached,
             )
 
 

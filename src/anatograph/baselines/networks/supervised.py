@@ -17,6 +17,7 @@ from anatograph.baselines.networks.heads import Heads
 from anatograph.embedding.api import chosen_device
 from anatograph.errors import UserError
 from anatograph.evaluation.targets import Target
+from anatograph.execution.progress import progress_over
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.memory import keep_memory
 from anatograph.learning.seeding import INITIAL, generator, numpy_generator
@@ -118,15 +119,13 @@ class FoldNetwork(SupervisedMethod, Generic[Settings]):
         return [heads.predictions(outputs, k) for k in range(len(targets))]
 
     def _train(self, scans: Scans, network: SupervisedNetwork, heads: Heads, train: NDArray[np.int64]) -> None:
-        from tqdm import tqdm
 
         schedule, device = self.settings(scans).training, next(network.parameters()).device
         optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay)
         # The remainder of an epoch joins its last batches: BatchNorm statistics of one or two subjects are useless.
         updates = max(1, len(train) // min(schedule.batch, len(train)))
         steps = schedule.epochs * updates
-        bar = tqdm(range(steps), desc=self.title, unit="update", disable=not self.progress, leave=False)
-        for step in bar:
+        for step in progress_over(range(steps), self.title, "update", shown=self.progress):
             epoch, place = divmod(step, updates)
             order = numpy_generator(scans.seed, _ORDER, epoch).permutation(train)
             rows = np.array_split(order, updates)[place]
@@ -139,8 +138,6 @@ class FoldNetwork(SupervisedMethod, Generic[Settings]):
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimiser.step()
-            if step % 10 == 0:
-                bar.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
 
     @torch.inference_mode()
     def _outputs(

@@ -37,7 +37,7 @@ class Doctor(Command):
         if self.json:
             import json
 
-            print(json.dumps([finding.as_dict() for finding in findings], indent=1))
+            print(json.dumps([finding.to_dict() for finding in findings], indent=1))
         else:
             for finding in findings:
                 print(finding)

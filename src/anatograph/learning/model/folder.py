@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from safetensors.torch import save as pack_tensors
 
 from anatograph._version import __version__
 from anatograph.errors import UserError
+from anatograph.execution.files import replace_folder, sync
+from anatograph.execution.folders import refuse_foreign
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
@@ -56,14 +57,13 @@ def save_model(
             f"a model of {model.landmarks} landmarks needs its atlas to be saved, not {atlas and len(atlas)}"
         )
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: something other than a model is here; give a new or an empty folder.")
+    if not (folder / CONFIG).is_file():
+        refuse_foreign(folder, "a model")
     weights = pack_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     config = _config(model, atlas, model.preprocessing if preprocessing is None else preprocessing, training or {})
     config["weights_sha256"] = hashlib.sha256(weights).hexdigest()
 
-    mark = uuid.uuid4().hex[:8]
-    fresh, old = (folder.parent / f".{folder.name}.{kind}-{mark}" for kind in ("new", "old"))
+    fresh = folder.parent / f".{folder.name}.new-{uuid.uuid4().hex[:8]}"
     try:
         fresh.mkdir(parents=True)
         save_atlas(atlas, fresh / "atlas")
@@ -71,17 +71,12 @@ def save_model(
         (fresh / "README.md").write_text(model_card(config), encoding="utf-8")
         (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for path in (fresh / WEIGHTS, fresh / CONFIG):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
+            sync(path)
+        replace_folder(fresh, folder)
     except OSError as error:
         raise UserError(f"{folder}: the model cannot be written here ({error}).") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -6,7 +6,6 @@ A checkpoint is one safetensors file; values that are not tensors are JSON in it
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor
 
 from anatograph.errors import UserError
-from anatograph.execution.files import sync
+from anatograph.execution.files import whole_file
 
 FORMAT_VERSION = 1
-_PREFIX, _SUFFIX, _UNFINISHED = "update_", ".safetensors", ".unfinished"
+_PREFIX, _SUFFIX, _UNFINISHED = "update_", ".safetensors", ".part"
 _TENSOR, _ITEMS = "__tensor__", "__items__"
 
 
@@ -34,11 +33,8 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any], keep: int 
     tree = _flatten(state, "", tensors)
     header = {"format_version": str(FORMAT_VERSION), "update": str(update), "tree": json.dumps(tree)}
     path = folder / f"{_PREFIX}{update:09d}{_SUFFIX}"
-    temporary = folder / f"{path.name}.{os.getpid()}{_UNFINISHED}"
-    save_file(tensors, str(temporary), metadata=header)
-    sync(temporary)
-    temporary.replace(path)
-    sync(folder)
+    with whole_file(path) as part:
+        save_file(tensors, str(part), metadata=header)
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path

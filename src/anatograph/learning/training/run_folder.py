@@ -9,6 +9,7 @@ from typing import Any
 
 from anatograph.errors import UserError
 from anatograph.execution.files import write_text
+from anatograph.execution.folders import refuse_foreign
 from anatograph.learning.training.checkpoint import checkpoints
 from anatograph.learning.training.settings import PretrainSettings
 
@@ -45,11 +46,9 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
     the run was started with other settings or on another study.
     """
     saved = saved_settings(run)
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run} is a file; give a folder for the run.")
     if saved is None:
-        if run.is_dir() and any(run.iterdir()) and not (resume and not checkpoints(run / CHECKPOINTS)):
-            raise UserError(f"{run} holds something that is not a pretraining run; give a new or empty folder.")
+        begun = resume and not checkpoints(run / CHECKPOINTS)  # stopped before its settings were written
+        refuse_foreign(run, "a pretraining run", lambda entry: begun)
         return settings or PretrainSettings()
     if not resume:
         raise UserError(f"{run} already holds a run; give --resume to continue it, or another folder.")

@@ -21,10 +21,10 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done."""
+class Pending:
+    """The work that is left."""
 
-    todo: frozenset[str]
+    subject_ids: frozenset[str]
     """Subjects that are missing, failed or to be redone."""
     redo: tuple[Redo, ...] = ()
     """What makes a subject that is there be done all the same."""
@@ -32,7 +32,7 @@ class Plan:
     """What the user should know."""
 
 
-def make_plan(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bool = False) -> Plan:
+def find_pending(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bool = False) -> Pending:
     """Compare the cohort with the study.
 
     The subjects of the table are looked at (``subject.json``, and the size and time of the image); all others only
@@ -45,7 +45,7 @@ def make_plan(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bo
     there = study.whole(cohort.subject_ids)
     missing = {row.subject_id for row in cohort.rows if row.subject_id not in there}
     old = _outdated(study)
-    newer = [step for step, numbers in study.recipe.items() if max(numbers) > VERSIONS.get(step, 0)]
+    newer = [step for step, numbers in study.step_versions.items() if max(numbers) > VERSIONS.get(step, 0)]
     if newer and missing:
         raise UserError(
             f"The study {study.path} was made by a newer anatograph ({', '.join(newer)}); install it to add subjects."
@@ -79,11 +79,11 @@ def make_plan(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bo
     if not old:
         _set(study, _now())
     elif missing or redone:  # while both are in it, and if the run is killed, the study says so
-        _set(study, {step: sorted({*study.recipe[step], number}) for step, number in VERSIONS.items()})
-    return Plan(frozenset(missing | redone), tuple(redo), tuple(notes))
+        _set(study, {step: sorted({*study.step_versions[step], number}) for step, number in VERSIONS.items()})
+    return Pending(frozenset(missing | redone), tuple(redo), tuple(notes))
 
 
-def settle_recipe(study: Study) -> None:
+def settle_versions(study: Study) -> None:
     """Say in the study which versions its subjects are of, when a run has ended."""
     study.refresh()
     if not _outdated(study):
@@ -92,7 +92,7 @@ def settle_recipe(study: Study) -> None:
 
 def _outdated(study: Study) -> dict[str, list[str]]:
     """Subjects that another version made, and by which steps; reads them only where the study says it may be so."""
-    if study.recipe == _now():
+    if study.step_versions == _now():
         return {}
     names = study.subject_ids
     with ThreadPoolExecutor(_READERS) as threads:
@@ -102,7 +102,7 @@ def _outdated(study: Study) -> dict[str, list[str]]:
 
 def _steps(study: Study, name: str) -> list[str]:
     try:
-        return outdated(study.subject(name).recipe)
+        return outdated(study.subject(name).step_versions)
     except UserError:
         return ["a subject.json that cannot be read"]
 
@@ -120,9 +120,9 @@ def _changed(study: Study, rows: Sequence[CohortRow]) -> list[str]:
         return [row.subject_id for row, other in zip(rows, threads.map(look, rows), strict=True) if other]
 
 
-def _set(study: Study, recipe: dict[str, list[int]]) -> None:
-    if study.recipe != recipe:
-        study.set_recipe(recipe)
+def _set(study: Study, numbers: dict[str, list[int]]) -> None:
+    if study.step_versions != numbers:
+        study.set_step_versions(numbers)
 
 
 def _now() -> dict[str, list[int]]:

@@ -11,12 +11,12 @@ import pytest
 from anatograph.anatomy.atlas import Atlas
 from anatograph.errors import UserError
 from anatograph.execution.scheduling import Workplace, run_tasks
-from anatograph.study import versions as recipe
+from anatograph.study import versions
 from anatograph.study.cohort import CohortRow
 from anatograph.study.preprocess import preprocess
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
-from anatograph.study.worker import Job, do_subject
+from anatograph.study.worker import Job, process_subject
 
 
 def table_of(cohort: Path, folder: Path, subjects: int) -> Path:
@@ -43,7 +43,7 @@ def test_a_study_of_an_older_version_is_noticed_and_mended(
     study = tmp_path / "study"
     one, two = (table_of(cohort, tmp_path, n) for n in (1, 2))
     preprocess(one, study, atlas, progress=False)
-    assert Study.open(study).subject("p00").recipe == {
+    assert Study.open(study).subject("p00").step_versions == {
         "read": 1,
         "lungs:given": 1,
         "register:affine": 1,
@@ -53,13 +53,13 @@ def test_a_study_of_an_older_version_is_noticed_and_mended(
     as_written_before(study)
     before = (study / "subjects" / "p00").stat().st_ino
     assert preprocess(one, study, atlas, progress=False).notes == []  # version 1 of everything, as now
-    assert Study.open(study).subject("p00").recipe["register:affine"] == 1
+    assert Study.open(study).subject("p00").step_versions["register:affine"] == 1
 
-    monkeypatch.setitem(recipe.VERSIONS, "lungs:threshold", 2)  # a step that nobody there went through
+    monkeypatch.setitem(versions.VERSIONS, "lungs:threshold", 2)  # a step that nobody there went through
     assert preprocess(one, study, atlas, progress=False).notes == []
-    assert Study.open(study).recipe["lungs:threshold"] == [2]
+    assert Study.open(study).step_versions["lungs:threshold"] == [2]
 
-    monkeypatch.setitem(recipe.VERSIONS, "register:affine", 2)
+    monkeypatch.setitem(versions.VERSIONS, "register:affine", 2)
     notes = preprocess(one, study, atlas, progress=False).notes
     assert "1 subjects" in notes[0]
     assert "register:affine (version 1, now 2)" in notes[0]
@@ -77,10 +77,10 @@ def test_a_study_of_an_older_version_is_noticed_and_mended(
     assert account.results["done"] == 1  # p01 was of the new version already
     opened = Study.open(study)
     assert opened.mixed == ""
-    assert opened.recipe["register:affine"] == [2]
-    assert opened.subject("p00").recipe["register:affine"] == 2
+    assert opened.step_versions["register:affine"] == [2]
+    assert opened.subject("p00").step_versions["register:affine"] == 2
 
-    monkeypatch.setitem(recipe.VERSIONS, "register:affine", 1)  # an older program meets the newer study
+    monkeypatch.setitem(versions.VERSIONS, "register:affine", 1)  # an older program meets the newer study
     with pytest.raises(UserError, match="made by a newer anatograph"):
         preprocess(table_of(cohort, tmp_path, 3), study, atlas, progress=False)
 
@@ -104,7 +104,7 @@ def test_an_image_that_changed_is_done_anew_on_request(cohort: Path, atlas: Atla
 def test_a_worker_of_another_version_does_nothing(cohort: Path, atlas: Atlas, tmp_path: Path) -> None:
     Study.create(tmp_path / "study", atlas, PreprocessSettings())
     row = CohortRow("p00", cohort.parent / "0.nii.gz", cohort.parent / "0_lungs.nii.gz")
-    outcome = do_subject(Job(row, tmp_path / "study", None, versions={"read": 0}))
+    outcome = process_subject(Job(row, tmp_path / "study", None, versions={"read": 0}))
     assert outcome.kind == "stop"
     assert "another version" in outcome.reason
     assert Study.open(tmp_path / "study").subject_ids == []
@@ -114,7 +114,7 @@ def loads_of_the_atlas(jobs: tuple[Job, ...]) -> tuple[int, list[str]]:
     """In a worker: how often the atlas is read for so many subjects, and what became of them."""
     seen: list[str] = []
     sys.addaudithook(lambda event, args: seen.append(str(args[0])) if event == "open" else None)
-    kinds = [do_subject(job).kind for job in jobs]
+    kinds = [process_subject(job).kind for job in jobs]
     return sum(name.endswith("study/atlas/atlas.json") for name in seen), kinds
 
 
