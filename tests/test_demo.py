@@ -33,7 +33,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
 
 def test_strangers_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds no demo"):
+    with pytest.raises(UserError, match="does not hold a demo"):
         demo(tmp_path)
     with pytest.raises(UserError, match="at least 10 subjects"):
         demo(tmp_path / "new", subjects=3)

@@ -138,7 +138,7 @@ def test_folders_that_are_no_study(tmp_path: Path, atlas: Atlas) -> None:
     with pytest.raises(UserError, match=r"has no study\.json"):
         Study.open(tmp_path)
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="does not hold a study"):
         Study.create(tmp_path, atlas, PreprocessSettings())
     with pytest.raises(UserError, match="is a file"):
         Study.create(tmp_path / "thesis.docx", atlas, PreprocessSettings())

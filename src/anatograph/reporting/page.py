@@ -14,6 +14,7 @@ from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
+from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
 from anatograph.reporting.cards import FIGURES, Card, cards, failures
 from anatograph.reporting.identity import Discretion, known_secrets
@@ -69,17 +70,20 @@ def report(
     maps = find_maps(folders, opened.subject_ids)
     chosen = choose(opened, subjects, maps)
     settings = {"study": str(study), "subjects": chosen, "identities": identities, "title": title}
-    with RunAccount("report", settings, path) as account, _bar(len(opened) + len(chosen), progress) as bar:
+    with (
+        RunAccount("report", settings, path) as account,
+        Progress("report", len(opened) + len(chosen), "subject", progress) as bar,
+    ):
         discretion, columns, withheld = _discretion(opened, known, identities)
         context = _parts(opened, known, columns, discretion, run, embeddings, evaluation, benchmark)
         left = most_bytes - _scripts(context["plots"], bool(chosen)) - len(json.dumps(context, default=str))
         images = {row.subject_id: row.image for row in known.rows} if known else {}
         with account.stage("viewers"):
             share = min(_MOST_FOR_VIEWERS, _VIEWERS_SHARE * left)
-            shown, told = viewers(opened, chosen, maps, images, discretion, share, bar.update)
+            shown, told = viewers(opened, chosen, maps, images, discretion, share, bar.step)
         with account.stage("montage"):
             left -= sum(viewer.size for viewer in shown)
-            made, more = cards(opened, images, discretion, left, bar.update)
+            made, more = cards(opened, images, discretion, left, bar.step)
         told = [*told, *more]
         for sentence in told:
             account.note(sentence)
@@ -276,9 +280,3 @@ def _listed(paths: str | Path | Sequence[str | Path] | None) -> list[str | Path]
     if paths is None:
         return []
     return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _bar(total: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="report", unit="subject", disable=not progress)
