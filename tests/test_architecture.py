@@ -39,10 +39,6 @@ OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "
 LINES, MODULES = 320, 16
 LONG = {"imaging/resample.py"}
 """Modules over `LINES` lines."""
-CIRCLES: set[frozenset[str]] = {
-    frozenset(f"anatograph.execution.{name}" for name in ("dask_pool", "local_pool", "scheduling"))
-}
-"""Circular imports that are known and on their way out."""
 
 
 def _modules() -> list[Path]:
@@ -103,7 +99,7 @@ def test_no_circular_imports() -> None:
         parents = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
         graph[module] = names - parents - {module}
     circles = {frozenset(circle) for circle in _circles(graph)}
-    assert circles <= CIRCLES, f"circular imports: {[sorted(circle) for circle in circles - CIRCLES]}"
+    assert not circles, f"circular imports: {[sorted(circle) for circle in circles]}"
 
 
 def _runtime_imports(path: Path) -> list[str]:

@@ -133,4 +133,4 @@ def test_a_log_tells_rate_and_time_left() -> None:
     progress.step(120, failed=3, flagged=0)
     assert progress.line(60.0) == "preprocess: 120 of 9180, 3 failed, 120 scans a minute, 76 min left"
     progress.step(9060)
-    assert progress.line(4590.0) == "preprocess: 9180 of 9180, 120 scans a minute, took 76 min"
+    assert progress.line(4590.0) == "preprocess: 9180 of 9180, 3 failed, 120 scans a minute, took 76 min"
