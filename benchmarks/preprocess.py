@@ -83,7 +83,7 @@ def measure(image: Path, folder: Path, lungs: str, registration: str) -> dict[st
     from anatograph.anatomy.atlas import default_atlas
     from anatograph.imaging.reading import read_volume
     from anatograph.study.prepare import Stages, prepare_subject
-    from anatograph.study.qc import draw_qc
+    from anatograph.study.quality.picture import draw_qc
     from anatograph.study.settings import PreprocessSettings
     from anatograph.study.source import fingerprint
     from anatograph.study.store import Study

@@ -125,7 +125,7 @@ def test_parquet_with_an_extension_type_that_unpickles(tmp_path: Path, reader: o
 
 def test_parquet_that_says_it_holds_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"subject_id": ["a"] * 1000, "image": ["x"] * 1000}).to_parquet(tmp_path / "t.parquet")
-    monkeypatch.setattr("anatograph.study.parquet._MOST_CELLS", 1000)
+    monkeypatch.setattr("anatograph.study.cohort.parquet._MOST_CELLS", 1000)
     with pytest.raises(UserError, match="too much for a table"):
         read_cohort(tmp_path / "t.parquet")
 

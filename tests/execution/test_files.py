@@ -15,7 +15,7 @@ from anatograph.execution.folders import claim_folder, refuse_foreign
 def test_a_file_is_replaced_only_when_its_writer_succeeds(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     write_text(file, "old\n")
-    with pytest.raises(RuntimeError, match="half"), whole_file(file, ".csv") as part:
+    with pytest.raises(RuntimeError, match="half"), whole_file(file, ".csv") as part:  # noqa: PT012
         part.write_text("ne", encoding="utf-8")
         assert part.suffix == ".csv"
         raise RuntimeError("half")

@@ -16,7 +16,7 @@ from anatograph.errors import UserError
 from anatograph.imaging.reading import write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.study.prepare import Stages, prepare_subject
-from anatograph.study.qc import draw_qc
+from anatograph.study.quality.picture import draw_qc
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.source import fingerprint, has_changed
 from anatograph.study.subject import PreparedSubject

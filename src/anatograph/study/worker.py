@@ -22,7 +22,7 @@ from anatograph.imaging.identity import refuse_identified
 from anatograph.imaging.reading import read_volume
 from anatograph.study.cohort import CohortRow
 from anatograph.study.prepare import Stages, prepare_subject
-from anatograph.study.qc import draw_qc
+from anatograph.study.quality.picture import draw_qc
 from anatograph.study.source import fingerprint, has_changed, state
 from anatograph.study.store import Study
 from anatograph.study.versions import VERSIONS, outdated

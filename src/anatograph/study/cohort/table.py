@@ -11,8 +11,8 @@ import pandas as pd
 
 from anatograph.errors import UserError, plain
 from anatograph.limits import MAX_TABLE_BYTES
+from anatograph.study.cohort.parquet import read_parquet
 from anatograph.study.identifiers import fault_of
-from anatograph.study.parquet import read_parquet
 
 _PATHS = ("subject_id", "image", "lungs")
 # Cells of a label column that mean "not known". The columns above are text: a subject may be called NA.
