@@ -54,7 +54,7 @@ def test_every_fault_of_a_cohort_at_once(tmp_path: Path) -> None:
     assert any("row 7 (gone)" in text and "does not exist" in text for text in texts)
     assert any(finding.status == BROKEN and "row 9" in finding.what for finding in findings)
     assert any("2 of 8 scans are sound" in text for text in texts)
-    assert all(finding.mend for finding in findings if finding.status != GOOD)
+    assert all(finding.fix for finding in findings if finding.status != GOOD)
 
 
 def test_a_table_none_of_whose_scans_is_there(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert not [finding for finding in findings if finding.status == BROKEN]
     (weights,) = [finding for finding in findings if "gone.pth" in finding.what]
     assert weights.status == POOR
-    assert weights.to_dict() == {"status": "look", "what": weights.what, "mend": weights.mend}
+    assert weights.to_dict() == {"status": "look", "what": weights.what, "fix": weights.fix}
     what = " ".join(finding.what for finding in findings)
     for word in ("Python", "torch", "threads", "GPU", "disk", "memory", "atlas", "lungmask"):
         assert word in what

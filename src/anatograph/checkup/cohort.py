@@ -1,4 +1,4 @@
-"""A cohort looked through by its table and its headers alone: everything that can be known before a long run."""
+"""A cohort checked by its table and headers alone: everything that can be known before a long run."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from anatograph.study.cohort import Cohort, CohortRow, inspect_cohort, is_there
 MASKS_MB = 0.6
 """A subject's mask, picture and tables beside its patches."""
 _MANY_FOLDERS = 40
-"""From so many DICOM folders on, several processes are worth their start."""
+"""Number of DICOM folders from which starting several processes pays."""
 _NAMES_IN = 4
-"""Files of a DICOM folder that are looked into for names; `preprocess --deidentified-only` looks into all."""
-_SCAN = "mend or replace the scan, or take the row out"
+"""Files of a DICOM folder that are searched for names; `preprocess --deidentified-only` searches all."""
+_SCAN = "repair or replace the scan, or remove the row"
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What the headers of one row's files say."""
+    """What the headers of one row's files show."""
 
     problem: str = ""
     flags: tuple[str, ...] = ()
-    person: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     mask_problem: str = ""
 
 
@@ -43,31 +43,31 @@ def look_at_cohort(path: Path) -> Iterator[Finding]:
     cohort, faults = inspect_cohort(path)
     yield Finding(GOOD, f"{path.name}: {len(cohort.rows)} subjects")
     for fault in faults:
-        yield Finding(BROKEN, fault, "mend the row; a table with a faulty row is not worked through")
+        yield Finding(BROKEN, fault, "correct the row; a table with a faulty row is refused")
     for sentence in cohort.missing_files():
-        yield Finding(POOR, sentence, "mend the path in the table; paths are relative to it")
+        yield Finding(POOR, sentence, "correct the path in the table; paths are relative to it")
     yield from _same_files(cohort)
     there = [row for row in cohort.rows if is_there(row.image)]
     looks = list(_looks(there))
-    people = []
+    named = []
     for row, look in zip(there, looks, strict=True):
         if look.problem:
             yield Finding(POOR, look.problem, _SCAN, row.subject_id)
         if look.mask_problem:
-            yield Finding(POOR, look.mask_problem, "mend the mask, or empty the cell", row.subject_id)
+            yield Finding(POOR, look.mask_problem, "repair the mask, or empty the cell", row.subject_id)
         for flag in look.flags:
             yield Finding(GOOD, f"will be flagged: {flag}", "", row.subject_id)
-        if look.person:
-            people.append(row.subject_id)
-    if people:
-        names = ", ".join(people[:5]) + (f" and {len(people) - 5} more" if len(people) > 5 else "")
+        if look.named:
+            named.append(row.subject_id)
+    if named:
+        names = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
         yield Finding(
             GOOD,
-            f"headers of {len(people)} scans still name a person ({names})",
+            f"headers of {len(named)} scans still name a patient ({names})",
             "de-identify them if they are to be; `preprocess --deidentified-only` refuses them",
         )
     good = sum(not look.problem for look in looks)
-    yield Finding(GOOD, f"{good} of {len(cohort.rows)} scans are sound as far as their headers tell")
+    yield Finding(GOOD, f"{good} of {len(cohort.rows)} scans are sound as far as their headers show")
     yield _disk(path, len(cohort.rows))
     if not good:
         yield Finding(BROKEN, "no scan of the table can be used", "check the image column")
@@ -80,7 +80,9 @@ def _same_files(cohort: Cohort) -> Iterator[Finding]:
     for names in by_image.values():
         if len(names) > 1:
             shown = ", ".join(names[:5])
-            yield Finding(POOR, f"{shown} name the same scan", "give each subject its own, or take the others out")
+            yield Finding(
+                POOR, f"{shown} name the same scan", "give each subject its own scan, or remove the other rows"
+            )
 
 
 def _looks(rows: Sequence[CohortRow]) -> Iterator[_Look]:
@@ -113,7 +115,7 @@ def _look(row: CohortRow) -> _Look:
 
 
 def _problem(check: Callable[[], None]) -> str:
-    """What a check says is wrong, or nothing; a damaged file must not end the look at the others."""
+    """The problem that a check reports, or nothing; a damaged file must not end the check of the others."""
     try:
         check()
     except UserError as error:
@@ -129,9 +131,9 @@ def _disk(path: Path, subjects: int) -> Finding:
     atlas = default_atlas()
     needed = subjects * (len(atlas) * atlas.patch_size**3 * 2 / 1e6 + MASKS_MB) / 1e3
     free = shutil.disk_usage(path.resolve().parent).free / 1e9
-    what = f"a study of {subjects} subjects on the atlas that ships takes {needed:.1f} GB"
+    what = f"a study of {subjects} subjects on the built-in atlas takes {needed:.1f} GB"
     if needed > free:
         return Finding(
-            POOR, f"{what}; {free:.0f} GB are free beside the table", "make room, or put the study elsewhere"
+            POOR, f"{what}; {free:.0f} GB are free beside the table", "make room, or put the study on another disk"
         )
     return Finding(GOOD, f"{what}; {free:.0f} GB are free beside the table")

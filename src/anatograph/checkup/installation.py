@@ -1,4 +1,4 @@
-"""Checks of the installation, and of a cohort's scans, before a long run; each finding says how to mend it."""
+"""Checks of the installation, and of a cohort's scans, before a long run; each finding says how to fix it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXTRAS = (
 
 
 def doctor(cohort: str | Path | None = None) -> list[Finding]:
-    """Look at the installation, and at every scan of a cohort by its headers, and return what was found.
+    """Check the installation and, by its headers, every scan of a cohort.
 
     Raises:
         UserError: a cohort table that cannot be read.
@@ -71,7 +71,7 @@ def _weights() -> Iterator[Finding]:
 
     named = os.environ.get(WEIGHTS_VARIABLE, "")
     if named and not Path(named).is_file():
-        yield Finding(POOR, f"{WEIGHTS_VARIABLE} names {named}, which is no file", "correct it, or unset it")
+        yield Finding(POOR, f"{WEIGHTS_VARIABLE} names {named}, which is not a file", "correct it, or unset it")
     elif named:
         yield Finding(GOOD, f"weights of lungmask: {named}")
     elif util.find_spec("lungmask") is not None:
@@ -104,11 +104,11 @@ def _machine() -> Iterator[Finding]:
     memory = _memory_gb()
     if memory is not None:
         poor = memory < 4
-        mend = f"give fewer workers; one that preprocesses is reckoned with {WORKER_GB} GB" if poor else ""
-        yield Finding(POOR if poor else GOOD, f"{memory:.1f} GB of memory are free", mend)
+        fix = f"use fewer workers; one that preprocesses needs about {WORKER_GB} GB" if poor else ""
+        yield Finding(POOR if poor else GOOD, f"{memory:.1f} GB of memory are free", fix)
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    mend = "make room; a subject takes about 40 MB" if free < 5 else ""
-    yield Finding(POOR if free < 5 else GOOD, f"{free:.0f} GB of disk are free here", mend)
+    fix = "make room; a subject takes about 40 MB" if free < 5 else ""
+    yield Finding(POOR if free < 5 else GOOD, f"{free:.0f} GB of disk are free here", fix)
 
 
 def _memory_gb() -> float | None:
@@ -138,7 +138,7 @@ def _round_trip() -> Finding:
     except (UserError, OSError, RuntimeError) as error:
         return Finding(BROKEN, f"a scan could not be written and read: {error}", "check the temporary folder (TMPDIR)")
     if not np.array_equal(back.array, array) or not back.frame.same_grid(frame):
-        return Finding(BROKEN, "a scan was read other than it was written", "install SimpleITK again")
+        return Finding(BROKEN, "a scan was not read as it was written", "install SimpleITK again")
     return Finding(GOOD, "a scan is read as it was written")
 
 
@@ -148,5 +148,5 @@ def _atlas() -> Finding:
     try:
         atlas = default_atlas()
     except UserError as error:
-        return Finding(BROKEN, f"the atlas that ships is not there: {error}", "install anatograph again")
-    return Finding(GOOD, f"atlas that ships: {len(atlas)} landmarks, hash {atlas.hash[:12]}")
+        return Finding(BROKEN, f"the built-in atlas is missing: {error}", "install anatograph again")
+    return Finding(GOOD, f"built-in atlas: {len(atlas)} landmarks, hash {atlas.hash[:12]}")

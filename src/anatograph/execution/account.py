@@ -36,12 +36,12 @@ _FILE_SUFFIXES = {".parquet", ".html", ".csv", ".tsv", ".json", ".zarr", ".gz", 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """One subject that could not be worked through."""
+    """One subject that could not be processed."""
 
     subject_id: str
-    """Which one."""
+    """The subject."""
     stage: str
-    """Where it stopped."""
+    """The stage at which it failed."""
     reason: str
     """Why, in one sentence."""
 
@@ -50,7 +50,7 @@ class RunAccount:
     """Records what a command did and writes it as JSON, also when the command ends by an error.
 
     Used as a context manager: on leaving, the account is saved with the status ``done``, ``stopped`` (before it had
-    tried everything), ``failed`` or ``interrupted``, and an exception goes on its way.  ``out`` is the folder or the
+    tried everything), ``failed`` or ``interrupted``, and an exception is passed on.  ``out`` is the folder or the
     file that the command writes; the account lies in the folder as ``COMMAND.run.json``, or beside the file as
     ``NAME.run.json``.
     """
@@ -100,11 +100,11 @@ class RunAccount:
         self.timings[name] = self.timings.get(name, 0.0) + seconds
 
     def fail(self, subject: str, stage: str, reason: str) -> None:
-        """Record that a subject could not be worked through."""
+        """Record that a subject could not be processed."""
         self.failures.append(Failure(subject, stage, " ".join(reason.split())))
 
     def stop(self, sentence: str) -> None:
-        """Record why the run ends before it has tried everything; not the fault of single subjects."""
+        """Record why the run ends before it has tried everything; no single subject is at fault."""
         self.stopped = sentence
         self.notes.append(sentence)
 
@@ -143,7 +143,7 @@ class RunAccount:
         }
 
     def save(self) -> Path:
-        """Write the account, whole or not at all, and return where it lies."""
+        """Write the account and return its path."""
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -171,7 +171,7 @@ class RunAccount:
             self.save()
         except OSError:
             if error is None and not self.stopped:
-                raise  # otherwise the first error is the one to show
+                raise  # otherwise the first error is the one to report
 
 
 def versions() -> dict[str, str]:
@@ -186,7 +186,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float | None:
-    """Peak resident memory of this process so far in MB; None where the system does not tell."""
+    """Peak resident memory of this process so far in MB; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

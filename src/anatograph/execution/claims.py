@@ -1,15 +1,15 @@
-"""Who works on what, when several processes on several machines fill one folder.
+"""Claims on pieces of work, when several processes on several machines fill one folder.
 
-A claim is a small file named after the work.  Whoever holds it has it locked (``flock``), which the system undoes the
-moment the process dies, and touches it every `HEARTBEAT` seconds.  Somebody else's claim is dead
+A claim is a small file named after the work.  Its holder keeps it locked (``flock``), which the system undoes the moment
+the process dies, and touches it every `HEARTBEAT` seconds.  Another process's claim is dead
 
 * on the same machine, when its lock can be had;
 * on another machine, when its lock can be had (or locks are not supported) and it has not been touched for `STALE`
   seconds.  Locks may not reach from machine to machine (NFS mounted with ``nolock``, Lustre without ``flock``), and a
-  heartbeat may be late while a library keeps Python waiting; it takes both to be called dead.
+  heartbeat may be late while a library keeps Python waiting; only both together count as dead.
 
-Claims save work, they do not keep it whole: that is done by giving results their name in one step (`files.py`).  Where
-a file system betrays every lock, a subject may be computed twice, and the second result is dropped.
+Claims avoid duplicate work; they do not protect results, which are renamed into place in one step (`files.py`).  Where a
+file system ignores locks, a subject may be computed twice, and the second result is dropped.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Claim:
     def __init__(self, path: Path, handle: int, token: str, dead: str) -> None:
         self.path = path
         self.token = token
-        """Names what this holder leaves half done."""
+        """Names what this holder has left unfinished."""
         self.dead = dead
-        """Token of the dead holder from whom it was taken, or an empty string."""
+        """Token of the dead holder from which it was taken, or an empty string."""
         self._handle = handle
         _beating(self)
 
     def touch(self) -> None:
-        """Show that the holder lives."""
+        """Show that the holder is alive."""
         with suppress(OSError):
             os.utime(self._handle)
 
     def release(self) -> None:
-        """Give it up."""
+        """Give the claim up."""
         _held.discard(self)
         with suppress(OSError):
             self.path.unlink()
@@ -63,7 +63,7 @@ class Claim:
 
 
 def claim(folder: Path, name: str) -> Claim | None:
-    """Claim the work ``name`` in the folder of claims, or None while somebody alive holds it.
+    """Claim the work ``name`` in the folder of claims, or None while a living process holds it.
 
     Raises:
         OSError: where the folder cannot be written.
@@ -90,10 +90,10 @@ def holder(folder: Path, name: str) -> str | None:
 
 @contextmanager
 def alone(folder: Path, name: str, patience: float = 600.0) -> Iterator[None]:
-    """Do something short that only one process may do at a time; wait for others.
+    """Do something short that only one process may do at a time, after waiting for others.
 
     Raises:
-        TimeoutError: when somebody holds it for longer than ``patience`` seconds.
+        TimeoutError: when another process holds it for longer than ``patience`` seconds.
     """
     end = time.monotonic() + patience
     pause = 0.01
@@ -109,7 +109,7 @@ def alone(folder: Path, name: str, patience: float = 600.0) -> Iterator[None]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what processes left that were killed in the middle of claiming."""
+    """Remove files of processes that were killed while claiming."""
     if not folder.is_dir():
         return
     for part in folder.glob(".*.new"):
@@ -119,7 +119,7 @@ def tidy(folder: Path) -> None:
 
 
 def _new(path: Path, token: str) -> Claim | None:
-    """The claim, if there is no file of that name; it gets its name when it is locked and written."""
+    """The claim, unless a file of that name exists; it is locked and written before it gets its name."""
     part = path.with_name(f".{token}.new")
     handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o664)
     try:
@@ -140,7 +140,7 @@ def _new(path: Path, token: str) -> Claim | None:
             if mine is None:
                 return None
             handle = mine
-            for _ in range(100):  # somebody may be looking at it
+            for _ in range(100):  # another process may be reading it
                 if _locked(handle):
                     break
                 time.sleep(0.01)
@@ -163,7 +163,7 @@ def _exclusive(path: Path) -> int | None:
 
 
 def _from_the_dead(path: Path, token: str) -> Claim | None:
-    """The claim of a holder who died, or None if it lives or let go just now (then somebody else may have it)."""
+    """The claim of a dead holder, or None if the holder lives or has just released it."""
     try:
         handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _from_the_dead(path: Path, token: str) -> Claim | None:
 
 
 def _may_live_elsewhere(handle: int, about: dict[str, Any]) -> bool:
-    """Whether a claim that could be locked may still be held where the lock does not reach."""
+    """Whether a claim that could be locked may still be held on a machine that the lock does not reach."""
     if _locks_work() and about.get("machine") == machine():
         return False
     return abs(time.time() - os.fstat(handle).st_mtime) < STALE
@@ -223,7 +223,7 @@ def machine() -> str:
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open file for this process; False if another has it.  True as well where there are no locks."""
+    """Lock an open file for this process; False if another process has it.  True where locks are not supported."""
     try:
         import fcntl
 
@@ -246,7 +246,7 @@ _beat: list[threading.Thread] = []
 
 
 def _beating(claim: Claim) -> None:
-    """Have the claim touched from now on, by one thread for all claims of the process."""
+    """Touch the claim from now on, by one thread for all claims of the process."""
     _held.add(claim)
     with _starting:
         if not _beat or not _beat[0].is_alive():  # not alive: this process was forked from one that had it

@@ -1,4 +1,4 @@
-"""Tasks on a dask cluster, whose workers and scheduler may go and come back."""
+"""Tasks on a dask cluster, whose workers and scheduler may disappear and come back."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from anatograph.execution.threads import use_one_thread
 PATIENCE = 600.0
 """Seconds in which a scheduler that went away may come back."""
 _LEAST = 32
-"""Tasks that are with the scheduler at a time, at least; else three for each thread of its workers.  A cohort of a
-million never lies in its memory."""
+"""Least number of tasks submitted at a time; else three for each thread of its workers.  A cohort of a million never
+lies in the scheduler's memory."""
 _LOOK = 5.0
-"""Seconds between two looks at how many workers there are and whether the scheduler still answers."""
+"""Seconds between two checks of the number of workers and of whether the scheduler still answers."""
 
 _HANDOVER = 60.0
 """Seconds that the result of a task may take from its worker to here, by way of the scheduler."""
 _GONE = (OSError, TimeoutError, CancelledError, FutureCancelled)
-"""What a result that cannot be had raises: a broken connection, silence, and futures that a client gave up."""
+"""Raised for a result that cannot be fetched: a broken connection, a timeout, futures that the client gave up."""
 
 
 def on_dask(
@@ -54,14 +54,14 @@ def on_dask(
             _close(client)
         if not waiting:
             return
-        say(f"The scheduler went away; its {len(waiting)} open tasks are given to it again when it is back.")
+        say(f"The scheduler is gone; its {len(waiting)} open tasks are submitted again when it is back.")
         client = _reconnect(address, PATIENCE if patience is None else patience)
 
 
 def _drain(
     client: Any, function: Callable[[Task], Result], waiting: deque[Task]
 ) -> Iterator[tuple[Task, Result | WorkerLost]]:
-    """Work on ``waiting`` until it is empty or the scheduler is gone; what was not done is put back."""
+    """Work on ``waiting`` until it is empty or the scheduler is gone; unfinished tasks are put back."""
     from distributed import as_completed
     from distributed.client import ClosedClientError
 
@@ -90,7 +90,7 @@ def _drain(
                     return
                 try:
                     result: Any = _fetch(future)
-                except _GONE:  # done, but the scheduler went before it had handed over the result
+                except _GONE:  # done, but the scheduler went down before it delivered the result
                     waiting.appendleft(task)
                     return
                 future.release()
@@ -122,7 +122,7 @@ def _fetch(future: Any) -> Any:
             return future.result(timeout=_HANDOVER)
         except _GONE:
             raise
-        except Exception as error:  # a result that cannot be read here; trying again would not mend it
+        except Exception as error:  # a result that cannot be unpickled here; another attempt would not help
             problem = error
     return WorkerLost(_reason(problem))
 
@@ -134,7 +134,7 @@ def _alone(function: Callable[[Any], Any], task: Any) -> Any:
 
 
 def _connect(address: str) -> Any:
-    """A client, or None if nobody answers."""
+    """A client, or None if the scheduler does not answer."""
     from distributed import Client
 
     try:
@@ -171,11 +171,11 @@ def _threads(client: Any) -> int | None:
 def _close(client: Any) -> None:
     try:
         client.close(timeout=2)
-    except Exception:  # a scheduler that is gone cannot be told goodbye
+    except Exception:  # the scheduler is gone already
         return
 
 
 def _reason(problem: BaseException) -> str:
     if type(problem).__name__ == "KilledWorker":
-        return "the workers that tried it died, most likely for want of memory; give each more"
+        return "the workers that tried it died, most likely out of memory; give each worker more"
     return f"lost on the cluster: {type(problem).__name__}: {problem}"

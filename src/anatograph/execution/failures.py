@@ -1,7 +1,7 @@
-"""Who failed and why: a record for each subject, written by whoever tried, and ``failures.csv`` made from them.
+"""Failed subjects and the reasons: a record for each, written by the worker, and ``failures.csv`` made from them.
 
-A worker writes the record of a subject before it gives up its claim, so it is there whatever happens to the run, and
-every run on the study sees it.  The table is for people; it is written anew now and then and when a run ends.
+A worker writes the record of a subject before it releases its claim, so the record survives whatever happens to the run,
+and every run on the study sees it.  The table is for the reader; it is rewritten now and then and when a run ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLUMNS = ["subject_id", "stage", "reason"]
 
 
 def failures_in(study: Path) -> list[Failure]:
-    """What ``failures.csv`` tells, in its order."""
+    """The failures listed in ``failures.csv``, in its order."""
     try:
         with (study / "failures.csv").open(encoding="utf-8", newline="") as file:
             rows = [[row.get(name) or "" for name in _COLUMNS] for row in csv.DictReader(file)]
@@ -32,14 +32,14 @@ def failures_in(study: Path) -> list[Failure]:
 
 
 def record(study: Path, failure: Failure) -> None:
-    """Keep the failure of a subject; the one before is replaced."""
+    """Record the failure of a subject; an earlier record is replaced."""
     file = _file(study, failure.subject_id)
     file.parent.mkdir(exist_ok=True)
     write_text(file, json.dumps([failure.subject_id, failure.stage, failure.reason], ensure_ascii=False) + "\n")
 
 
 def forget(study: Path, subject_id: str) -> None:
-    """The subject has not failed after all."""
+    """Remove the record of a subject that has been done since."""
     with suppress(FileNotFoundError):
         _file(study, subject_id).unlink()
 

@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine, which may die without taking the run with them."""
+"""Tasks in local processes, which may die without taking the run with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anatograph.execution.tasks import Result, Task, WorkerLost
 from anatograph.execution.threads import one_thread_each, use_one_thread
 
 _ATTEMPTS = 2
-"""How often a task is tried whose worker dies."""
+"""Attempts at a task whose worker dies."""
 _DEAD = object()
 
 
@@ -83,7 +83,7 @@ class _Worker(Generic[Task, Result]):
 
     def give(self, task: Task) -> None:
         self.task = task
-        with suppress(OSError):  # it just died; its sentinel will tell
+        with suppress(OSError):  # it just died; its sentinel will say so
             self.pipe.send(task)
 
     def stop(self) -> None:
@@ -124,5 +124,5 @@ def _receive(worker: _Worker[Any, Any]) -> Any:
 
 def _cause_of_death(exitcode: int | None) -> str:
     if exitcode == -9:
-        return "the worker process was killed, most likely for want of memory; use fewer workers"
+        return "the worker process was killed, most likely out of memory; use fewer workers"
     return f"the worker process died (exit code {exitcode})"

@@ -1,4 +1,4 @@
-"""How much memory there is, how much a worker may take, and how many workers that makes."""
+"""Available memory, the memory a worker needs, and the number of workers that fit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ WORKER_GB = 1.5
 
 
 def available_gb() -> float | None:
-    """Memory that can be had now in GB: the machine's, or less where a container or a batch system allows less.
+    """Available memory in GB: the machine's, or less where a container or a batch system limits it.
 
-    None where the system does not tell.
+    None where the system does not report it.
     """
     found = [value for value in (_machine(), *_groups()) if value is not None]
     return min(found) / 1e9 if found else None
 
 
 def workers_that_fit(asked: int, worker_gb: float = WORKER_GB) -> tuple[int, str]:
-    """How many of the workers asked for memory allows (at least one), and a sentence where that is fewer."""
+    """How many of the requested workers fit into memory (at least one), and a sentence where that is fewer."""
     there = available_gb()
     if there is None or asked * worker_gb <= there:
         return asked, ""
@@ -27,15 +27,15 @@ def workers_that_fit(asked: int, worker_gb: float = WORKER_GB) -> tuple[int, str
     if fit >= asked:
         return asked, ""
     return fit, (
-        f"{fit} of the {asked} workers asked for are started: {there:.1f} GB of memory are free and each is reckoned "
-        f"with {worker_gb:g} GB; --worker-memory GB reckons otherwise."
+        f"{fit} of the {asked} requested workers are started: {there:.1f} GB of memory are free and each is expected to "
+        f"need {worker_gb:g} GB; --worker-memory GB changes that."
     )
 
 
 def limit_memory(gigabytes: float) -> None:
-    """From now on this process is refused more memory than that, so that one large scan cannot take the machine down.
+    """Limit the memory of this process, so that one large scan cannot take the machine down.
 
-    A refusal is an error of the one scan. Linux only; elsewhere nothing happens.
+    Beyond the limit an allocation fails, which is an error of the one scan. Linux only; elsewhere nothing happens.
     """
     try:
         import resource
@@ -61,7 +61,7 @@ def _machine() -> int | None:
 
 
 def _groups() -> list[int]:
-    """What the control groups of this process still allow (versions 1 and 2), for it and all groups above it."""
+    """Bytes that the control groups of this process still allow (versions 1 and 2), for it and all groups above it."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -86,7 +86,7 @@ def _groups() -> list[int]:
 
 
 def _cache(folder: Path) -> int | None:
-    """Bytes of files that the group keeps in memory and that can be given back at once."""
+    """Bytes of cached files that the group can release at once."""
     try:
         lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
     except OSError:

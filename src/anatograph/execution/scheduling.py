@@ -16,7 +16,7 @@ from anatograph.execution.tasks import Result, Task, WorkerLost
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where tasks are worked on."""
+    """Where tasks run."""
 
     workers: int = 1
     """Local processes of one thread each; with 1 the work is done in this process, with all its threads."""
@@ -53,21 +53,21 @@ def run_tasks(
     place: Workplace | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Generator[tuple[Task, Result | WorkerLost]]:
-    """Yield each task with its result, in the order in which they are done.
+    """Yield each task with its result, in order of completion.
 
-    ``function`` must catch what can go wrong in a task; a task whose process dies (killed, out of memory) is tried
-    once more and then yields `WorkerLost`, and the others go on.  If the scheduler goes away, its tasks are given to
-    it again when it is back.
+    ``function`` must catch the errors of a task; a task whose process dies (killed, out of memory) is tried once more
+    and then yields `WorkerLost`, while the others continue.  If the scheduler goes away, its tasks are submitted again
+    when it is back.
 
     Args:
         function: importable by name; called with one task.
-        tasks: what to work on; function, tasks and results travel between processes.
-        place: where; in this process if not given.
+        tasks: the tasks; function, tasks and results must be picklable.
+        place: where to run them; in this process if not given.
         say: called with sentences for the user.
 
     Raises:
         UserError: a scheduler that cannot be reached.
-        SchedulerGoneError: a scheduler that went away and did not come back.
+        SchedulerGoneError: a scheduler that disappeared and did not come back.
     """
     place = place or Workplace()
     if not tasks:
@@ -87,7 +87,7 @@ def run_tasks(
 
 @contextmanager
 def ended_like_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM (a batch system's time limit, a shutdown) is answered as Ctrl-C is: in order."""
+    """Inside, SIGTERM (a batch system's time limit, a shutdown) ends the run as Ctrl-C does: in an orderly way."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

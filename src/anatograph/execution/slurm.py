@@ -14,21 +14,21 @@ _PLACED = {"--workers", "--scheduler", "--worker-memory"}
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What the batch system is asked for."""
+    """Resources requested from the batch system."""
 
     workers: int
-    """Processes of one core each, on as many machines as Slurm likes."""
+    """Processes of one core each, on as many machines as Slurm chooses."""
     memory_gb: float = 3.0
     """For each."""
     hours: float = 12.0
-    """After which Slurm ends the job; the same script goes on from there."""
+    """After which Slurm ends the job; the same script continues from there."""
     partition: str | None = None
     account: str | None = None
     name: str = "anatograph"
     python: str = sys.executable
-    """The interpreter that has anatograph installed, on the cluster's machines too."""
+    """The interpreter that has anatograph installed, on the cluster's machines as well."""
     array: int | None = None
-    """So many independent jobs of ``workers`` processes each on one machine, in place of one job with dask."""
+    """Number of independent jobs, of ``workers`` processes each on one machine, in place of one job with dask."""
     extra: tuple[str, ...] = ()
     """Further options of ``sbatch``, such as ``--gres=gpu:1``."""
 
@@ -51,7 +51,7 @@ def job_script(job: SlurmJob, command: Sequence[str]) -> str:
         command: as after ``anatograph``, such as ``["preprocess", "cohort.csv", "study"]``.
 
     Raises:
-        UserError: a command that is not spread over workers, or one that says itself where to run.
+        UserError: a command that is not spread over workers, or one that itself says where to run.
     """
     if not command or command[0] not in ("preprocess", "embed"):
         raise UserError(
@@ -117,8 +117,8 @@ exec "$python" -m anatograph @command@ --workers @count@ --worker-memory @memory
 _DASK = (
     _COMMON
     + """\
-# A scheduler, one worker for each task of the job, and the command that gives them work. Whoever can talk to a dask
-# scheduler can run code as its user, so it speaks only to those who have this job's key (mktemp keeps it private).
+# A scheduler, one worker for each task of the job, and the command that gives them work. Any client of a dask
+# scheduler can run code as its user, so it accepts only holders of this job's key (mktemp keeps it private).
 place=$(mktemp -d "$PWD/.anatograph-job-${SLURM_JOB_ID:-0}-XXXXXX")
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$place"' EXIT
 trap 'exit 143' TERM

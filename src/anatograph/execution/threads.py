@@ -1,4 +1,4 @@
-"""How many threads a process uses, so that workers beside each other do not crowd the cores."""
+"""The number of threads of a process, so that parallel workers do not oversubscribe the cores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-"""What numerical libraries look at when they are loaded."""
+"""Variables that numerical libraries read when they are loaded."""
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Processes started inside find in their environment that numerical libraries are to use one thread."""
+    """Processes started inside have numerical libraries limited to one thread by their environment."""
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
     try:
@@ -36,13 +36,13 @@ def one_thread_each() -> Iterator[None]:
 
 @cache
 def use_one_thread() -> None:
-    """Hold this process to one thread, also in libraries that are loaded already (on a cluster's worker, say)."""
+    """Limit this process to one thread, also in libraries that are already loaded (on a cluster's worker, for instance)."""
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     threadpool_limits(1)
-    torch = sys.modules.get("torch")  # if it is loaded later, it looks at the environment
+    torch = sys.modules.get("torch")  # if it is loaded later, it reads the environment
     if torch is not None:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Subject identifiers, which name folders and files: what may be one, and the only way from one to a path."""
+"""Subject identifiers, which name folders and files: their rule, and the only way from one to a path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def fault_of(subject_id: str) -> str:
-    """Why a text is no subject identifier, as a clause; empty where it is one."""
+    """Why a text is not a valid subject identifier, as a clause; empty where it is."""
     if not subject_id:
         return "subject_id is empty"
     shown = plain(subject_id)[:80]
@@ -26,7 +26,7 @@ def subject_folder(study: Path, subject_id: str) -> Path:
     """The folder of a subject in a study, which never lies elsewhere.
 
     Raises:
-        UserError: a text that is no subject identifier (``../x``), wherever it came from.
+        UserError: the text is not a valid subject identifier (``../x``).
     """
     if fault := fault_of(subject_id):
         raise UserError(f"{study}: {fault}.")

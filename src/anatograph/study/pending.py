@@ -1,4 +1,4 @@
-"""What a run on a study has to do, decided before anything is computed."""
+"""The work of a run on a study, decided before anything is computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anatograph.study.store import Study
 from anatograph.study.versions import VERSIONS, outdated
 
 _READERS = 16
-"""Threads that look at subjects; on a network file system a look is a wait and no work."""
+"""Threads that check subjects; on a network file system a check is waiting, not work."""
 _NAMED = 5
 """How many subjects a sentence names."""
 
@@ -27,9 +27,9 @@ class Pending:
     subject_ids: frozenset[str]
     """Subjects that are missing, failed or to be redone."""
     redo: tuple[Redo, ...] = ()
-    """What makes a subject that is there be done all the same."""
+    """Reasons to redo a subject that the study already holds."""
     notes: tuple[str, ...] = ()
-    """What the user should know."""
+    """Sentences for the user."""
 
 
 def find_pending(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed: bool = False) -> Pending:
@@ -58,7 +58,7 @@ def find_pending(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed:
         steps = ", ".join(sorted({step for steps in old.values() for step in steps}))
         sentence = (
             f"{len(old)} subjects of the study {study.path} were made by an older version: {steps}; "
-            "--redo outdated does them anew"
+            "--redo outdated reprocesses them"
         )
         if missing and not mixed:
             raise UserError(
@@ -72,26 +72,26 @@ def find_pending(study: Study, cohort: Cohort, redo: Sequence[Redo] = (), mixed:
     elif changed:
         notes.append(
             f"The image of {_some(changed)} changed since it was preprocessed; the study holds the earlier one. "
-            "--redo changed does it anew."
+            "--redo changed reprocesses it."
         )
     for note in notes:
         print(note, file=sys.stderr)
     if not old:
         _set(study, _now())
-    elif missing or redone:  # while both are in it, and if the run is killed, the study says so
+    elif missing or redone:  # both versions are in it until the run ends, or for good if it is killed
         _set(study, {step: sorted({*study.step_versions[step], number}) for step, number in VERSIONS.items()})
     return Pending(frozenset(missing | redone), tuple(redo), tuple(notes))
 
 
 def settle_versions(study: Study) -> None:
-    """Say in the study which versions its subjects are of, when a run has ended."""
+    """Record in the study the step versions of its subjects, when a run has ended."""
     study.refresh()
     if not _outdated(study):
         _set(study, _now())
 
 
 def _outdated(study: Study) -> dict[str, list[str]]:
-    """Subjects that another version made, and by which steps; reads them only where the study says it may be so."""
+    """Subjects made by another version, and the steps; they are read only where the study says that there may be any."""
     if study.step_versions == _now():
         return {}
     names = study.subject_ids
@@ -108,12 +108,12 @@ def _steps(study: Study, name: str) -> list[str]:
 
 
 def _changed(study: Study, rows: Sequence[CohortRow]) -> list[str]:
-    """Whose image is another than the one that the study's patches were cut from."""
+    """Subjects whose image differs from the one that the study's patches were cut from."""
 
     def look(row: CohortRow) -> bool:
         try:
             return has_changed(row.image, study.subject(row.subject_id).about.get("source", {}))
-        except (UserError, OSError):  # told when the subject is used
+        except (UserError, OSError):  # reported when the subject is used
             return False
 
     with ThreadPoolExecutor(_READERS) as threads:

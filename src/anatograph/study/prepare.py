@@ -27,15 +27,15 @@ from anatograph.study.versions import versions_of
 MANY_OUTSIDE = 0.02
 """A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
 LEAST_ML = 250.0
-"""Less lung than this, found and not given, is not a lung: the smallest adults breathe out to some 800 ml."""
+"""Less segmented lung than this is not a lung: the smallest adults breathe out to some 800 ml."""
 FEWEST_INSIDE = 1 / 3
-"""A scan that holds fewer of the landmarks is no chest CT, or not enough of one."""
+"""A scan that holds fewer of the landmarks is not a chest CT, or shows too little of the chest."""
 BETTER_TURNED = 0.08
 """Dice by which a mirrored mask must fit better before anything is said."""
 
 
 class Stages:
-    """Which stage a subject is in, and how long each took; a failure is told with its stage."""
+    """The stage a subject is in, and how long each took; a failure is reported with its stage."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
@@ -69,14 +69,14 @@ def prepare_subject(
         volume: the scan, HU, any orientation.
         lungs: its lung mask or the file of one, if there is one. ``auto`` and ``given`` use it, the other methods
             find the lungs themselves.
-        atlas: whose landmarks are looked for.
+        atlas: the atlas whose landmarks are mapped.
         settings: defaults if not given.
         subject_id: for the result.
         weights: of a lung network, see `anatograph.imaging.lungs.segment_lungs`.
         stages: filled with the time of each stage.
 
     Raises:
-        UserError: no lungs found, no mask given where one is asked for, or a method that cannot run.
+        UserError: no lungs found, no mask where one is required, or a method that cannot run.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -93,7 +93,7 @@ def prepare_subject(
                 f"{volume.source or 'the scan'}; check that it is a chest CT, or give a lung mask."
             )
         around = surroundings(found.mask, volume)
-    # Sums over several threads round differently, and one subject has too little work for them.
+    # Sums over several threads round differently, and one subject is too little work for them.
     with threadpool_limits(1):
         with stages("register"):
             registration, doubts = _register(atlas, found.mask, settings)
@@ -148,11 +148,13 @@ def _lungs(
 ) -> LungResult:
     if lungs is None:
         if settings.lungs == "given":
-            raise UserError("Lungs are to be given, but no mask is named for this scan; name one or use lungs 'auto'.")
+            raise UserError(
+                "lungs is 'given', but the table names no mask for this scan; name one or use lungs 'auto'."
+            )
         return segment_lungs(volume, settings.lungs, weights)
     if settings.lungs != "auto" and settings.lungs != "given":
         result = segment_lungs(volume, settings.lungs, weights)
-        note = f"the mask that is given was not used, as lungs '{settings.lungs}' was asked for"
+        note = f"the given mask was not used, because lungs is '{settings.lungs}'"
         return LungResult(result.mask, result.method, result.quality, (*result.notes, note))
     if isinstance(lungs, Mask):
         mask = lungs
@@ -160,12 +162,12 @@ def _lungs(
             mask = Mask(resample_labels(lungs.array, lungs.frame, volume.frame), volume.frame)
     else:
         mask = read_mask(lungs, like=volume)
-    notes = ("auto used the mask that is given",) if settings.lungs == "auto" else ()
+    notes = ("auto used the given mask",) if settings.lungs == "auto" else ()
     return LungResult(mask, "given", lung_quality(mask, volume), notes)
 
 
 def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[Registration, list[str]]:
-    """The atlas on the lungs, and in words what is odd about it.
+    """The atlas mapped onto the lungs, and what is unusual about it, in words.
 
     Where one lung is missing, the atlas's lung of that side is left out too, so that the other lies on its like and
     the landmarks of the missing one come to lie where it was.
@@ -197,7 +199,7 @@ def _only(mask: Mask, side: int) -> Mask:
 
 
 def _flags(quality: dict[str, Figure]) -> tuple[str, ...]:
-    """Everything a person should look at."""
+    """Everything that needs a reader's attention."""
     flags = [text for name in ("lungs_warnings", "scan_warnings") for text in str(quality[name]).split("; ") if text]
     if quality.get("registration_poor"):
         flags += [text for text in str(quality.get("registration_reasons", "")).split("; ") if text] or ["poor map"]

@@ -1,4 +1,4 @@
-"""Filling a study from a cohort: what is missing or failed, whatever happens to single scans."""
+"""Fill a study from a cohort table: subjects that are missing or failed, one failed scan never ending the run."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def preprocess(
 ) -> RunAccount:
     """Bring every scan of a cohort into a study.
 
-    Subjects that the study already holds are left alone; the others, those that failed before among them, are done.
-    A scan that cannot be used is recorded in ``failures.csv`` and the run goes on.  Stopped at any moment, the study
-    holds whole subjects only, and the same call goes on from there, on this machine or another.  Several runs may fill
+    Subjects that the study already holds are left alone; all others, including earlier failures, are processed.
+    A scan that cannot be used is recorded in ``failures.csv`` and the run continues.  Stopped at any moment, the study
+    holds complete subjects only, and the same call continues from there, on this machine or another.  Several runs may fill
     one study at a time: they share the work.
 
     Args:
@@ -60,11 +60,11 @@ def preprocess(
         settings: all settings at once; ``lungs``, ``registration`` and ``seed`` are then not used.
         weights: file or folder of a lung network's weights.
         seed: for registrations that use chance.
-        worker_memory: GB that a worker is reckoned with; `anatograph.execution.memory.WORKER_GB` if not given.
-        redo: subjects of the study to do anew: ``outdated``, made by an older version of the steps, and ``changed``,
-            whose image is another than then.
-        mixed: add subjects to a study that an older version made, without doing those anew.
-        deidentified_only: refuse scans and masks whose headers still name a person, each with the fields that do.
+        worker_memory: GB that a worker is expected to need; `anatograph.execution.memory.WORKER_GB` if not given.
+        redo: subjects of the study to reprocess: ``outdated``, made by an older version of the steps, and ``changed``,
+            whose image has changed since.
+        mixed: add subjects to a study that an older version made, without reprocessing its subjects.
+        deidentified_only: refuse scans and masks whose headers still name a patient, and name the fields.
         progress: whether to show a bar on the standard error stream.
 
     Returns:
@@ -129,7 +129,7 @@ def _check_request(cohort: Cohort, settings: PreprocessSettings, weights: Path |
 
 
 def _note_disk(study: Study, subjects: int, account: RunAccount) -> None:
-    """Say beforehand that the disk will not do."""
+    """Warn that the disk is too small."""
     need, free = subjects * study.bytes_of_patches, shutil.disk_usage(study.path).free
     if need > free:
         account.note(

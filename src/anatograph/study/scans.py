@@ -14,7 +14,7 @@ from anatograph.study.subject import StoredSubject
 
 
 def find_scan(subject: StoredSubject, image: Path | None) -> Volume | None:
-    """The scan on the grid of the study, from the cohort's table or from where it was; None if it is not to be had."""
+    """The scan on the study's grid, from the cohort table or its original place; None if it cannot be found or read."""
     known = subject.about.get("source", {}).get("path")
     for path in (image, Path(known) if known else None):
         if path is None or not path.exists():

@@ -1,4 +1,4 @@
-"""How a scan becomes patches: all that must be the same for subjects to be comparable."""
+"""Settings that turn a scan into patches: all that must be equal for subjects to be comparable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PreprocessSettings:
     lungs: LungMethod = "auto"
     """Where the lung mask comes from. ``auto`` takes the mask that the cohort names, else finds the lungs itself."""
     registration: RegistrationMethod = "affine"
-    """How the atlas is brought onto the subject's lungs."""
+    """How the atlas is mapped onto the subject's lungs."""
     interpolation: Interpolation = "bspline"
     """Between voxels: cubic B-splines as in the paper, or linear."""
     graph_rule: GraphRule = "atlas"

@@ -1,4 +1,4 @@
-"""Which file a subject came from, so that a change of the file is noticed."""
+"""The file or folder that a subject came from, so that a change of it is noticed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def state(path: Path) -> dict[str, int]:
-    """What can be seen of a file or folder without reading it: number of files, bytes, time of the last change."""
+    """What is known of a file or folder without reading it: number of files, bytes, time of the last change."""
     return _state(_files(path))
 
 
 def has_changed(path: Path, known: dict[str, Any]) -> bool:
-    """Whether a file or folder is another than when `fingerprint` was taken; contents are read only in doubt."""
+    """Whether a file or folder has changed since its `fingerprint` was taken; contents are read only in doubt."""
     if not path.exists() or "digest" not in known:
         return False
     outside = state(path)

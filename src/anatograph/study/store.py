@@ -33,14 +33,14 @@ from anatograph.study.versions import VERSIONS
 FORMAT_VERSION = 1
 _OWN = {"atlas", "subjects", ".unfinished", ".claims", ".failed", ".lock"}
 _READERS = 16
-"""Threads that look at many subjects at once: on a network file system each look is a wait and no work."""
+"""Threads that check subjects: on a network file system a check is waiting, not work."""
 
 
 class Study:
     """Preprocessed subjects on one atlas, made with one set of settings.
 
-    An object knows the subjects that were there when it was opened, and those that it wrote; `refresh` looks again.
-    It holds no open files and can be copied into worker processes.
+    An object knows the subjects that existed when it was opened, and those that it wrote; `refresh` updates it.
+    It holds no open files and can be pickled for worker processes.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Study:
             return study
         refuse_foreign(path, "a study", lambda entry: entry.name in _OWN)
         with alone(path / ".claims", "study.lock"):
-            if (path / "study.json").is_file():  # another run was quicker
+            if (path / "study.json").is_file():  # another run was faster
                 return cls.create(path, atlas, settings)
             with whole_folder(path / "atlas", path / ".unfinished") as folder:
                 save_atlas(atlas, folder)
@@ -90,12 +90,12 @@ class Study:
         """Open a study to read it.
 
         Raises:
-            UserError: no study there, or one of a newer format.
+            UserError: not a study, or one of a newer format.
         """
         path = Path(path)
         file = path / "study.json"
         if not file.is_file():
-            raise UserError(f"{path} is no study (it has no study.json); make one with `anatograph preprocess`.")
+            raise UserError(f"{path} is not a study (it has no study.json); make one with `anatograph preprocess`.")
         try:
             about: dict[str, Any] = read_json(file)
             version = int(about["format_version"])
@@ -144,7 +144,7 @@ class Study:
         return len(self.subject_ids)
 
     def is_whole(self, subject_id: str) -> bool:
-        """Whether the subject is there now; asks the disk, and takes a folder that lost its content for absent."""
+        """Whether the subject is there now; asks the disk, and counts a folder without its content as absent."""
         return (subject_folder(self.path, subject_id) / "subject.json").is_file()
 
     def whole(self, subject_ids: Iterable[str]) -> set[str]:
@@ -175,7 +175,7 @@ class Study:
         return np.array([self.subject(name).present for name in ids], dtype=np.bool_).reshape(len(ids), -1)
 
     def digest(self, subject_ids: Sequence[str] | None = None) -> str:
-        """16 letters that change with the atlas, the way of preprocessing and the scans of these subjects (all)."""
+        """16 letters that change with the atlas, the settings and the scans of these subjects (all if not given)."""
         ids = self.subject_ids if subject_ids is None else subject_ids
         scans = {name: self.subject(name).about.get("source", {}).get("digest", "") for name in ids}
         about = {"atlas": self.about["atlas_hash"], "settings": self.settings.to_dict(), "scans": scans}
@@ -192,7 +192,7 @@ class Study:
             (B, P, P, P) int16 HU, z, y, x.
 
         Raises:
-            UserError: for a subject that is not there or whose patches are damaged.
+            UserError: for a subject that is not in the study or whose patches are damaged.
         """
         size = int(self.about["patch_size"])
         count = int(self.about["landmarks"])
@@ -235,7 +235,7 @@ class Study:
             write_text(file, json.dumps(self.about, indent=2) + "\n")
 
     def clear_leftovers(self) -> None:
-        """Remove what killed runs left unfinished, and nothing that a living one works on."""
+        """Remove what killed runs left unfinished, and nothing that a living run works on."""
         claims = self.path / ".claims"
         tidy(claims)
         clear_leftovers(self.path / ".unfinished", lambda name, token: holder(claims, f"{name}.claim") == token)
@@ -260,14 +260,14 @@ class Study:
         return target
 
     def remove_subject(self, subject_id: str) -> None:
-        """Take a subject out of the study; nothing happens if it is not there."""
+        """Take a subject out of the study; nothing happens if it is not in it."""
         folder = subject_folder(self.path, subject_id)
         if folder.is_dir():
             remove_folder(folder, self.path / ".unfinished")
         self.refresh()
 
     def failures(self) -> list[Failure]:
-        """What ``failures.csv`` tells, in its order."""
+        """The failures listed in ``failures.csv``, in its order."""
         return failures_in(self.path)
 
     def _refuse_difference(self, atlas: Atlas, settings: PreprocessSettings) -> None:

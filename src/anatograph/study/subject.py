@@ -35,7 +35,7 @@ class PreparedSubject:
     """What preprocessing makes of one scan."""
 
     subject_id: str
-    """Who."""
+    """The subject."""
     landmarks: NDArray[np.float64]
     """(N, 3) patch centres in the subject, LPS mm."""
     patches: NDArray[np.int16]
@@ -53,9 +53,9 @@ class PreparedSubject:
     quality: dict[str, Figure]
     """Figures by name: ``lungs_…``, ``registration_…``, landmarks and graph."""
     flags: tuple[str, ...] = ()
-    """What a person should look at, in words; empty where all is as expected."""
+    """What needs a reader's attention, in words; empty where all is as expected."""
     notes: tuple[str, ...] = ()
-    """Everything chosen or repaired on the way, in plain sentences."""
+    """Everything that was chosen or repaired, in plain sentences."""
     lung_method: str = ""
     """Where the mask came from: given, threshold, lungmask or totalsegmentator."""
     step_versions: StepVersions = field(default_factory=dict)
@@ -70,7 +70,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
     """Write all of a subject but its picture into an existing folder; ``subject.json`` comes last.
 
     Raises:
-        OSError: where the disk is full; ITK does not say so, so its files are looked at.
+        OSError: where the disk is full; ITK does not report it, so its files are checked.
     """
     np.save(folder / "patches.npy", np.ascontiguousarray(subject.patches))
     np.save(folder / "landmarks.npy", subject.landmarks)
@@ -99,7 +99,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
 
 
 def check_written(mask: Path, transform: Path) -> None:
-    """Raise OSError where a file that ITK wrote is not whole."""
+    """Raise OSError where a file that ITK wrote is incomplete."""
     try:
         with gzip.open(mask) as file:
             while file.read(1 << 22):
@@ -112,7 +112,7 @@ def check_written(mask: Path, transform: Path) -> None:
 
 
 class StoredSubject:
-    """A subject of a study; every part is read when it is asked for."""
+    """A subject of a study; every part is read on first use."""
 
     def __init__(self, folder: Path, registration: str = "affine") -> None:
         self.folder = folder
@@ -120,7 +120,7 @@ class StoredSubject:
 
     @property
     def subject_id(self) -> str:
-        """Who."""
+        """The subject."""
         return self.folder.name
 
     @cached_property
@@ -155,7 +155,7 @@ class StoredSubject:
 
     @property
     def flags(self) -> list[str]:
-        """What a person should look at; empty where all is as expected."""
+        """What needs a reader's attention; empty where all is as expected."""
         return list(self.about["flags"])
 
     @cached_property
@@ -233,7 +233,7 @@ def _check_about(about: dict[str, Any]) -> None:
         frame = frame_from_dict(about[key])
         numbers = [*frame.spacing, *frame.origin, *frame.direction.ravel()]
         if frame.direction.shape != (3, 3) or not np.isfinite(numbers).all() or min(frame.spacing) <= 0:
-            raise ValueError(f"its {key} is no grid")
+            raise ValueError(f"its {key} is not a grid")
         check_scan_size(frame.shape, 2, key)
 
 

@@ -1,4 +1,4 @@
-"""Which version of each step made a subject, so that subjects of different versions are never mixed unnoticed.
+"""The version of each step that made a subject, so that versions are never mixed unnoticed.
 
 A step's number goes up when a change of the code gives the same scan other landmarks, patches, edges or mask than
 before, beyond rounding.  A subject or study written before numbers were kept counts as version 1 of everything.

@@ -28,29 +28,29 @@ from anatograph.study.store import Study
 from anatograph.study.versions import VERSIONS, outdated
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""A disk that takes nothing more is no matter of one subject."""
+"""Errors of a full or read-only disk, which concern the whole run and not one subject."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A subject to be preprocessed, as it travels to a worker."""
+    """A subject to be preprocessed, as sent to a worker."""
 
     row: CohortRow
-    """Who and from which files, with absolute paths."""
+    """The subject and its files, with absolute paths."""
     study: Path
     """Folder of the study."""
     weights: Path | None
     """Of a lung network."""
     since: float = 0.0
-    """When the run began, by the clock of the study's file system: a later failure is not tried again."""
+    """When the run began, by the clock of the study's file system: a later failure is not retried."""
     alone: bool = True
-    """Whether all the memory there is was its; if not, it is tried again so before it counts as failed."""
+    """Whether it has all available memory; if not, it is retried alone before it counts as failed."""
     redo: tuple[Redo, ...] = ()
-    """What makes a subject that is there be done all the same."""
+    """Reasons to redo a subject that the study already holds."""
     deidentified_only: bool = False
-    """Whether scans whose headers still name a person are refused."""
+    """Whether scans whose headers still name a patient are refused."""
     versions: Mapping[str, int] = field(default_factory=lambda: dict(VERSIONS))
-    """Steps of the run's own version, which the worker's must equal."""
+    """Step versions of the run, which must equal the worker's."""
 
 
 def process_subject(job: Job) -> SubjectResult:
@@ -70,7 +70,7 @@ def process_subject(job: Job) -> SubjectResult:
         try:
             if held.dead:
                 clear_leftovers(job.study / ".unfinished", lambda n, t, dead=held.dead: (n, t) != (name, dead))  # type: ignore[misc]
-            if is_done(study, job):  # between looking and claiming
+            if is_done(study, job):  # between the check and the claim
                 return SubjectResult(name, "there")
             earlier = failures.recorded(job.study, name, job.since)
             if earlier is not None:
@@ -87,7 +87,7 @@ def process_subject(job: Job) -> SubjectResult:
 
 
 def is_done(study: Study, job: Job) -> bool:
-    """Whether the subject is in the study as the run wants it; looks into it only where something is to be redone."""
+    """Whether the study holds the subject as the run wants it; its files are read only where subjects are redone."""
     name = job.row.subject_id
     if not study.is_whole(name):
         return False
@@ -139,9 +139,9 @@ def _attempt(study: Study, job: Job, held: Claim) -> SubjectResult:
     except OSError as error:
         return _disk_error(error, job, stages, need)
     except Exception as error:
-        if "allocate" in str(error):  # what torch and ITK say when they are refused memory
+        if "allocate" in str(error):  # what torch and ITK say when an allocation fails
             return _no_memory(job, stages)
-        # A fault of ours or a file damaged in a way that nobody foresaw: one subject must not end the run.
+        # A bug, or a file damaged in an unforeseen way: one subject must not end the run.
         return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=_unexpected(error))
     return SubjectResult(name, "done", stages.timings, flags=subject.flags)
 
@@ -151,13 +151,13 @@ def _disk_error(error: OSError, job: Job, stages: Stages, need: int) -> SubjectR
     if stages.current == "write":
         if error.errno in FULL:
             return SubjectResult(name, "stop", stages.timings, stage="write", reason=_full(job.study, need))
-        if error.errno in (errno.EIO, None):  # numpy says of a short write how many bytes are missing, and no number
-            # Another worker may have given its room back between the file that was cut short and the look at the disk.
+        if error.errno in (errno.EIO, None):  # numpy reports a short write without an error number
+            # Another worker may have freed space between the truncated write and the check of the disk.
             return SubjectResult(name, "stop", stages.timings, stage="write", reason=_cut_short(job.study))
         if error.errno == errno.ENOENT and (job.study / "subjects" / job.row.subject_id / "subject.json").is_file():
             return SubjectResult(
                 name, "there", stages.timings
-            )  # this process was thought dead, and another did the subject
+            )  # this process was taken for dead, and another one did the subject
         return SubjectResult(
             name, "failed", stages.timings, stage="write", reason=f"could not be written: {_text(error)}"
         )
@@ -178,7 +178,7 @@ def _record(job: Job, result: SubjectResult) -> None:
 
 
 def _study(path: Path) -> Study:
-    """The study, its atlas kept from one subject of a worker to the next."""
+    """The study; a worker keeps its atlas from one subject to the next."""
     return _opened(path, (path / "study.json").stat().st_mtime_ns)
 
 
@@ -196,13 +196,13 @@ def _cut_short(study: Path) -> str:
     free = shutil.disk_usage(study).free / 1e6
     return (
         f"a file in {study} was not written whole: its disk was full at that moment ({free:.0f} MB are free now) or is "
-        "failing; make room, or look after the disk"
+        "failing; make room, or check the disk"
     )
 
 
 def _no_memory(job: Job, stages: Stages) -> SubjectResult:
     name = job.row.subject_id
-    reason = "not enough memory, with all that is free; use a larger machine"
+    reason = "not enough memory even with all that is free; use a larger machine"
     return SubjectResult(name, "failed" if job.alone else "memory", stages.timings, stage=stages.current, reason=reason)
 
 

@@ -134,7 +134,7 @@ def _number(text: str | None, name: str, sid: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"'{text}' of {sid} is no number for {name}; mend the phenotype file.") from None
+        raise UserError(f"'{text}' of {sid} is not a number for {name}; correct the phenotype file.") from None
 
 
 def _sex(text: str | None) -> str | None:

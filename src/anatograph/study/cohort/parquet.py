@@ -1,4 +1,4 @@
-"""Parquet files from anywhere, read with their size known beforehand."""
+"""Parquet files from unknown sources, whose size is checked before they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
     Raises:
         ValueError: it cannot be read, or says that it holds more than `anatograph.limits.MAX_TABLE_BYTES`.
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     import pyarrow.parquet as pq
     from pyarrow.lib import ArrowException

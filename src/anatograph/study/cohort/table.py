@@ -1,4 +1,4 @@
-"""The cohort table: who, which scan, and everything known about them."""
+"""The cohort table: subjects, their scans, and everything known about them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Cohort:
         return [row.subject_id for row in self.rows]
 
     def missing_files(self) -> list[str]:
-        """A sentence for every image or mask that the table names and that is not there."""
+        """A sentence for every image or mask that the table names and that does not exist."""
         return [
             f"row {number} ({row.subject_id}): {what} {path} does not exist"
             for number, row in zip(self.numbers or range(1, len(self.rows) + 1), self.rows, strict=True)
@@ -62,7 +62,7 @@ class Cohort:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder; False also where the path cannot be looked up (a loop of links)."""
+    """Whether a file or folder exists; False also where the path cannot be resolved (a loop of links)."""
     try:
         return path.exists()
     except OSError:
@@ -73,7 +73,7 @@ def read_cohort(path: str | Path) -> Cohort:
     """Read and check a cohort table: CSV, TSV or Parquet with ``subject_id``, ``image`` and optionally ``lungs``.
 
     Paths are taken relative to the folder of the table.  A file that a row names need not exist for the table to
-    be good (labels can be read without the scans); where other rows are faulty, missing files are told as well.
+    be good (labels can be read without the scans); where other rows are faulty, missing files are reported as well.
 
     Raises:
         UserError: when the table cannot be read, lacks a required column or any row is faulty; all faulty rows are
@@ -86,7 +86,7 @@ def read_cohort(path: str | Path) -> Cohort:
         more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise UserError(
-            f"The cohort table {path} has {count}; mend these rows (row 1 is the first after the header):"
+            f"The cohort table {path} has {count}; correct these rows (row 1 is the first after the header):"
             f"\n  {listed}{more}"
         )
     return cohort

@@ -1,4 +1,4 @@
-"""The picture by which a person sees at a glance whether a subject came out right."""
+"""The picture that shows at a glance whether a subject was preprocessed correctly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
     ):
         figure.text(x, 0.93, f"■ {name}", color=colour, fontsize=11, weight="bold")
     if flagged:
-        figure.text(0.8, 0.93, "LOOK AT THIS ONE", color="#c00000", fontsize=12, weight="bold")
+        figure.text(0.8, 0.93, "FLAGGED", color="#c00000", fontsize=12, weight="bold")
         figure.patch.set_edgecolor("#c00000")
         figure.patch.set_linewidth(8)
     figure.savefig(path, format="png", edgecolor=figure.get_edgecolor())
