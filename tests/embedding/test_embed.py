@@ -263,7 +263,7 @@ def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tm
     for run in runs:
         told = run.communicate(timeout=900)[1]
         assert run.returncode == 0, told
-        assert "embed: 12 of 12" in told or "Another run is at" in told  # who comes last finds all done
+        assert "embed: 12 of 12" in told or "Another run is working on" in told  # who comes last finds all done
     alone = embed(small.study, model=small.model)
     written = read_embeddings(tmp_path / "emb.parquet")
     assert written.subject_ids == alone.subject_ids

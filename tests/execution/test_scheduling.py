@@ -78,7 +78,7 @@ def test_no_more_workers_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "available_gb", lambda: 5.0)
     place = Workplace.choose(8, None, 100, 1.5)
     assert place.workers == 3
-    assert place.notes[0].startswith("3 of the 8 workers asked for are started: 5.0 GB of memory are free")
+    assert place.notes[0].startswith("3 of the 8 requested workers are started: 5.0 GB of memory are free")
     assert Workplace.choose(3, None, 100, 1.5).notes == ()
     assert Workplace.choose(8, None, 2, 1.5).workers == 2
     monkeypatch.setattr(memory, "available_gb", lambda: 0.5)

@@ -67,7 +67,7 @@ def spaces(folder: Path) -> Path:
 
 @case(
     "an identifier that occurs twice",
-    "The cohort table TABLE has 1 fault; mend these rows (row 1 is the first after the header):\n  row 2: subject_id 'p1' is already that of row 1",
+    "The cohort table TABLE has 1 fault; correct these rows (row 1 is the first after the header):\n  row 2: subject_id 'p1' is already that of row 1",
     "table",
 )
 def twice(folder: Path) -> Path:
@@ -76,7 +76,7 @@ def twice(folder: Path) -> Path:
 
 @case(
     "the identifier ../x",
-    "The cohort table TABLE has 1 fault; mend these rows (row 1 is the first after the header):\n  row 1: subject_id '../x' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    "The cohort table TABLE has 1 fault; correct these rows (row 1 is the first after the header):\n  row 1: subject_id '../x' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
     "table",
 )
 def path_like(folder: Path) -> Path:
@@ -85,7 +85,7 @@ def path_like(folder: Path) -> Path:
 
 @case(
     "the identifier ..",
-    "The cohort table TABLE has 1 fault; mend these rows (row 1 is the first after the header):\n  row 1: subject_id '..' cannot be the name of a folder",
+    "The cohort table TABLE has 1 fault; correct these rows (row 1 is the first after the header):\n  row 1: subject_id '..' cannot be the name of a folder",
     "table",
 )
 def dots(folder: Path) -> Path:
@@ -94,7 +94,7 @@ def dots(folder: Path) -> Path:
 
 @case(
     "an identifier with a space",
-    "The cohort table TABLE has 1 fault; mend these rows (row 1 is the first after the header):\n  row 1: subject_id 'patient 1' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    "The cohort table TABLE has 1 fault; correct these rows (row 1 is the first after the header):\n  row 1: subject_id 'patient 1' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
     "table",
 )
 def spaced(folder: Path) -> Path:
@@ -103,7 +103,7 @@ def spaced(folder: Path) -> Path:
 
 @case(
     "an identifier with a terminal's control characters",
-    "The cohort table TABLE has 1 fault; mend these rows (row 1 is the first after the header):\n  row 1: subject_id '[2Jp1' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    "The cohort table TABLE has 1 fault; correct these rows (row 1 is the first after the header):\n  row 1: subject_id '[2Jp1' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
     "table",
 )
 def control(folder: Path) -> Path:
@@ -112,7 +112,7 @@ def control(folder: Path) -> Path:
 
 @case(
     "a faulty row and a file that is not there",
-    "The cohort table TABLE has 2 faults; mend these rows (row 1 is the first after the header):\n  row 3: subject_id is empty\n  row 2 (p2): image b.nii.gz does not exist",
+    "The cohort table TABLE has 2 faults; correct these rows (row 1 is the first after the header):\n  row 3: subject_id is empty\n  row 2 (p2): image b.nii.gz does not exist",
     "table",
 )
 def missing(folder: Path) -> Path:

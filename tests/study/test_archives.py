@@ -47,7 +47,7 @@ def test_mosmeddata(tmp_path: Path) -> None:
     assert any("1,110 studies" in note for note in made.notes)
     # The folder above, and studies/ itself, are found too.
     for number, place in enumerate((tmp_path, archive / "studies")):
-        assert build_cohort("mosmeddata", place, tmp_path / f"{number}.csv").people == 8
+        assert build_cohort("mosmeddata", place, tmp_path / f"{number}.csv").subjects == 8
     with pytest.raises(UserError, match="is there already"):
         build_cohort("mosmeddata", archive, made.path)
     (archive / "studies" / "CT-2" / "study_0001.nii.gz").touch()
@@ -167,11 +167,11 @@ def test_copdgene(tmp_path: Path) -> None:
     assert np.isnan(table.loc["10010J", "future_AE"])
     assert recipe_of(cohort.table).name == "copdgene"
     told = " ".join(made.notes)
-    assert "3 of 4 people of the phenotype file have a scan" in told
+    assert "3 of 4 subjects of the phenotype file have a scan" in told
     assert "1 scans belong to nobody" in told
 
     one = build_cohort("copdgene", images, tmp_path / "exp.csv", files[:1], pattern="*_EXP_*")
-    assert one.people == 1
+    assert one.subjects == 1
     assert any("CLE: in none of the files" in note for note in one.notes)
     (images / "10010J_INSP_STD_UIA_COPD_v2.nii.gz").touch()
     with pytest.raises(UserError, match=r"several scans.*10010J"):
@@ -196,7 +196,7 @@ def test_long_phenotype_files_give_the_first_visit(tmp_path: Path) -> None:
     assert table["CLE"].tolist() == [4, 0]
 
 
-def test_marks_survive_what_people_do_with_tables_and_notice_changed_labels(tmp_path: Path) -> None:
+def test_marks_survive_what_users_do_with_tables_and_notice_changed_labels(tmp_path: Path) -> None:
     archive = mosmed(tmp_path / "a", {0: 3, 1: 3})
     table = read_cohort(build_cohort("mosmeddata", archive, tmp_path / "c.csv").path).table
     assert recipe_of(table.sample(frac=1.0, random_state=0).drop(columns="lesion_mask").assign(mine=1)).name
@@ -204,11 +204,11 @@ def test_marks_survive_what_people_do_with_tables_and_notice_changed_labels(tmp_
     changed = table.copy()
     changed.loc[0, "covid_severity"] = 2
     assert recipe_of(changed).name == ""
-    assert "labels of 1 people" in recipe_of(changed).why_not
+    assert "labels of 1 subjects" in recipe_of(changed).why_not
     mixed = table.copy()
     mixed["recipe"] = mixed["recipe"].astype(object)
     mixed.loc[0, "recipe"] = "copdgene:123"
-    assert "not all people are of one recipe" in recipe_of(mixed).why_not
+    assert "not all subjects are of one recipe" in recipe_of(mixed).why_not
     assert recipe_of(pd.DataFrame({"subject_id": ["a"]})).name == ""
 
 
@@ -216,7 +216,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     archive = mosmed(tmp_path / "a", {0: 2, 1: 2})
     assert cli.main(["cohort", "mosmeddata", str(archive), str(tmp_path / "c.csv")]) == 0
     told = capsys.readouterr()
-    assert "(4 people)" in told.out
+    assert "(4 subjects)" in told.out
     assert "CT-0: 2" in told.err
     assert (tmp_path / "c.run.json").is_file()
     assert cli.main(["cohort", "mosmeddata", str(archive), str(tmp_path / "c.csv")]) == 2

@@ -93,7 +93,7 @@ def test_an_image_that_changed_is_done_anew_on_request(cohort: Path, atlas: Atla
     study = tmp_path / "study"
     preprocess(table, study, atlas, progress=False)
     own.write_bytes((cohort.parent / "1.nii.gz").read_bytes())
-    assert "--redo changed does it anew" in preprocess(table, study, atlas, progress=False).notes[0]
+    assert "--redo changed reprocesses it" in preprocess(table, study, atlas, progress=False).notes[0]
     before = Study.open(study).subject("p00").load_patches()
     account = preprocess(table, study, atlas, redo=["changed"], progress=False)
     assert account.results["done"] == 1

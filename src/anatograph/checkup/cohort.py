@@ -80,9 +80,7 @@ def _same_files(cohort: Cohort) -> Iterator[Finding]:
     for names in by_image.values():
         if len(names) > 1:
             shown = ", ".join(names[:5])
-            yield Finding(
-                POOR, f"{shown} name the same scan", "give each subject its own scan, or remove the other rows"
-            )
+            yield Finding(POOR, f"{shown} name the same scan", "give each its own scan, or remove rows")
 
 
 def _looks(rows: Sequence[CohortRow]) -> Iterator[_Look]:

@@ -1,15 +1,15 @@
 """Claims on pieces of work, when several processes on several machines fill one folder.
 
-A claim is a small file named after the work.  Its holder keeps it locked (``flock``), which the system undoes the moment
-the process dies, and touches it every `HEARTBEAT` seconds.  Another process's claim is dead
+A claim is a small file named after the work.  Its holder keeps it locked (``flock``), which the system undoes when the
+process dies, and touches it every `HEARTBEAT` seconds.  Another process's claim is dead
 
 * on the same machine, when its lock can be had;
 * on another machine, when its lock can be had (or locks are not supported) and it has not been touched for `STALE`
   seconds.  Locks may not reach from machine to machine (NFS mounted with ``nolock``, Lustre without ``flock``), and a
   heartbeat may be late while a library keeps Python waiting; only both together count as dead.
 
-Claims avoid duplicate work; they do not protect results, which are renamed into place in one step (`files.py`).  Where a
-file system ignores locks, a subject may be computed twice, and the second result is dropped.
+Claims avoid duplicate work; they do not protect results, which are renamed into place in one step (`files.py`).  Where
+a file system ignores locks, a subject may be computed twice, and the second result is dropped.
 """
 
 from __future__ import annotations

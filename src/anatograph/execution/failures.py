@@ -1,7 +1,7 @@
 """Failed subjects and the reasons: a record for each, written by the worker, and ``failures.csv`` made from them.
 
-A worker writes the record of a subject before it releases its claim, so the record survives whatever happens to the run,
-and every run on the study sees it.  The table is for the reader; it is rewritten now and then and when a run ends.
+A worker writes the record of a subject before it releases its claim, so the record survives the run, and every
+run on the study sees it.  The table is for the reader; it is rewritten now and then and when a run ends.
 """
 
 from __future__ import annotations

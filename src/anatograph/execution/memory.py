@@ -27,8 +27,8 @@ def workers_that_fit(asked: int, worker_gb: float = WORKER_GB) -> tuple[int, str
     if fit >= asked:
         return asked, ""
     return fit, (
-        f"{fit} of the {asked} requested workers are started: {there:.1f} GB of memory are free and each is expected to "
-        f"need {worker_gb:g} GB; --worker-memory GB changes that."
+        f"{fit} of the {asked} requested workers are started: {there:.1f} GB of memory are free and each is expected "
+        f"to need {worker_gb:g} GB; --worker-memory GB changes that."
     )
 
 

@@ -36,7 +36,7 @@ def one_thread_each() -> Iterator[None]:
 
 @cache
 def use_one_thread() -> None:
-    """Limit this process to one thread, also in libraries that are already loaded (on a cluster's worker, for instance)."""
+    """Limit this process to one thread, also in libraries that are already loaded (on a cluster's worker, say)."""
     import SimpleITK as sitk
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -91,7 +91,7 @@ def settle_versions(study: Study) -> None:
 
 
 def _outdated(study: Study) -> dict[str, list[str]]:
-    """Subjects made by another version, and the steps; they are read only where the study says that there may be any."""
+    """Subjects made by another version, and the steps; read only where the study may hold any."""
     if study.step_versions == _now():
         return {}
     names = study.subject_ids

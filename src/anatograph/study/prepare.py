@@ -148,9 +148,7 @@ def _lungs(
 ) -> LungResult:
     if lungs is None:
         if settings.lungs == "given":
-            raise UserError(
-                "lungs is 'given', but the table names no mask for this scan; name one or use lungs 'auto'."
-            )
+            raise UserError("lungs is 'given', but the table names no mask for this scan; name one, or use 'auto'.")
         return segment_lungs(volume, settings.lungs, weights)
     if settings.lungs != "auto" and settings.lungs != "given":
         result = segment_lungs(volume, settings.lungs, weights)

@@ -46,8 +46,8 @@ def preprocess(
 
     Subjects that the study already holds are left alone; all others, including earlier failures, are processed.
     A scan that cannot be used is recorded in ``failures.csv`` and the run continues.  Stopped at any moment, the study
-    holds complete subjects only, and the same call continues from there, on this machine or another.  Several runs may fill
-    one study at a time: they share the work.
+    holds complete subjects only, and the same call continues from there, on this machine or another.  Several runs may
+    fill one study at a time: they share the work.
 
     Args:
         cohort: the table, or one that was read with `read_cohort`.

@@ -70,5 +70,5 @@ class Cohort(Command):
         made = self.call()
         for note in made.notes:
             say(f"note: {note}")
-        print(f"Cohort: {made.path} ({made.people} subjects)")
+        print(f"Cohort: {made.path} ({made.subjects} subjects)")
         return DONE

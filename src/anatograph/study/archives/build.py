@@ -48,6 +48,6 @@ def build_cohort(
     with account:
         for note in made.notes:
             account.note(note)
-        account.result(people=made.people)
+        account.result(subjects=made.subjects)
         account.output(made.path)
     return made

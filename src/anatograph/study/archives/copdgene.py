@@ -52,21 +52,21 @@ def copdgene(images: str | Path, out: str | Path, phenotypes: Sequence[str | Pat
     """Write the cohort table of a folder of scans and one or more phenotype files.
 
     ``images`` holds, at any depth, volume files or DICOM folders whose name begins with the subject's ``sid``, such as
-    ``10005Q_INSP_STD_NJC_COPD.nii.gz``; of several of a person the inspiratory ones with the standard kernel of the
-    first visit are taken, or those that match ``pattern``.  ``phenotypes`` are tab- or comma-separated with a column
+    ``10005Q_INSP_STD_NJC_COPD.nii.gz``; of several scans of a subject the inspiratory ones of the first visit with the
+    standard kernel are taken, or those that match ``pattern``.  ``phenotypes`` are tab- or comma-separated with a column
     ``sid``; a column is taken from the first file that has it, of the first visit where there are several.
 
     Raises:
-        UserError: a file that is no phenotype file, or people with several scans among which none can be chosen.
+        UserError: a file that is not a phenotype file, or subjects with several scans among which none can be chosen.
     """
     if not phenotypes:
         raise UserError("COPDGene needs its phenotype file: give --phenotypes FILE, and more of them if there are.")
     known = _phenotypes([Path(file) for file in phenotypes])
     scans, strangers = _scans(Path(images), set(known), pattern)
     rows = [{"subject_id": sid, "image": scans[sid], **known[sid]} for sid in sorted(scans)]
-    notes = [f"{len(rows)} of {len(known)} people of the phenotype file have a scan"]
+    notes = [f"{len(rows)} of {len(known)} subjects of the phenotype file have a scan"]
     if strangers:
-        notes.append(f"{strangers} scans belong to nobody of the phenotype file and are left out")
+        notes.append(f"{strangers} scans match no subject of the phenotype file and are left out")
     for name in COLUMNS:
         count = sum(row[name] is not None for row in rows)
         notes.append(f"{name}: known of {count}" if count else f"{name}: in none of the files")
@@ -91,7 +91,7 @@ def _phenotypes(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """A phenotype file as text, one row a person of the first visit, by sid, names of columns in small letters."""
+    """A phenotype file as text, one row per subject (first visit), by sid, column names in lower case."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             separator = "\t" if "\t" in lines.readline() else ","
@@ -104,7 +104,7 @@ def _read(file: Path) -> pd.DataFrame:
     table.columns = pd.Index([str(name).strip().lower() for name in table.columns])
     subject = next((name for name in _SUBJECT if name in table.columns), None)
     if subject is None:
-        raise UserError(f"{file} has no column sid, so it is no COPDGene phenotype file.")
+        raise UserError(f"{file} has no column sid, so it is not a COPDGene phenotype file.")
     visit = next((name for name in _VISIT if name in table.columns), None)
     if visit is not None:
         table = table[table[visit].isin(["1", "1.0"])]
@@ -112,7 +112,7 @@ def _read(file: Path) -> pd.DataFrame:
     twice = table[subject][table[subject].duplicated()].unique().tolist()
     if twice:
         raise UserError(
-            f"{file} has more than one row for {', '.join(twice[:5])}; give the file with one row a person."
+            f"{file} has more than one row for {', '.join(twice[:5])}; give the file with one row per subject."
         )
     return table.set_index(subject)
 
@@ -142,10 +142,10 @@ def _sex(text: str | None) -> str | None:
     return {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}.get(text or "", text)
 
 
-def _scans(folder: Path, people: set[str], pattern: str | None) -> tuple[dict[str, Path], int]:
-    """The scan of each person, and how many scans belong to nobody."""
+def _scans(folder: Path, subjects: set[str], pattern: str | None) -> tuple[dict[str, Path], int]:
+    """The scan of each subject, and how many scans match no subject."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give the one with COPDGene's scans.")
+        raise UserError(f"{folder} is not a folder; give the one with COPDGene's scans.")
     found: dict[str, list[Path]] = {}
     strangers = 0
     for scan in _candidates(folder):
@@ -153,9 +153,9 @@ def _scans(folder: Path, people: set[str], pattern: str | None) -> tuple[dict[st
         if pattern and not (fnmatch.fnmatch(scan.name, pattern) or fnmatch.fnmatch(name, pattern)):
             continue
         sid = re.split(r"[_.\- ]", name)[0]
-        if sid not in people and scan.parent.name in people:  # SID/anything.nii.gz
+        if sid not in subjects and scan.parent.name in subjects:  # SID/anything.nii.gz
             sid = scan.parent.name
-        if sid in people:
+        if sid in subjects:
             found.setdefault(sid, []).append(scan)
         else:
             strangers += 1
@@ -168,7 +168,7 @@ def _scans(folder: Path, people: set[str], pattern: str | None) -> tuple[dict[st
             unclear.append(f"{sid} ({', '.join(sorted(scan.name for scan in best)[:3])})")
     if unclear:
         raise UserError(
-            f"{len(unclear)} people have several scans that could be meant: {'; '.join(unclear[:5])}. Give --pattern, "
+            f"{len(unclear)} subjects have several candidate scans: {'; '.join(unclear[:5])}. Give --pattern, "
             "such as '*_INSP_STD_*', that only one of them matches."
         )
     return chosen, strangers

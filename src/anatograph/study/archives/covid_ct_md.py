@@ -1,4 +1,4 @@
-"""COVID-CT-MD: 305 chest CTs as DICOM, of people with COVID-19, with another pneumonia, or healthy."""
+"""COVID-CT-MD: 305 chest CTs as DICOM, of patients with COVID-19, with another pneumonia, or healthy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anatograph.imaging.dicom.headers import quiet, slice_reader
 from anatograph.study.archives.table import Made, write_recipe_table
 
 PUBLISHED = {"COVID-19": 169, "CAP": 60, "Normal": 76}
-"""People of each diagnosis in the published archive (Afshar et al. 2021)."""
+"""Subjects of each diagnosis in the published archive (Afshar et al. 2021)."""
 _CLASSES = {"covid": "COVID-19", "cap": "CAP", "normal": "Normal"}
 _PARTIAL = re.compile(r"(slice|lobe)[-_ ]?level[-_ ]?labels?.*\.npy", re.IGNORECASE)
 
@@ -26,9 +26,9 @@ def covid_ct_md(folder: str | Path, out: str | Path) -> Made:
     """Write the cohort table of an unpacked archive.
 
     ``folder`` holds ``COVID-19 Cases``, ``Cap Cases`` and ``Normal Cases`` (or ``… subjects``, as the authors' page
-    has it), in each a folder a person with DICOM slices; and, if they were downloaded, ``Index.csv``,
+    has it), in each one folder with DICOM slices for every subject; and, if they were downloaded, ``Index.csv``,
     ``Slice-level-labels.npy`` and ``Lobe-level-labels.npy``.  Columns: ``diagnosis``, ``covid`` 0/1, ``sex`` and
-    ``age`` from the headers, and, for the people whose slices radiologists marked, ``infected_slices`` (share of the
+    ``age`` from the headers, and, for the subjects whose slices radiologists marked, ``infected_slices`` (share of the
     slices) and ``infected_lobes`` (0 to 5).
 
     Raises:
@@ -37,38 +37,38 @@ def covid_ct_md(folder: str | Path, out: str | Path) -> Made:
     root = Path(folder)
     rows: dict[str, dict[str, Any]] = {}
     for diagnosis, place in _class_folders(root):
-        for person in sorted(entry for entry in place.iterdir() if entry.is_dir()):
-            files = sorted(file for file in person.iterdir() if file.is_file() and looks_like_dicom(file))
+        for folder in sorted(entry for entry in place.iterdir() if entry.is_dir()):
+            files = sorted(file for file in folder.iterdir() if file.is_file() and looks_like_dicom(file))
             if not files:
                 continue
-            if person.name in rows:
+            if folder.name in rows:
                 raise UserError(
-                    f"{person.name} is in {rows[person.name]['image'].parent.name} and in {place.name} of {root}; "
+                    f"{folder.name} is in {rows[folder.name]['image'].parent.name} and in {place.name} of {root}; "
                     "rename one of them."
                 )
             sex, age = _sex_and_age(files[0])
-            rows[person.name] = {
-                "subject_id": person.name,
-                "image": person,
+            rows[folder.name] = {
+                "subject_id": folder.name,
+                "image": folder,
                 "diagnosis": diagnosis,
                 "covid": int(diagnosis == "COVID-19"),
                 "sex": sex,
                 "age": age,
-                **_marked(root, diagnosis, person.name, len(files)),
+                **_marked(root, diagnosis, folder.name, len(files)),
             }
     counts = Counter(row["diagnosis"] for row in rows.values())
     notes = [", ".join(f"{name}: {counts[name]}" for name in PUBLISHED)]
     if rows and dict(counts) != PUBLISHED:
         notes.append(f"the published archive has {', '.join(f'{name}: {n}' for name, n in PUBLISHED.items())}")
     marked = sum(row["infected_slices"] is not None for row in rows.values())
-    notes.append(f"slices of {marked} of {len(rows)} people were marked by radiologists")
+    notes.append(f"slices of {marked} of {len(rows)} subjects were marked by radiologists")
     return write_recipe_table("covid-ct-md", [rows[name] for name in sorted(rows)], Path(out), notes)
 
 
 def _class_folders(root: Path) -> list[tuple[str, Path]]:
     """The folders of the three diagnoses that are there."""
     if not root.is_dir():
-        raise UserError(f"{root} is no folder; give the unpacked COVID-CT-MD archive.")
+        raise UserError(f"{root} is not a folder; give the unpacked COVID-CT-MD archive.")
     found = []
     for entry in sorted(root.iterdir()):
         name = next((name for start, name in _CLASSES.items() if entry.name.lower().startswith(start)), None)
@@ -101,7 +101,7 @@ def _sex_and_age(file: Path) -> tuple[str | None, int | None]:
 
 
 def _marked(root: Path, diagnosis: str, name: str, slices: int) -> dict[str, float | int | None]:
-    """What radiologists marked of a person, by ``Index.csv``: rows of the arrays for each person."""
+    """Radiologists' marks by ``Index.csv``: rows of the arrays for each subject."""
     nothing: dict[str, float | int | None] = {"infected_slices": None, "infected_lobes": None}
     index = _index(root).get((diagnosis, name.lower()))
     if index is None:

@@ -41,7 +41,7 @@ def recipe_of(table: pd.DataFrame) -> RecipeFound:
         return RecipeFound("")
     names = {str(value).partition(":")[0] for value in table[COLUMN]}
     if len(names) > 1 or not names <= set(LABELS):
-        return RecipeFound("", "The paper's figures are not shown: not all people are of one recipe.")
+        return RecipeFound("", "The paper's figures are not shown: not all subjects are of one recipe.")
     (name,) = names
     rows = table.to_dict("records")
     changed = [
@@ -50,8 +50,8 @@ def recipe_of(table: pd.DataFrame) -> RecipeFound:
     if changed:
         return RecipeFound(
             "",
-            f"The paper's figures are not shown: labels of {len(changed)} people are not as `anatograph cohort {name}` "
-            f"wrote them ({', '.join(changed[:3])}).",
+            f"The paper's figures are not shown: labels of {len(changed)} subjects are not as "
+            f"`anatograph cohort {name}` wrote them ({', '.join(changed[:3])}).",
         )
     return RecipeFound(name)
 

@@ -38,7 +38,7 @@ def mosmeddata(folder: str | Path, out: str | Path) -> Made:
             if name in rows:
                 raise UserError(
                     f"{name} is in {rows[name]['image'].parent.name} and in {grade_folder.name} of {root}; a study has "
-                    "one grade, so unpack the archive anew."
+                    "one grade, so unpack the archive again."
                 )
             severity = int(grade[1])
             rows[name] = {
@@ -63,7 +63,7 @@ def mosmeddata(folder: str | Path, out: str | Path) -> Made:
 def _root(folder: Path) -> Path:
     """The folder that holds CT-0 to CT-4."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give the unpacked MosMedData archive.")
+        raise UserError(f"{folder} is not a folder; give the unpacked MosMedData archive.")
     for place in (folder, folder / "studies", folder / "COVID19_1110" / "studies"):
         if place.is_dir() and any(_GRADE.fullmatch(entry.name) for entry in place.iterdir() if entry.is_dir()):
             return place

@@ -24,7 +24,7 @@ class Made:
 
     path: Path
     """The file."""
-    people: int
+    subjects: int
     """Its rows."""
     notes: tuple[str, ...]
     """What was counted, and what was left out."""
