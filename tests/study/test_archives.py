@@ -168,7 +168,7 @@ def test_copdgene(tmp_path: Path) -> None:
     assert recipe_of(cohort.table).name == "copdgene"
     told = " ".join(made.notes)
     assert "3 of 4 subjects of the phenotype file have a scan" in told
-    assert "1 scans belong to nobody" in told
+    assert "1 scans match no subject" in told
 
     one = build_cohort("copdgene", images, tmp_path / "exp.csv", files[:1], pattern="*_EXP_*")
     assert one.subjects == 1

@@ -53,7 +53,7 @@ def copdgene(images: str | Path, out: str | Path, phenotypes: Sequence[str | Pat
 
     ``images`` holds, at any depth, volume files or DICOM folders whose name begins with the subject's ``sid``, such as
     ``10005Q_INSP_STD_NJC_COPD.nii.gz``; of several scans of a subject the inspiratory ones of the first visit with the
-    standard kernel are taken, or those that match ``pattern``.  ``phenotypes`` are tab- or comma-separated with a column
+    standard kernel, or those that match ``pattern``.  ``phenotypes`` are tab- or comma-separated with a column
     ``sid``; a column is taken from the first file that has it, of the first visit where there are several.
 
     Raises:
