@@ -78,7 +78,7 @@ def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> No
         if words is None:
             sitk.WriteImage(image, str(part), True)
             return
-        plain = part.with_name(f"{part.name.removesuffix('.gz')}.nii" if suffix == ".nii.gz" else part.name)
+        plain = part.with_name(part.name.removesuffix(".gz"))
         try:
             sitk.WriteImage(image, str(plain), False)
             write_words(plain, words)
