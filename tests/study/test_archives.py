@@ -174,7 +174,7 @@ def test_copdgene(tmp_path: Path) -> None:
     assert one.subjects == 1
     assert any("CLE: in none of the files" in note for note in one.notes)
     (images / "10010J_INSP_STD_UIA_COPD_v2.nii.gz").touch()
-    with pytest.raises(UserError, match=r"several scans.*10010J"):
+    with pytest.raises(UserError, match=r"several candidate scans.*10010J"):
         build_cohort("copdgene", images, tmp_path / "two.csv", files)
     with pytest.raises(UserError, match="--phenotypes FILE"):
         build_cohort("copdgene", images, tmp_path / "none.csv")
