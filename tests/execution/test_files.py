@@ -42,7 +42,7 @@ def test_an_output_folder_belongs_to_one_kind_of_run_with_one_set_of_settings(tm
     other = {**settings, "scan": {"spacing": [1.0, 3.0], "sex": "f"}, "labels": "cd34"}
     with pytest.raises(UserError) as refused:
         claim_folder(out, "mark.json", other, "a demo", {"labels": "other labels"})
-    assert "(spacing [1.0, 2.0] there, [1.0, 3.0] now; other labels)" in str(refused.value)
+    assert "(spacing [1.0, 2.0], not [1.0, 3.0]; other labels)" in str(refused.value)
     with pytest.raises(UserError, match="is not empty and does not hold a study"):
         refuse_foreign(out, "a study")
     refuse_foreign(out, "a study", lambda entry: entry.suffix == ".json")

@@ -77,7 +77,7 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], words: Map
         if isinstance(there, dict) and isinstance(value, dict):
             differing += _differences(there, value, words)
         else:
-            differing.append(words.get(name, f"{name} {_short(there)} there, {_short(value)} now"))
+            differing.append(words.get(name, f"{name} {_short(there)}, not {_short(value)}"))
     return differing
 
 
