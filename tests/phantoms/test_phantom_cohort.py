@@ -72,7 +72,7 @@ def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: 
         write_cohort(tmp_path, 1)
     with pytest.raises(UserError, match="seed 11, not 12"):
         write_cohort(cohort.parent, 2, seed=12, spacing_mm=TINY)
-    with pytest.raises(UserError, match="spacing_mm .*, not 5.0"):
+    with pytest.raises(UserError, match=r"spacing_mm .*, not 5\.0"):
         write_cohort(cohort.parent, 2, seed=11, spacing_mm=5.0)
     with pytest.raises(UserError, match="1 to 99999"):
         write_cohort(tmp_path / "none", 0)
@@ -104,7 +104,7 @@ def test_a_cohort_from_before_diseases_could_be_chosen_goes_on(cohort: Path, tmp
     assert set(account["settings"]) == {"scanners", "spacing_mm", "diseased_share", "field_margin_mm"}
     chosen = write_cohort(tmp_path / "c", 1, seed=11, spacing_mm=TINY, diseases="copd", progress=False)
     assert json.loads((chosen.parent / "phantom.json").read_text(encoding="utf-8"))["settings"]["diseases"] == ["copd"]
-    with pytest.raises(UserError, match="spacing_mm .*, not 5.0"):
+    with pytest.raises(UserError, match="diseases"):
         write_cohort(chosen.parent, 1, seed=11, spacing_mm=TINY, progress=False)
 
 
