@@ -75,7 +75,7 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], words: Map
         if there == value:
             continue
         if isinstance(there, dict) and isinstance(value, dict):
-            differing += _differences(there, value, words)
+            differing += _differences(there, {**dict.fromkeys(there), **value}, words)
         else:
             differing.append(words.get(name, f"{name} {_short(there)}, not {_short(value)}"))
     return differing
