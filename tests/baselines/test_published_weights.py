@@ -97,7 +97,7 @@ def published_forward(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
 def test_medicalnet_computes_what_its_authors_network_does(depth: int, tmp_path: Path) -> None:
     tensors = published_resnet(depth)
     torch.save({"state_dict": tensors}, tmp_path / "resnet.pth")
-    network = MedicalNet(tmp_path / "resnet.pth").network("quick", 0)
+    network = MedicalNet(tmp_path / "resnet.pth").network(10, 0)
     x = torch.randn(2, 1, 32, 32, 32)
     with torch.inference_mode():
         found, expected = network(x), published_forward(tensors, x)
@@ -116,11 +116,11 @@ def test_every_tensor_is_accounted_for(tmp_path: Path) -> None:
     for what, content in faults.items():
         torch.save({"state_dict": content}, file)
         with pytest.raises(UserError, match=what) as told:
-            MedicalNet(file).network("quick", 0)
+            MedicalNet(file).network(10, 0)
         assert any(name in str(told.value) for name in ("layer2.0.bn1.running_var", "layer9.bias", "bn1.weight is"))
     torch.save(tensors, file)  # without the dictionary about it
     method = MedicalNet(file)
-    method.network("quick", 0)
+    method.network(10, 0)
     assert method.note == "ResNet-10, weights of resnet_10.pth"
     left = load_weights(resnet(10, WIDTHS), read_weights(file), file, ("conv_seg.",))
     assert left == ["conv_seg.0.weight"]
@@ -149,7 +149,7 @@ def test_files_that_are_no_weights_are_refused_and_nothing_in_them_runs(
         ("stranger", "no MedicalNet ResNet"),
     ):
         with pytest.raises(UserError, match=reason):
-            MedicalNet(tmp_path / f"{name}.pth").network("quick", 0)
+            MedicalNet(tmp_path / f"{name}.pth").network(10, 0)
     with pytest.raises(UserError, match="no Models Genesis"):
         ModelsGenesis(tmp_path / "stranger.pth")._published()
 

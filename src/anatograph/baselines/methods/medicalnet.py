@@ -56,7 +56,7 @@ class MedicalNet(CohortMethod):
         Raises:
             UserError: no weights and random ones not permitted, weights that do not fit, or MONAI not installed.
         """
-        network, size = self.network(scans), scans.sized(SIZE)
+        network, size = self.network(scans.sized(RANDOM_DEPTH), scans.seed), scans.sized(SIZE)
         features = scan_features(scans, self.progress)
         made_from = {
             "scans": features.signature(),
@@ -71,7 +71,7 @@ class MedicalNet(CohortMethod):
 
         return np.array(cached(folder, made_from, make)["features"], dtype=np.float64)
 
-    def network(self, scans: Scans) -> nn.Module:
+    def network(self, random_depth: Depth, seed: int) -> nn.Module:
         """The encoder with the authors' weights, or with random ones where permitted, in evaluation mode."""
         if self.weights is None:
             if not self.allow_random:
@@ -81,8 +81,8 @@ class MedicalNet(CohortMethod):
                     "random weights with --allow-random."
                 )
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(generator(scans.seed, INITIAL).initial_seed()))
-                return dilated_as_published(resnet(scans.sized(RANDOM_DEPTH))).eval()
+                torch.manual_seed(int(generator(seed, INITIAL).initial_seed()))
+                return dilated_as_published(resnet(random_depth)).eval()
         tensors = read_weights(self.weights)
         known = published_shape(tensors)
         if known is None:
