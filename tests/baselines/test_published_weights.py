@@ -145,12 +145,12 @@ def test_files_that_are_no_weights_are_refused_and_nothing_in_them_runs(
         ("harm", "cannot be read as weights"),
         ("text", "cannot be read as weights"),
         ("other", "holds no named tensors"),
-        ("none", "There is no file"),
-        ("stranger", "no MedicalNet ResNet"),
+        ("none", "There is no weights file"),
+        ("stranger", "tensors of a MedicalNet"),
     ):
         with pytest.raises(UserError, match=reason):
             MedicalNet(tmp_path / f"{name}.pth").network(10, 0)
-    with pytest.raises(UserError, match="no Models Genesis"):
+    with pytest.raises(UserError, match="tensors of a Models Genesis"):
         ModelsGenesis(tmp_path / "stranger.pth")._published()
 
 
