@@ -24,7 +24,7 @@ from anatograph.embedding.table import beside, parquet_path
 from anatograph.evaluation.evaluate import align
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Contribution, Explainer, reference_of, towards
-from anatograph.explanation.heatmap import paint
+from anatograph.explanation.painting import paint
 from anatograph.imaging.reading import read_volume
 from anatograph.imaging.resample import axis_aligned
 from anatograph.imaging.volume import Mask

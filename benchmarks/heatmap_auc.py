@@ -10,7 +10,7 @@ are the 5th and 95th percentile over 500 bootstrap samples of the subjects.
 
 Scores, each without the subject's own labels or scan:
 
-* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``calm`` is which probe
+* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``smooth`` is which probe
   (`anatograph explain --probe`), ``relative`` M_j minus the median of the training subjects at the same landmark, as
   drawn by `anatograph explain`; ``absolute`` is M_j itself.
 * ``eq. 10, …, yes or no``: the same for a logistic probe of whether the extent exceeds ``--sick``.
@@ -40,13 +40,13 @@ from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import align
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Explainer
-from anatograph.explanation.heatmap import paint
-from anatograph.explanation.reference import ReferencePeople, reference_people
+from anatograph.explanation.painting import paint
+from anatograph.explanation.reference import ReferenceCohort, reference_cohort
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
 Scores = dict[str, Array]
-KINDS: tuple[ProbeKind, ...] = ("evaluate", "calm")
+KINDS: tuple[ProbeKind, ...] = ("evaluate", "smooth")
 """Probes of `anatograph explain`, its default first."""
 
 
@@ -90,7 +90,7 @@ def contributions(explainer: Explainer, names: list[str]) -> tuple[Array, Array,
     )
 
 
-def deviations(people: ReferencePeople, explained: dict[str, NDArray[np.float32]]) -> Array:
+def deviations(people: ReferenceCohort, explained: dict[str, NDArray[np.float32]]) -> Array:
     """(subjects, landmarks) calibrated deviations, each subject excluded from its own reference."""
     rows = []
     for name, nodes in tqdm(explained.items(), desc="deviation", leave=False):
@@ -187,10 +187,10 @@ def main() -> None:
 
     deviation: Scores = {}
     if args.deviation:
-        deviation["deviation, all subjects"] = deviations(reference_people(regions)[0], nodes)
+        deviation["deviation, all subjects"] = deviations(reference_cohort(regions)[0], nodes)
     if args.deviation and args.reference:
         try:
-            people = reference_people(regions, args.cohort, args.reference)[0]
+            people = reference_cohort(regions, args.cohort, args.reference)[0]
             deviation[f"deviation, {args.reference}"] = deviations(people, nodes)
         except UserError as error:
             print(f"skipped: {error}")

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from anatograph.embedding.table import write_embeddings
-from anatograph.explanation.heatmap import paint
+from anatograph.explanation.painting import paint
 from anatograph.imaging.volume import Volume
 from anatograph.imaging.writing import write_array
 from anatograph.phantoms.api import phantom

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 import anatograph
 from anatograph.explanation.explain import explain
-from anatograph.explanation.heatmap_picture import show_slice
-from anatograph.explanation.map_words import MapWords
+from anatograph.explanation.legend import MapLegend
+from anatograph.explanation.map_picture import show_slice
 from anatograph.imaging.resample import axis_aligned
+from anatograph.imaging.views import CORONAL
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.subject import StoredSubject
 
@@ -52,7 +53,7 @@ def main() -> None:
         done = explain(args.study, args.embeddings, args.cohort, args.target, args.subject, folder)
         turned = sitk.DICOMOrient(sitk.ReadImage(str(done.maps[0])), "LPS")
     heat = sitk.GetArrayFromImage(turned)
-    words = MapWords("probe", "", "", "for", "against", 0.5, (0.0, 1.0), {})
+    words = MapLegend("probe", "", "", "for", "against", 0.5, (0.0, 1.0), {})
     place = strongest_coronal(heat, lungs)
     # The layer of the atlas's grid that lies nearest to the slice.
     depth = study.atlas.landmarks[:, 1]
@@ -74,7 +75,7 @@ def draw(
     scan: Volume,
     lungs: Mask,
     heat: NDArray[np.float32],
-    words: MapWords,
+    words: MapLegend,
     subject: StoredSubject,
     layer: NDArray[np.bool_],
     row: int,
@@ -82,9 +83,9 @@ def draw(
     out: Path,
 ) -> None:
     """Three panels side by side; ``layer`` (N,) are the landmarks to show bright, ``row`` the coronal slice."""
-    frame = lungs.frame
-    inside = [np.flatnonzero(lungs.lungs.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
-    low, high = (frame.to_lps([line[end] for line in inside]) + sign * 22 for end, sign in ((0, -1), (-1, 1)))
+    box = lungs.box_lps()
+    assert box is not None
+    low, high = box[0] - 22, box[1] + 22
     width, height = high[0] - low[0], high[2] - low[2]
     panel = 4.0
     tall = panel * height / width + 1.05
@@ -93,13 +94,13 @@ def draw(
     titles = (
         ("A chest CT", "lungs found, registered to the atlas"),
         ("Landmarks and graph", f"{int(subject.present.sum())} patches of 32 mm, the same places in everyone"),
-        ("Where the answer comes from", f"red speaks for {caption}, blue against"),
+        ("Where the answer comes from", f"red: evidence for {caption}, blue: against"),
     )
     wide = 3 * panel + 0.5
     for k, (title, under) in enumerate(titles):
         axes = figure.add_axes(((0.1 + k * (panel + 0.15)) / wide, 0.12 / tall, panel / wide, (tall - 1.05) / tall))
         shown = heat if k == 2 else None
-        show_slice(axes, shown, lungs, scan, words if k == 2 else None, 1, 0, 2, row)
+        show_slice(axes, shown, lungs, scan, words if k == 2 else None, CORONAL, row)
         if k == 1:
             axes.images[0].set_clim(-1300, 1400)
             add_graph(axes, subject, layer)

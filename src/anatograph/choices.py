@@ -16,7 +16,7 @@ LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator
 """Source of the lung mask; ``auto`` takes a given mask where there is one and the built-in method elsewhere."""
 MapScale = Literal["relative", "eq10"]
 """Scale of a heatmap: relative to the training subjects at that landmark, or equation 10 as printed."""
-ProbeKind = Literal["evaluate", "calm"]
+ProbeKind = Literal["evaluate", "smooth"]
 """Probe behind a heatmap: the one that `evaluate` scored, or the smoothest among those of similar accuracy."""
 Redo = Literal["outdated", "changed"]
 """Subjects of a study to process again: made by an older version, or with an image that changed since."""
@@ -24,3 +24,11 @@ RegistrationMethod = Literal["affine", "ants-affine", "ants-syn"]
 """Registration of the atlas to a subject."""
 Task = Literal["regression", "classification", "ordinal"]
 """Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""
+
+
+_FORMER = {"calm": "smooth"}
+
+
+def current(word: str) -> str:
+    """The word that stands for an option's value today, for one that an earlier version used."""
+    return _FORMER.get(word, word)

@@ -165,8 +165,8 @@ def test_reference_that_cannot_be(extended: Extended, tmp_path: Path) -> None:
         ({"reference": "sick=well"}, "Give the cohort table too"),
         ({"cohort": cohort, "reference": "sick"}, "must be COLUMN=VALUE"),
         ({"cohort": cohort, "reference": "ill=yes"}, "no column 'ill'"),
-        ({"cohort": cohort, "reference": "sick=maybe"}, "sick = maybe; there is: sick, well"),
-        ({"cohort": cohort, "reference": "sick=sick"}, "people with sick=sick are too few"),
+        ({"cohort": cohort, "reference": "sick=maybe"}, "sick = maybe; it has: sick, well"),
+        ({"cohort": cohort, "reference": "sick=sick"}, "subjects with sick=sick are too few"),
     ):
         with pytest.raises(UserError, match=words):
             anatograph.deviation(study, embeddings, "p00", tmp_path / "none", **arguments)  # type: ignore[arg-type]

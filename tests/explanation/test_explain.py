@@ -21,7 +21,7 @@ from anatograph.evaluation.evaluate import align, evaluate, group_numbers
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Contribution, Explainer
 from anatograph.explanation.explain import explain
-from anatograph.explanation.heatmap import paint
+from anatograph.explanation.painting import paint
 from anatograph.imaging.volume import Frame
 from fixtures.small import Small
 
@@ -132,18 +132,18 @@ def test_steps_of_a_score_share_one_direction(small: Small, embedded: Path, tmp_
     done = explain(*arguments, task="ordinal", every_class=True, folds=4)
     assert [p.name for p in done.maps] == ["p11_grade.nii.gz"]  # one map serves all steps
     told = json.loads((tmp_path / "maps" / "p11_grade.json").read_text(encoding="utf-8"))
-    assert told["high"].startswith("speaks for grade of ")
+    assert told["high"].startswith("evidence for grade of ")
     assert told["score"]["probability"] == pytest.approx(expit(told["score"]["answer"]))
 
 
 def test_a_probe_that_is_none_is_refused(small: Small, embedded: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="evaluate, calm"):
+    with pytest.raises(UserError, match="evaluate, smooth"):
         explain(small.study, embedded, small.cohort, "density", "p02", tmp_path, probe="loud")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("target", ["sick", "density"])
 def test_contributions_of_the_calm_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
-    made = explainer(small, embedded, target, probe="calm")
+    made = explainer(small, embedded, target, probe="smooth")
     for name in ("p02", "p07", "p11"):
         from_mean, from_sum = exact(made.contribution(name), made.regions)
         assert from_sum == pytest.approx(from_mean, abs=1e-9)
@@ -211,7 +211,7 @@ def test_more_disease_is_warmer_and_where_it_is(small: Small, embedded: Path, tm
         means[name] = [values[(mask == side) & (values > 0)].mean() for side in (1, 2)]
         about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8"))
         assert about["kind"] == "probe"
-        assert about["high"].startswith("speaks for higher density")
+        assert about["high"].startswith("evidence for higher density")
         assert path.with_name(about["picture"]).stat().st_size > 20_000
         table = pd.read_csv(path.with_name(about["table"]))
         assert about["score"]["intercept"] + table["contribution"].mean() == pytest.approx(about["score"]["answer"])
@@ -260,7 +260,7 @@ def test_what_the_header_says(small: Small, embedded: Path, tmp_path: Path) -> N
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     told = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    assert told["descrip"] == "contribution against the people fitted on: above 0.5 for sick = sick"
+    assert told["descrip"] == "contribution relative to the training subjects: above 0.5 for sick = sick"
     assert told["intent_name"] == "probe map"
     assert told["intent_code"] == "1001"
     assert (float(told["cal_min"]), float(told["cal_max"])) == (0, 1)

@@ -9,7 +9,7 @@ from scipy.stats import kstest, norm, ortho_group
 
 from anatograph.errors import UserError
 from anatograph.explanation.deviation import chances
-from anatograph.explanation.normative import calibrate, fit_normative, measure_each_other
+from anatograph.explanation.normative import calibrate, cross_measure, fit_normative
 
 PEOPLE, LANDMARKS, FEATURES = 60, 25, 10
 
@@ -26,7 +26,7 @@ def draw(count: int, seed: int) -> NDArray[np.float32]:
 
 def test_p_values_of_people_held_out_are_uniform() -> None:
     reference, others = draw(PEOPLE, 1), draw(200, 2)
-    calibrated = calibrate(fit_normative(reference), measure_each_other(reference))
+    calibrated = calibrate(fit_normative(reference), cross_measure(reference))
     p = norm.sf(np.array([calibrated.deviation(person) for person in others])).ravel()
     # 60 x 25 reference regions fix a share near 0.05 to 0.0056 (standard error), near 0.5 to 0.013.
     assert kstest(p, "uniform").statistic < 3 * 0.013
@@ -48,7 +48,7 @@ def test_what_is_off_is_found_even_if_some_of_the_reference_are_sick() -> None:
     for contaminated in (0, 4):
         reference = draw(PEOPLE, 4)
         reference[:contaminated, 7] += push
-        calibrated = calibrate(fit_normative(reference), measure_each_other(reference))
+        calibrated = calibrate(fit_normative(reference), cross_measure(reference))
         values = calibrated.deviation(sick)
         assert values.argmax() == 7
         assert values[7] > 3
@@ -72,11 +72,11 @@ def test_absent_landmarks_and_too_few_people() -> None:
     reference[0, 5] = np.nan
     one = draw(1, 9)[0]
     one[6] = np.nan
-    values = calibrate(fit_normative(reference), measure_each_other(reference)).deviation(one)
+    values = calibrate(fit_normative(reference), cross_measure(reference)).deviation(one)
     assert np.flatnonzero(~np.isfinite(values)).tolist() == [3, 4, 6]
-    with pytest.raises(UserError, match="9 reference people are too few"):
+    with pytest.raises(UserError, match="9 reference subjects are too few"):
         fit_normative(draw(9, 0))
     with pytest.raises(UserError, match="all of one group"):
-        measure_each_other(draw(12, 0), np.zeros(12, dtype=np.int64))
+        cross_measure(draw(12, 0), np.zeros(12, dtype=np.int64))
     with pytest.raises(UserError, match="all the same"):
         fit_normative(np.ones((12, 4, 3), dtype=np.float32))

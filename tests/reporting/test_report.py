@@ -15,9 +15,9 @@ from anatograph import cli
 from anatograph.errors import UserError
 from anatograph.reporting import report
 from anatograph.reporting.cards import cards
-from anatograph.reporting.identity import Discretion
 from anatograph.reporting.projection import project
-from anatograph.reporting.results import benchmark, evaluation, training
+from anatograph.reporting.redaction import Discretion
+from anatograph.reporting.sections import benchmark, evaluation, training
 from anatograph.study.store import Study
 from fixtures.report_parts import build
 from fixtures.small import Small
@@ -44,7 +44,7 @@ def test_the_page_holds_everything_and_needs_nothing(parts: Path, small: Small, 
     assert len(page) < 12e6
     results = pd.read_csv(parts / "evaluation" / "results.csv")
     assert all(f"{value:.3f}" in body for value in results["mean"])
-    assert "Only 12 people" in body
+    assert "Only 12 subjects" in body
     assert re.search(r"<th scope=\"row\">ours</th><td class=\"n\"><b>0.900 ± 0.020</b>", body)
 
 

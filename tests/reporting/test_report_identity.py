@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.imaging.volume import Frame, Mask
 from anatograph.reporting import report
-from anatograph.reporting.identity import Discretion, known_secrets, tells
+from anatograph.reporting.redaction import Discretion, identifies, known_secrets
 from anatograph.study.preprocess import preprocess
 
 SPACING, SHAPE = 5.0, (36, 40, 60)
@@ -162,7 +162,7 @@ def test_what_is_asked_for_is_shown(study: Path, tmp_path: Path) -> None:
         ("GOLD is taken as 5 classes", "GOLD is taken as 5 classes"),
     ],
 )  # fmt: skip
-def test_sentences_lose_what_tells(text: str, wanted: str) -> None:
+def test_sentences_lose_what_identifies(text: str, wanted: str) -> None:
     secrets = known_secrets(["/data/Doe John/ct.nii.gz"])
     assert Discretion(secrets=secrets, words=frozenset({"GOLD"})).sentence(text) == wanted
     assert Discretion(identities=True, secrets=secrets).sentence(text) == text
@@ -197,8 +197,8 @@ def test_columns_are_told_apart(name: str, values: list[object], shown: bool) ->
 
 
 def test_names_that_tell_are_replaced() -> None:
-    assert not any(tells(name) for name in ("p01", "phantom-0001", "COPD_12345", "site3.007", "1042"))
-    assert all(tells(name) for name in ("20190413", "x-2019-04-13", "1.2.840.10008.1", "DOE^JOHN"))
+    assert not any(identifies(name) for name in ("p01", "phantom-0001", "COPD_12345", "site3.007", "1042"))
+    assert all(identifies(name) for name in ("20190413", "x-2019-04-13", "1.2.840.10008.1", "DOE^JOHN"))
     people = Discretion(subject_ids=("p1", "20190413", "p3"))
     assert [people.subject(name) for name in people.subject_ids] == ["p1", "subject-2", "p3"]
     assert people.renamed == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from anatograph.choices import current
 from anatograph.cli.command import Command, Input, inputs
 from anatograph.cli.output import STATUS
 
@@ -75,7 +76,7 @@ def shape_of(hint: Any, minimum: int | None = None) -> Shape:
     if several:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
-        return Shape(str, get_args(hint), several, switch=False)
+        return Shape(current, get_args(hint), several, switch=False)
     return Shape(_at_least(minimum) if minimum is not None else hint, None, several, switch=hint is bool)
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from anatograph.learning.model.embedding_model import Model
 
 WORKER_GB = 1.0
-"""What a worker that embeds needs: measured in docs/cohorts.md."""
-Progress = Callable[[str, int, int], None]
-"""Called with the subject that is done, how many are, and of how many."""
+"""Memory of a worker that embeds; measured in docs/cohorts.md."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with the finished subject, how many are finished, and the total."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Embedded:
     """Vectors of one or many subjects."""
 
     subject_ids: list[str]
-    """(n,) who."""
+    """(n,) their ids."""
     features: NDArray[np.float32]
     """(n, F) a vector each, S' of the paper: the mean over the regions."""
     landmarks: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Embedded:
     account: RunAccount | None = None
     """Failures and timings, if written."""
     notes: tuple[str, ...] = ()
-    """What was chosen or repaired on the way."""
+    """What was chosen or repaired."""
 
     @property
     def vector(self) -> NDArray[np.float32]:
@@ -79,7 +79,7 @@ def embed(
     workers: int = 1,
     scheduler: str | None = None,
     worker_memory: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Embedded:
     """Embed every subject of a study, or one CT: a volume file or a folder with a DICOM series.
@@ -90,9 +90,9 @@ def embed(
     network was fed with), and an account.  A single CT is prepared as the model's training scans were, so it gets the
     same vector as through a study; ``lungs``, ``lung_mask``, ``lung_weights`` and ``registration`` change that.
 
-    Patches of several subjects go through the network together; a subject's vector does not depend on the others, on
-    ``workers`` or on ``scheduler``, bit for bit on one kind of machine.  Stopped at any moment, the same call goes on
-    from there, and several runs share the work.
+    Patches of several subjects share batches; a subject's vector does not depend on other subjects, on ``workers`` or
+    on ``scheduler``, bit for bit on one kind of machine.  Stopped at any moment, the same call
+    resumes, and several runs share the work.
 
     Args:
         source: a study, a volume file or a folder with a DICOM series.
@@ -101,20 +101,20 @@ def embed(
         lungs: for one CT, where its lungs come from.
         lung_mask: for one CT, its lungs.
         lung_weights: for one CT, weights of a lung network.
-        registration: for one CT, how the atlas is laid on.
+        registration: for one CT, how the atlas is registered.
         subject_id: for one CT, its name.
         patch_features: whether to write ``OUT.patches.zarr`` too.
         batch_size: patches at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: local processes of one thread each; for a study and a model folder, with ``out``.
         scheduler: a dask scheduler's address or scheduler file, to work on instead.
-        worker_memory: GB that a worker is reckoned with.
+        worker_memory: GB of memory to expect of a worker.
         progress: called with each subject that is done.
-        say: told what happens on the way.
+        say: called with notices while it runs.
 
     Raises:
         UserError: a study on another atlas or cut in another way than the model expects, a scan that cannot be used,
-            or nobody who could be embedded.  One bad subject of a study is recorded in the account instead.
+            or no subject that could be embedded.  One bad subject of a study is recorded in the account instead.
     """
     from anatograph.learning.model.folder import load_model
 
@@ -138,13 +138,13 @@ def embed(
     if is_study:
         found = StudySource(Study.open(source), network)
     else:
-        settings = settings_for(network, lungs, registration, lung_mask is not None)
+        prepared = settings_for(network, lungs, registration, lung_mask is not None)
         name = check_id(subject_id) if subject_id else id_from(source)
         weights = Path(lung_weights) if lung_weights else None
-        found = ScanSource(source, network, settings, name, lung_mask, weights)
+        found = ScanSource(source, network, prepared, name, lung_mask, weights)
     if out is None:
         return _in_memory(found, network, batch_size, progress)
-    told = {
+    settings = {
         "source": str(source),
         "model": str(model) if isinstance(model, str | Path) else "in memory",
         "preprocessing": found.settings.to_dict(),
@@ -155,7 +155,7 @@ def embed(
     }
     folder = Path(model).resolve() if isinstance(model, str | Path) else None
     place = Workplace.choose(workers, scheduler, len(found.subject_ids), worker_memory or WORKER_GB)
-    with RunAccount("embed", told, parquet_path(out)) as account, ended_like_interrupted():
+    with RunAccount("embed", settings, parquet_path(out)) as account, ended_like_interrupted():
         for sentence in place.notes:
             account.note(sentence)
             say(sentence)
@@ -167,7 +167,7 @@ def embed(
     return Embedded(names, features, landmarks_of(network), None, table, account, tuple(found.notes))
 
 
-def _in_memory(source: Source, model: Model, batch_size: int, progress: Progress | None) -> Embedded:
+def _in_memory(source: Source, model: Model, batch_size: int, progress: ProgressCallback | None) -> Embedded:
     done = []
     for name, found in embed_stream(model, ahead(map(source.load, source.subject_ids)), batch_size):
         done.append((name, found))
@@ -183,7 +183,7 @@ def _in_memory(source: Source, model: Model, batch_size: int, progress: Progress
 
 
 def chosen_device(wanted: str) -> str:
-    """``cpu`` or ``cuda`` for what a user asked for; ``auto`` takes a GPU where there is one. UserError otherwise."""
+    """``cpu`` or ``cuda`` for the user's choice; ``auto`` takes a GPU where there is one. UserError otherwise."""
     import torch
 
     if wanted == "auto":
@@ -191,5 +191,5 @@ def chosen_device(wanted: str) -> str:
     if wanted not in ("cpu", "cuda"):
         raise UserError(f"device must be auto, cpu or cuda, not {wanted!r}.")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no GPU that torch can use; leave --device out.")
+        raise UserError("torch finds no usable GPU; leave --device out.")
     return wanted

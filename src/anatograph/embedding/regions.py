@@ -70,7 +70,7 @@ class RegionRows:
 
 
 class Regions:
-    """A store that `RegionWriter` wrote, opened to read; a subject's values are read when asked for."""
+    """A finished store, opened to read; a subject's values are read when needed."""
 
     def __init__(self, path: str | Path) -> None:
         import zarr
@@ -84,9 +84,13 @@ class Regions:
             self.attributes: dict[str, Any] = dict(array.attrs)
             self.subject_ids = [str(name) for name in cast("Sequence[Any]", self.attributes["subject_ids"])]
         except Exception as error:  # zarr and its codecs have no common error
-            raise UserError(f"{self.path} cannot be read ({type(error).__name__}: {error}); embed anew.") from error
+            raise UserError(
+                f"{self.path} cannot be read ({type(error).__name__}: {error}); embed the study again."
+            ) from error
         if array.ndim != 3 or array.shape[0] != len(self.subject_ids):
-            raise UserError(f"{self.path} has the shape {array.shape}, not (subject, landmark, feature); embed anew.")
+            raise UserError(
+                f"{self.path} has the shape {array.shape}, not (subject, landmark, feature); embed the study again."
+            )
         self._array = array
         self._unwhiten = _inverse(self.attributes.get("whitening"), array.shape[2], self.path)
         self._rows = {name: row for row, name in enumerate(self.subject_ids)}
@@ -126,7 +130,7 @@ def _inverse(whitening: Any, features: int, path: Path) -> NDArray[np.float64] |
             raise ValueError(f"a matrix of shape {matrix.shape}")
         return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     except (TypeError, ValueError, np.linalg.LinAlgError) as error:
-        raise UserError(f"The whitening in {path} is none ({error}); embed anew.") from error
+        raise UserError(f"The whitening matrix in {path} is invalid ({error}); embed the study again.") from error
 
 
 def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions]:

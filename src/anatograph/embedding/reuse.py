@@ -1,4 +1,4 @@
-"""What a finished run embedded and another need not embed again: the subjects that are as they were then."""
+"""Subjects that a finished run embedded, have not changed since, and need not be embedded again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from anatograph.errors import UserError
 
 
 def mark_of(request: Mapping[str, Any]) -> str:
-    """Names what was asked for (source, model, preprocessing) and the version that answered; tells neither."""
-    told = json.dumps({**request, "version": __version__}, sort_keys=True)
-    return hashlib.sha256(told.encode("utf-8")).hexdigest()
+    """Digest of a request (source, model, preprocessing) and of the version that answers it."""
+    text = json.dumps({**request, "version": __version__}, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def finished_before(
@@ -33,7 +33,7 @@ def finished_before(
 
     Args:
         table: ``OUT.parquet``.
-        names: who is wanted.
+        names: subjects that are wanted.
         kinds: of stores that are wanted.
         mark: `mark_of` what is wanted.
         stamp: what changes when a subject does.

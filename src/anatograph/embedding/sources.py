@@ -1,4 +1,4 @@
-"""What there is to embed: the subjects of a study, or one scan."""
+"""What can be embedded: the subjects of a study, or one scan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Source(ABC):
     atlas_hash: str
     """What they are on."""
     subject_ids: list[str]
-    """Who."""
+    """Their ids."""
     notes: list[str]
     """What a reader of the results should know."""
 
@@ -107,16 +107,16 @@ class ScanSource(Source):
         )
         self.notes += [*done.notes, *(f"look at this: {flag}" for flag in done.flags)]
         known = self._model.preprocessing.get("recipe", {})
-        others = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]
-        if others:
+        differing = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]
+        if differing:
             self.notes.append(
-                f"the model's training scans were prepared by another version of {', '.join(others)}; "
+                f"the model's training scans were prepared by another version of {', '.join(differing)}; "
                 "the vector may differ from theirs"
             )
         return Item(subject_id, done.patches, done.edges, done.present)
 
     def stamp(self, subject_id: str) -> int:
-        """Never that of another run, as nothing is kept of a scan."""
+        """Never that of another run: nothing is stored of a single scan."""
         return self._made
 
 
@@ -141,7 +141,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
         if key in model.preprocessing and model.preprocessing[key] != have[key]
     ]
     if differing:
-        raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it anew.")
+        raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it again.")
 
 
 def settings_for(model: Model, lungs: str | None, registration: str | None, has_mask: bool) -> PreprocessSettings:

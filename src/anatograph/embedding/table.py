@@ -16,7 +16,7 @@ from anatograph.execution.files import whole_file
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Features of people, in the order of the file."""
+    """Features of subjects, in the order of the file."""
 
     subject_ids: list[str]
     """(n,) unique."""
@@ -44,7 +44,7 @@ def beside(table: str | Path, kind: str) -> Path:
 
 
 def write_embeddings(out: str | Path, subject_ids: Sequence[str], features: NDArray[np.float32]) -> Path:
-    """Write ``features`` (n, F) as columns ``feature_000`` … beside ``subject_id``; the file is whole or not there."""
+    """Write ``features`` (n, F) as columns ``feature_000`` … beside ``subject_id``; whole or not at all."""
     path = parquet_path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     width = max(3, len(str(features.shape[1] - 1)))
@@ -59,13 +59,13 @@ def read_embeddings(path: str | Path) -> Embeddings:
     """Read a table of ``subject_id`` and numeric columns, Parquet as `embed` writes it or CSV.
 
     Raises:
-        UserError: no such file, no ``subject_id``, a subject twice, or a feature that is no finite number.
+        UserError: no such file, no ``subject_id``, a subject twice, or a feature that is not a finite number.
     """
     file = Path(path)
     if not file.exists() and parquet_path(path).exists():
         file = parquet_path(path)
     if not file.is_file():
-        raise UserError(f"There is no file of embeddings {path}; `anatograph embed` writes one.")
+        raise UserError(f"The table of embeddings {path} does not exist; `anatograph embed` writes one.")
     try:
         if file.suffix.lower() in {".csv", ".tsv"}:
             separator = "\t" if file.suffix.lower() == ".tsv" else ","
@@ -75,7 +75,9 @@ def read_embeddings(path: str | Path) -> Embeddings:
     except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read as a table of embeddings: {' '.join(str(error).split())}.") from error
     if "subject_id" not in table.columns:
-        raise UserError(f"{file} has no column subject_id, so it is no table of embeddings.")
+        raise UserError(
+            f"{file} has no column subject_id, so it is not a table of embeddings; `anatograph embed` writes one."
+        )
     subject_ids = [str(value) for value in table["subject_id"]]
     twice = (
         sorted({subject for subject in subject_ids if subject_ids.count(subject) > 1})
@@ -95,5 +97,5 @@ def read_embeddings(path: str | Path) -> Embeddings:
     features = numbers.to_numpy(dtype=np.float64)
     bad = [subject_ids[i] for i in np.flatnonzero(~np.isfinite(features).all(axis=1))]
     if bad:
-        raise UserError(f"{file} has features that are no finite numbers for {', '.join(bad[:5])}; embed them anew.")
+        raise UserError(f"{file} has features that are not finite numbers for {', '.join(bad[:5])}; embed them again.")
     return Embeddings(subject_ids, features, file)

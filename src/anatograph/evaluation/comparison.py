@@ -32,7 +32,7 @@ def corrected_t_test(first: ArrayLike, second: ArrayLike, test_share: float) -> 
 
     ``first`` and ``second`` (J,) are the figures of two methods in the same J folds, of one or of several rounds of
     cross-validation (Bouckaert and Frank 2004); folds in which either is NaN are left out.  Folds share most of
-    their training people, so their differences vary less than independent ones would, and the plain t-test finds far
+    their training subjects, so their differences vary less than independent ones would, and the plain t-test finds far
     too much: the variance of the mean is taken as (1/J + n_test/n_train) s², where ``test_share`` is
     n_test / n_train, 1/4 for five folds.
     """

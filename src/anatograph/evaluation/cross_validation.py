@@ -1,4 +1,4 @@
-"""Cross-validation over people: who can be divided, and every person predicted by a probe fitted without them."""
+"""Cross-validation over subjects: what can be divided into folds, and each subject predicted by a held-out probe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_request(
     """The targets, each once.
 
     Raises:
-        UserError: numbers that make no sense, or a task or log scale for something that is no target.
+        UserError: numbers that make no sense, or a task or log scale for something that is not a target.
     """
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
     if not names:
@@ -50,15 +50,15 @@ def seed_of_repeat(seed: int, repeat: int) -> int:
 
 
 def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Target:
-    """The target without classes that cannot be both fitted and tested, if enough people are left for the folds.
+    """The target without classes that cannot be both fitted and tested, if enough subjects are left for the folds.
 
-    A class held by one person (or one group) cannot be predicted for them from others, so it is left out and said.
+    A class of one subject (or one group) cannot be predicted from the rest, so it is left out and noted.
 
     Raises:
-        UserError: too few people, groups or classes.
+        UserError: too few subjects, groups or classes.
     """
     who = np.arange(len(target.rows)) if groups is None else groups[target.rows]
-    unit = "people" if groups is None else "groups"
+    unit = "subjects" if groups is None else "groups"
     if target.classes:
         holders = [len(np.unique(who[target.values == k])) for k in range(len(target.classes))]
         alone = [k for k, count in enumerate(holders) if count < 2]
@@ -89,8 +89,8 @@ def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Targ
         )
     if target.task == "regression" and len(who) < 2 * folds:
         raise UserError(
-            f"'{target.name}' is known for {len(who)} people; R² in {folds} folds needs at least {2 * folds}, "
-            + (f"so give --folds {len(who) // 2}." if len(who) >= 4 else "so add people.")
+            f"'{target.name}' is known for {len(who)} subjects; R² in {folds} folds needs at least {2 * folds}, "
+            + (f"so give --folds {len(who) // 2}." if len(who) >= 4 else "so add subjects.")
         )
     return target
 
@@ -102,9 +102,9 @@ def cross_validate(
     folds: int,
     seed: int,
 ) -> Predictions:
-    """Predict each person from a probe fitted on the other folds.
+    """Predict each subject by a probe fitted on the other folds.
 
-    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target.rows``.
+    ``features`` (n, F) and ``groups`` (n,) belong to the n subjects of ``target.rows``.
 
     Raises:
         UserError: where the groups leave a training fold with a single class.
@@ -119,7 +119,7 @@ def cross_validate(
     for k, (train, _) in enumerate(splits):
         if classes and len(np.unique(values[train])) < 2:
             raise UserError(
-                f"'{target.name}' has a single class among the people to fit on in fold {k + 1}; give fewer folds or "
+                f"'{target.name}' has a single class among the training subjects of fold {k + 1}; give fewer folds or "
                 f"a target that varies within the groups."
             )
     predicted = [probe_fold(features, target, groups, split, seed) for split in splits]
@@ -129,9 +129,9 @@ def cross_validate(
 def probe_fold(
     features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, split: Split, seed: int
 ) -> NDArray[np.float64]:
-    """What a probe fitted on the first rows of ``split`` says of the second ones.
+    """Predictions for the second rows of ``split`` by a probe fitted on the first.
 
-    ``features`` (n, F) and ``groups`` (n,) belong to the n people of ``target``; (m,) values come back for a
+    ``features`` (n, F) and ``groups`` (n,) belong to the n subjects of ``target``; (m,) values come back for a
     regression, (m, classes) probabilities otherwise.
     """
     train, test = split
@@ -143,7 +143,7 @@ def probe_fold(
 
 
 def collect(target: Target, splits: Sequence[Split], predicted: Sequence[NDArray[np.float64]]) -> Predictions:
-    """One round of cross-validation from what was said of the second rows of each split, as `probe_fold` gives it."""
+    """One round of cross-validation from the predictions of `probe_fold` for each split."""
     count, classes = len(target.values), len(target.classes)
     fold, value, majority = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
     chance = np.zeros((count, classes)) if classes else None

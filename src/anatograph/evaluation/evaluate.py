@@ -1,4 +1,4 @@
-"""Does the embedding predict it? A linear probe for each target, cross-validated over people."""
+"""Does the embedding predict it? A linear probe for each target, cross-validated over subjects."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from anatograph.study.cohort import read_cohort
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """The people who are both in the embeddings and in the cohort, by subject_id in ascending order."""
+    """The subjects both in the embeddings and in the cohort, by subject_id in ascending order."""
 
     table: pd.DataFrame
     """Their rows of the cohort table."""
     features: NDArray[np.float64]
     """(n, F) their features."""
     notes: tuple[str, ...]
-    """Who was left out."""
+    """Which subjects were left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,9 @@ class Evaluation:
     results: pd.DataFrame
     """target, metric, mean, std, folds, n."""
     predictions: pd.DataFrame
-    """One row for each target and person, predicted by a probe that did not see them."""
+    """One row for each target and subject, predicted by a probe fitted without it."""
     notes: tuple[str, ...]
-    """What was decided and who was left out, in plain sentences."""
+    """What was decided and left out, in plain sentences."""
     permutations: pd.DataFrame | None = None
     """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
 
@@ -65,16 +65,16 @@ def evaluate(
     """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
 
     Standardisation and regularisation are chosen inside each training fold by an inner cross-validation.  ``group``
-    names a column of the cohort (the person, where there are several scans of one): its members stay together in
-    the outer and in the inner folds.  The folds depend on the subjects, their labels and ``seed`` alone, so methods
-    can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` repeats everything
-    so many times with shuffled targets, to say what chance reaches.  ``repeats`` divides the people anew so many
-    times, and mean and deviation are over all those folds; ``bootstrap`` adds a 95 % interval from so many samples
-    of the people.  With ``out`` it writes ``results.csv``,
-    ``predictions.parquet`` and, if asked for, ``permutations.csv``.
+    names a column of the cohort (the patient, where there are several scans of one): neither outer nor inner folds
+    split its members.  The folds depend on the subjects, their labels and ``seed`` alone, so methods
+    can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` is the number
+    of repetitions with shuffled targets, which show the level of chance.  ``repeats`` is the number of divisions into
+    folds, over all of which mean and deviation are taken; ``bootstrap`` adds a 95 % interval from this many samples
+    of the subjects.  With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
+    ``permutations.csv``.
 
     Raises:
-        UserError: files that do not fit each other, targets that cannot be predicted, too few people for the folds.
+        UserError: files that do not fit each other, targets that cannot be predicted, too few subjects for the folds.
     """
     names = check_request(targets, folds, repeats, bootstrap, log, task)
     tasks: dict[str, Task | None] = {
@@ -108,7 +108,7 @@ def align(embeddings: str | Path, cohort: str | Path) -> Aligned:
     """Match embeddings with the cohort table by ``subject_id``.
 
     Raises:
-        UserError: a file that cannot be read, or nobody who is in both.
+        UserError: a file that cannot be read, or no subject in both.
     """
     known = read_embeddings(embeddings)
     table = read_cohort(cohort).table
@@ -134,7 +134,7 @@ def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
     """(n,) a number for each different value of the grouping column.
 
     Raises:
-        UserError: no such column, or someone without a value in it.
+        UserError: no such column, or a subject without a value in it.
     """
     if column not in table.columns:
         raise UserError(
@@ -143,14 +143,14 @@ def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
     empty = table.loc[table[column].isna(), "subject_id"].tolist()
     if empty:
         raise UserError(
-            f"'{column}' is empty for {_some(empty)}; fill it in, since people without it cannot be grouped."
+            f"'{column}' is empty for {_some(empty)}; fill it in, since subjects without a value cannot be grouped."
         )
     return np.unique(np.asarray(table[column].astype("str"), dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What `evaluate` was asked for."""
+    """The settings of `evaluate`."""
 
     tasks: Mapping[str, Task | None]
     folds: int
@@ -164,7 +164,7 @@ class _Job:
     def rounds(
         self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None
     ) -> list[Predictions]:
-        """As many rounds of cross-validation as were asked for."""
+        """The rounds of cross-validation, one a repeat."""
         seeds = [seed_of_repeat(self.seed, repeat) for repeat in range(self.repeats)]
         return [cross_validate(features, target, groups, self.folds, seed) for seed in seeds]
 
@@ -284,7 +284,7 @@ def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} {'person' if len(names) == 1 else 'people'}"
+    return f"{len(names)} {'subject' if len(names) == 1 else 'subjects'}"
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

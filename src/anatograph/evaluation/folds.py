@@ -1,4 +1,4 @@
-"""How people are divided for cross-validation."""
+"""How subjects are divided for cross-validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probe itself: linear or logistic regression or proportional odds, its penalty chosen on whom it is fitted on."""
+"""The probe itself: linear or logistic regression or proportional odds, its penalty chosen on the training subjects."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.ordinal import ProportionalOdds, all_steps, step_probabilities
 
 RIDGE_STRENGTHS = np.logspace(-5, 5, 41)
-"""Penalty per person on standardised features. The last one leaves little more than the mean of the target."""
+"""Penalty per subject on standardised features. The last one leaves little more than the mean of the target."""
 LOGISTIC_STRENGTHS = np.logspace(2, -5, 15)
-"""Penalty per person, strongest first."""
+"""Penalty per subject, strongest first."""
 INNER_FOLDS = 5
 _PATIENCE = 3
 _TALL = 16
@@ -33,9 +33,9 @@ class Probe:
     classes: int
     """Number of classes, 0 for a regression."""
     strength: float
-    """The chosen penalty per person."""
+    """The chosen penalty per subject."""
     target_mean: float
-    """Mean of the target over the people fitted on (regression)."""
+    """Mean of the target over the training subjects (regression)."""
     target_std: float
     """Standard deviation of the same."""
     ordered: bool = False
@@ -74,14 +74,14 @@ def fit_probe(
     metric: NDArray[np.float64] | None = None,
     ordered: bool = False,
 ) -> Probe:
-    """Fit on n people: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
+    """Fit on n subjects: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
 
     ``ordered``: the classes are steps of a score, and one direction serves for all (`ProportionalOdds`).
 
     ``features`` (n, F), ``values`` (n,) numbers or class indices.  Features are standardised and the penalty is
-    chosen by an inner cross-validation over these people alone, which keeps ``groups`` (n,) together: without that,
-    a person's other scans make a weak penalty look good.  Where nothing can be held out, the strongest penalty is
-    taken.  A class that nobody here has gets no probability.
+    chosen by an inner cross-validation over these subjects alone, which does not split ``groups`` (n,): otherwise a
+    patient's other scans make a weak penalty look good.  Where nothing can be held out, the strongest penalty is
+    taken.  A class without a subject gets no probability.
 
     ``metric`` (F, F), symmetric, changes what is penalised: wᵀ metric⁻² w in place of the squared weights of
     standardised features, as strongly as the inner folds allow, that is the strongest penalty whose error is within
@@ -116,7 +116,7 @@ def _whole(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) -> int:
-    """Which strength, strongest first, from summed errors (folds, strengths) of folds of ``counts`` people.
+    """Which strength, strongest first, from summed errors (folds, strengths) of folds of ``counts`` subjects.
 
     The least error, the strongest of equals; ``cautious``: the strongest within one standard error of it.
     """
@@ -131,7 +131,7 @@ def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) 
 def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coefficients (strengths, F) on centred ``features`` and ``values`` for every strength, from one SVD.
 
-    With many more rows than features, as when every region of everybody is one, from the F × F products: the same
+    With many more rows than features, as when every region of every subject is one, from the F × F products: the same
     but for rounding far below the weakest penalty, and many times faster.
     """
     if len(features) > _TALL * features.shape[1]:
@@ -214,7 +214,7 @@ def _fit_logistic(
 def _all_classes(
     weights: NDArray[np.float64], intercept: NDArray[np.float64], present: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One row a class, also for classes that nobody fitted on has: these get no probability."""
+    """One row a class, also for classes that no training subject has: these get no probability."""
     if len(present) == 2:  # sklearn gives the second one's log-odds
         weights = np.concatenate([-weights, weights]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
@@ -242,7 +242,7 @@ def _fit_step(model: Any, strength: float, features: NDArray[np.float64], labels
 
 
 def _log_loss(model: Any, features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Summed over people whose class the model knows; the others cost every strength the same."""
+    """Summed over subjects whose class the model knows; the rest cost every strength the same."""
     column = {int(name): k for k, name in enumerate(model.classes_)}
     known = np.array([int(label) in column for label in labels], dtype=bool)
     if not known.any():

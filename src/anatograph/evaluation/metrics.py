@@ -1,4 +1,4 @@
-"""Figures of merit of predictions for any set of people: a fold, everybody, or a bootstrap sample."""
+"""Figures of merit of predictions for any set of subjects: a fold, all, or a bootstrap sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def figures(
     chance: NDArray[np.float64] | None,
     majority: NDArray[np.float64],
 ) -> dict[str, float]:
-    """All figures that ``target`` knows, NaN where one is not defined for these n people.
+    """All figures that ``target`` knows, NaN where one is not defined for these n subjects.
 
     ``truth``, ``predicted`` and ``majority`` (n,) are values or class indices, ``chance`` (n, classes) probabilities.
     Regression: ``r2``, ``mae``.  Classes: ``accuracy``, ``balanced_accuracy``, ``auc``; steps of a score also
@@ -40,13 +40,13 @@ def figures(
 
 
 def r_squared(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
-    """1 - squared error / variance of these people; NaN where all have one value."""
+    """1 - squared error / variance of these subjects; NaN where all have one value."""
     spread = ((truth - truth.mean()) ** 2).sum()
     return float(1 - ((truth - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
 
 
 def balanced_accuracy(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
-    """Mean share right over the classes that these people have."""
+    """Mean recall over the classes that these subjects have."""
     return float(np.mean([(predicted[truth == k] == k).mean() for k in np.unique(truth)]))
 
 

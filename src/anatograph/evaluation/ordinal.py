@@ -18,7 +18,7 @@ class ProportionalOdds:
     """
 
     classes_: NDArray[np.int64]
-    """(K,) the steps that somebody fitted on has, ascending."""
+    """(K,) the steps that training subjects have, ascending."""
     coef_: Floats
     """(1, F) w."""
     intercept_: Floats
@@ -68,7 +68,7 @@ def step_probabilities(above: Floats) -> Floats:
 
 
 def all_steps(intercept: Floats, present: NDArray[np.int64], steps: int) -> Floats:
-    """(steps - 1,) β for every step from those of the ``present`` ones: steps that nobody has get no probability."""
+    """(steps - 1,) β for every step from those of the ``present`` ones: steps without a subject get no probability."""
     bounded = np.concatenate([[1e3], intercept, [-1e3]])
     return np.asarray(bounded[np.searchsorted(present, np.arange(steps - 1), side="right")], dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""Where masks of disease are known: how much of each landmark's patch is diseased, and whether its feature tells."""
+"""Where masks of disease are known: the diseased share of each patch, and how well its feature predicts it."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def region_truth(
 ) -> dict[str, NDArray[np.float64]]:
     """Diseased fraction of every patch, (S, N) for each disease.
 
-    ``table`` (S rows) has ``subject_id`` and ``NAME_mask``, files relative to ``folder``.  Nothing is read for people
-    whose ``NAME_extent`` is 0; people without a mask are NaN.
+    ``table`` (S rows) has ``subject_id`` and ``NAME_mask``, files relative to ``folder``.  Nothing is read for subjects
+    whose ``NAME_extent`` is 0; subjects without a mask are NaN.
 
     Raises:
         UserError: a mask that is named but cannot be read.
     """
     size = float(study.atlas.patch_size)
     truth = {name: np.full((len(table), int(study.about["landmarks"])), np.nan) for name in diseases}
-    for row, (_, person) in enumerate(table.iterrows()):
-        landmarks = study.subject(str(person["subject_id"])).landmarks
+    for row, (_, subject) in enumerate(table.iterrows()):
+        landmarks = study.subject(str(subject["subject_id"])).landmarks
         for name in diseases:
-            extent = person.get(f"{name}{EXTENT}")
+            extent = subject.get(f"{name}{EXTENT}")
             if extent is not None and float(extent) == 0.0:
                 truth[name][row] = 0.0
-            elif isinstance(person[f"{name}{MASK}"], str) and person[f"{name}{MASK}"]:
-                truth[name][row] = box_fraction(folder / person[f"{name}{MASK}"], landmarks, size)
+            elif isinstance(subject[f"{name}{MASK}"], str) and subject[f"{name}{MASK}"]:
+                truth[name][row] = box_fraction(folder / subject[f"{name}{MASK}"], landmarks, size)
         if progress:
-            progress(str(person["subject_id"]), row + 1, len(table))
+            progress(str(subject["subject_id"]), row + 1, len(table))
     return truth
 
 
@@ -67,7 +67,7 @@ def box_fraction(mask: Path, landmarks: NDArray[np.float64], size_mm: float) -> 
     try:
         image = sitk.DICOMOrient(sitk.ReadImage(str(mask)), "LPS")
     except RuntimeError as error:
-        raise UserError(f"The mask {mask} cannot be read as an image; mend the cohort table or the file.") from error
+        raise UserError(f"The mask {mask} cannot be read as an image; fix the cohort table or the file.") from error
     array = sitk.GetArrayFromImage(image) > 0
     sums = np.pad(array.cumsum(0, dtype=np.int64).cumsum(1).cumsum(2), ((1, 0),) * 3)
     spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
@@ -91,7 +91,7 @@ def region_target(name: str, truth: NDArray[np.float64], usable: NDArray[np.bool
     rows = np.flatnonzero(usable & np.isfinite(truth)).astype(np.int64)
     values = truth.ravel()[rows]
     if not len(values) or np.ptp(values) == 0:
-        raise UserError(f"No patch of these people holds any {name}, so there is nothing to predict.")
+        raise UserError(f"No patch of these subjects holds any {name}, so there is nothing to predict.")
     return Target(name, "regression", rows, values)
 
 
@@ -102,28 +102,28 @@ def predict_regions(
     groups: NDArray[np.int64] | None,
     seed: int,
 ) -> Predictions:
-    """Predict each patch of ``target`` from its feature, by a probe fitted on the patches of other people.
+    """Predict each patch of ``target`` from its feature, by a probe fitted on the patches of other subjects.
 
-    ``features`` (S, N, D), finite where the target has rows; ``splits`` and ``groups`` (S,) are of people, who stay
-    together in the folds in which the strength of the penalty is chosen too.
+    ``features`` (S, N, D), finite where the target has rows; ``splits`` and ``groups`` (S,) are of subjects, which the
+    folds that choose the penalty do not split either.
     """
-    people, landmarks, width = features.shape
-    person = target.rows // landmarks
+    subjects, landmarks, width = features.shape
+    subject = target.rows // landmarks
     flat = features.reshape(-1, width)[target.rows]
-    who = person if groups is None else groups[person]
+    unit = subject if groups is None else groups[subject]
     by_patch = []
     for train, test in splits:
-        inside = np.zeros((2, people), dtype=bool)
+        inside = np.zeros((2, subjects), dtype=bool)
         inside[0, train], inside[1, test] = True, True
-        by_patch.append((np.flatnonzero(inside[0, person]), np.flatnonzero(inside[1, person])))
-    return collect(target, by_patch, [probe_fold(flat, target, who, split, seed) for split in by_patch])
+        by_patch.append((np.flatnonzero(inside[0, subject]), np.flatnonzero(inside[1, subject])))
+    return collect(target, by_patch, [probe_fold(flat, target, unit, split, seed) for split in by_patch])
 
 
 def finite_regions(regions: NDArray[np.float64], truth: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
     """(S, N) where a landmark has a feature.
 
     Raises:
-        ValueError: features of other people or landmarks than the truth.
+        ValueError: features of other subjects or landmarks than the truth.
     """
     shape = next(iter(truth.values())).shape
     if regions.shape[:2] != shape:

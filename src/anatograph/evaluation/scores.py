@@ -1,4 +1,4 @@
-"""Cross-validated predictions summed up: figures over the folds, over all people, and how sure they are."""
+"""Summary of cross-validated predictions: figures over the folds, over all subjects, and their intervals."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Every person predicted once, by a probe fitted without them."""
+    """Every subject predicted once, by a probe fitted without it."""
 
     fold: NDArray[np.int64]
-    """(n,) which fold they were held out in."""
+    """(n,) the fold in which each was held out."""
     predicted: NDArray[np.float64]
     """(n,) predicted value or class index."""
     probabilities: NDArray[np.float64] | None
     """(n, classes), None for a regression."""
     majority: NDArray[np.float64]
-    """(n,) what one would say without looking: the most frequent class, or the mean, of the people fitted on."""
+    """(n,) the prediction without features: the most frequent class, or the mean, of the training subjects."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Score:
     mean: float
     """Mean over the folds (of all repeats)."""
     std: float
-    """Standard deviation over the folds (n - 1); for ``r2_pooled`` over bootstrap samples of the people."""
+    """Standard deviation over the folds (n - 1); for ``r2_pooled`` over bootstrap samples of the subjects."""
     folds: int
     """Folds in which it is defined."""
     values: tuple[float, ...] = ()
     """The figure in each fold, repeat after repeat, NaN where it is not defined; empty for ``r2_pooled``."""
     pooled: float = float("nan")
-    """The figure over all people at once, each predicted out of fold (mean over the repeats)."""
+    """The figure over all subjects at once, each predicted out of fold (mean over the repeats)."""
     low: float = float("nan")
     """Lower end of the bootstrap interval of ``pooled``."""
     high: float = float("nan")
@@ -63,19 +63,19 @@ def score(
     """All figures for a target, from one round of cross-validation or from several.
 
     Mean and standard deviation are over the folds of all rounds.  A regression also has ``r2_pooled``, over all
-    people at once, each predicted out of fold: with few people in a fold it is the one to trust.  ``intervals`` gives
-    every figure a 95 % interval: the people (or ``groups`` (n,)) are drawn ``bootstraps`` times with replacement,
-    their predictions stay what they are, so it tells the chance of who was in the cohort, not of the fitting.
+    subjects at once, each predicted out of fold: with few subjects in a fold it is the one to trust.  ``intervals``
+    gives every figure a 95 % interval: the subjects (or ``groups`` (n,)) are drawn ``bootstraps`` times with
+    replacement while their predictions stay fixed, so it reflects the choice of subjects, not of the fit.
     """
     rounds = [predictions] if isinstance(predictions, Predictions) else list(predictions)
-    everybody = np.arange(len(target.values))
-    names = list(_of(target, rounds[0], everybody))
+    every_row = np.arange(len(target.values))
+    names = list(_of(target, rounds[0], every_row))
     by_fold: dict[str, list[float]] = {name: [] for name in names}
     for one in rounds:
         for k in sorted(set(one.fold.tolist())):
             for name, value in _of(target, one, np.flatnonzero(one.fold == k)).items():
                 by_fold[name].append(value)
-    pooled = _mean_of_rounds(target, rounds, everybody)
+    pooled = _mean_of_rounds(target, rounds, every_row)
     needed = names if intervals else ["r2"] if target.task == "regression" else []
     drawn = _bootstrap(target, rounds, groups, seed, bootstraps) if needed else {}
     found = []
@@ -103,9 +103,9 @@ def _mean_of_rounds(target: Target, rounds: list[Predictions], rows: NDArray[np.
 def _bootstrap(
     target: Target, rounds: list[Predictions], groups: NDArray[np.int64] | None, seed: int, bootstraps: int
 ) -> dict[str, list[float]]:
-    """Every pooled figure in each bootstrap sample of the people, or of the groups."""
-    who = np.arange(len(target.values)) if groups is None else groups
-    rows = [np.flatnonzero(who == name) for name in np.unique(who)]
+    """Every pooled figure in each bootstrap sample of the subjects, or of the groups."""
+    unit = np.arange(len(target.values)) if groups is None else groups
+    rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
     random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in _of(target, rounds[0], np.arange(len(target.values)))}
     for _ in range(bootstraps):

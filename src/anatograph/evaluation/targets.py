@@ -21,7 +21,7 @@ MAX_STEPS = 20
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One column to predict, for the people who have a value."""
+    """One column to predict, for the subjects that have a value."""
 
     name: str
     """The column."""
@@ -30,7 +30,7 @@ class Target:
     rows: NDArray[np.int64]
     """(n,) rows of the table that have a value, ascending."""
     values: NDArray[np.float64]
-    """(n,) the value, on the log scale if asked for; for classes and steps the index into ``classes``."""
+    """(n,) the value, on the log scale where requested; for classes and steps the index into ``classes``."""
     classes: tuple[str, ...] = ()
     """Names of the classes or steps, in order; empty for a regression."""
     ordered: bool = False
@@ -39,7 +39,7 @@ class Target:
     """What was decided or left out, in plain sentences."""
 
     def keep(self, chosen: NDArray[np.bool_], note: str) -> Target:
-        """Only the people where ``chosen`` (n,) is true; classes that have nobody left go, and ``note`` is added."""
+        """Only the subjects where ``chosen`` (n,) is true; classes left empty are dropped, and ``note`` is added."""
         rows, values, classes = self.rows[chosen], self.values[chosen], self.classes
         if classes:
             left = sorted({int(v) for v in values})
@@ -48,7 +48,7 @@ class Target:
         return replace(self, rows=rows, values=values, classes=classes, notes=(*self.notes, note))
 
     def shuffled(self, random: np.random.Generator, groups: NDArray[np.int64] | None) -> Target:
-        """The same values dealt out anew: between ``groups`` (n,) if each has one value, else between rows."""
+        """The same values shuffled: between ``groups`` (n,) if each has one value, else between rows."""
         if groups is not None:
             names, first = np.unique(groups, return_index=True)
             of_group = self.values[first]
@@ -61,10 +61,10 @@ class Target:
 def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: bool = False) -> Target:
     """Read the column ``name`` of a cohort table.
 
-    Without ``task``: text, booleans and whole numbers of at most six different values (each held by two people on
+    Without ``task``: text, booleans and whole numbers of at most six different values (two subjects each on
     average) are classes, every other number is a continuous value.  ``log`` takes the natural logarithm of a
     continuous value, as the paper does with FEV1pp and FEV1/FVC.  With ``task`` "ordinal" numbers are steps of a
-    score, in their order.  People without a value are left out and counted.
+    score, in their order.  Subjects without a value are left out and counted.
 
     Raises:
         UserError: no such column, no values, one value only, or a value that the task cannot take.
@@ -76,11 +76,13 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
     column = table[name]
     known = np.asarray(column.notna(), dtype=bool)
     rows = np.flatnonzero(known).astype(np.int64)
-    notes = [f"{len(column) - len(rows)} of {len(column)} people have no value of {name} and are left out"]
+    notes = [f"{len(column) - len(rows)} of {len(column)} subjects have no value of {name} and are left out"]
     if len(rows) == len(column):
         notes = []
     if not len(rows):
-        raise UserError(f"Nobody with an embedding has a value in the column '{name}'.")
+        raise UserError(
+            f"No subject with an embedding has a value in the column '{name}'; fill it in or name another target."
+        )
     held = column[known]
     numbers = _as_numbers(held)
     chosen = task or _guess(numbers)
@@ -95,7 +97,7 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
 
 
 def _steps(target: Target, numbers: NDArray[np.float64] | None, held: pd.Series) -> Target:
-    """Classes whose order is used."""
+    """Ordered classes."""
     name, count = target.name, len(target.classes)
     if numbers is None:
         raise UserError(
@@ -137,7 +139,7 @@ def _continuous(
         example = next((str(v) for v in held if not _is_number(v)), str(held.iloc[0]))
         raise UserError(f"'{name}' cannot be regressed: it holds text such as '{example}'; use --task classification.")
     if not np.isfinite(numbers).all():
-        raise UserError(f"'{name}' holds infinite values; mend the cohort table.")
+        raise UserError(f"'{name}' holds infinite values; fix the cohort table.")
     if log:
         if (numbers <= 0).any():
             raise UserError(
@@ -146,7 +148,7 @@ def _continuous(
         numbers = np.log(numbers)
         notes = [*notes, f"{name} is on the natural log scale"]
     if np.ptp(numbers) == 0:
-        raise UserError(f"'{name}' has the same value for everyone, so there is nothing to predict.")
+        raise UserError(f"'{name}' has the same value for all subjects, so there is nothing to predict.")
     return Target(name, "regression", rows, numbers, notes=tuple(notes))
 
 
@@ -171,7 +173,7 @@ def _classes(
         found, codes = np.unique(text.astype(str), return_inverse=True)
         names = tuple(str(v) for v in found)
     if len(names) < 2:
-        raise UserError(f"'{name}' has the same value ({names[0]}) for everyone, so there is nothing to predict.")
+        raise UserError(f"'{name}' has the same value ({names[0]}) for all subjects, so there is nothing to predict.")
     return Target(
         name,
         "classification",

@@ -1,4 +1,4 @@
-"""What changed between two scans of one person, region by region."""
+"""What changed between two scans of one subject, region by region."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.anatomy.places import places, strongest
-from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
-from anatograph.explanation.map_files import RegionMap, file_stem, write_map
-from anatograph.explanation.map_words import MapWords
+from anatograph.explanation.legend import MapLegend
+from anatograph.explanation.map_files import RegionMap, file_stem
 from anatograph.explanation.normative import Normative
-from anatograph.explanation.reference import reference_people
+from anatograph.explanation.reference import reference_cohort
+from anatograph.explanation.run import explanation_run
 
 _PAIRS = 400
 
@@ -32,7 +32,7 @@ class Change:
     after: NDArray[np.float64]
     """(N,) deviation of the later scan."""
     shift: NDArray[np.float64]
-    """(N,) how far h'_j moved; 1 is as far as two different people typically are apart at this landmark."""
+    """(N,) how far h'_j moved; 1 is as far as two different subjects typically are apart at this landmark."""
     table: pd.DataFrame
     """The regions that moved most, the strongest first."""
     account: RunAccount
@@ -50,33 +50,30 @@ def change(
     group: str | None = None,
     seed: int = 0,
 ) -> Change:
-    """Set two scans of one person against each other at the same landmarks.
+    """Compare two scans of one subject at the same landmarks.
 
     Both scans were registered to the atlas on their own, so landmark j is the same place in both.  Two figures a
     region: how the deviation changed (see `deviation`; both scans are left out of the reference), and the shift,
-    the Mahalanobis length of h'_after - h'_before over its median among pairs of reference people.  Two maps on the
+    the Mahalanobis length of h'_after - h'_before over its median among pairs of reference subjects.  Two maps on the
     grid of the later scan, and one table.
 
     Raises:
-        UserError: files that do not belong together, a scan that is not there, too few reference people.
+        UserError: files that do not belong together, a missing scan, too few reference subjects.
     """
     if before == after:
         raise UserError(f"--before and --after are the same scan, {before}; name two.")
-    settings = {"study": str(study), "embeddings": str(embeddings), "before": before, "after": after,
-                "cohort": None if cohort is None else str(cohort), "reference": reference, "group": group,
-                "seed": seed}  # fmt: skip
-    folder = Path(out)
-    with RunAccount("change", settings, folder) as account:
-        opened, regions = open_pair(study, embeddings)
-        people, notes = reference_people(regions, cohort, reference, group, seed)
-        for note in notes:
-            account.note(note)
-        subject = opened.subject(after)
-        opened.subject(before)
+    settings = {"before": before, "after": after, "cohort": None if cohort is None else str(cohort),
+                "reference": reference, "group": group, "seed": seed}  # fmt: skip
+    with explanation_run("change", out, study, embeddings, **settings) as run:
+        regions, atlas = run.regions, run.study.atlas
+        compared, notes = reference_cohort(regions, cohort, reference, group, seed)
+        run.note(notes)
+        for name in (before, after):
+            run.study.subject(name)
         first, second = regions.unwhitened(before), regions.unwhitened(after)
-        calibrated, kept = people.without([before, after])
+        calibrated, kept = compared.without([before, after])
         deviations = [calibrated.deviation(nodes) for nodes in (first, second)]
-        usual = _between_people(calibrated.model, people.features[kept], seed)
+        usual = _between_subjects(calibrated.model, compared.features[kept], seed)
         shift = np.sqrt(_apart(calibrated.model, first, second)) / usual
         gain = deviations[1] - deviations[0]
         columns = {"deviation_before": deviations[0], "deviation_after": deviations[1], "deviation_change": gain,
@@ -90,15 +87,14 @@ def change(
         }
         maps = []
         for kind, values, order in (("change", gain, np.abs(gain)), ("shift", shift, shift)):
-            shown = RegionMap(after, values, _words(kind, before, after), columns, score, order)
-            stem = file_stem(before, after, kind)
-            maps.append(write_map(shown, subject, opened.atlas, folder, stem, None, account))
-        where = places(opened.atlas)
-        top = strongest(shift, opened.atlas, 10)
+            shown = RegionMap(after, values, _legend(kind, before, after), columns, score, order)
+            maps.append(run.write(shown, file_stem(before, after, kind)))
+        where = places(atlas)
+        top = strongest(shift, atlas, 10)
         table = pd.DataFrame({"landmark": top, "place": [where[j] for j in top]})
         table = table.assign(**{key: column[top] for key, column in columns.items()})
-        account.result(**score)
-    return Change(maps, deviations[0], deviations[1], shift, table, account)
+        run.account.result(**score)
+    return Change(maps, deviations[0], deviations[1], shift, table, run.account)
 
 
 def _apart(model: Normative, one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -107,8 +103,8 @@ def _apart(model: Normative, one: NDArray[np.float32], other: NDArray[np.float32
     return np.asarray(np.einsum("...nq,nqr,...nr->...n", off, model.precision, off), dtype=np.float64)
 
 
-def _between_people(model: Normative, features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    """(N,) median distance of two different reference people at each landmark; NaN where it is not known."""
+def _between_subjects(model: Normative, features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """(N,) median distance of two different reference subjects at each landmark; NaN where it is unknown."""
     import warnings
 
     random = np.random.default_rng(seed)
@@ -121,17 +117,17 @@ def _between_people(model: Normative, features: NDArray[np.float32], seed: int) 
     return np.asarray(np.where(middle > 1e-9, middle, np.nan), dtype=np.float64)
 
 
-def _words(kind: str, before: str, after: str) -> MapWords:
+def _legend(kind: str, before: str, after: str) -> MapLegend:
     if kind == "change":
-        ticks = {-4.0: "−4  nearer to\nthe usual now", 0.0: "0  as before", 4.0: "4  more unusual\nnow"}
-        return MapWords(
-            "change", f"{before} → {after}: what became more or less unusual",
-            "deviation after less deviation before, in normal units",
+        ticks = {-4.0: "−4  more usual\nthan before", 0.0: "0  as before", 4.0: "4  more unusual\nthan before"}
+        return MapLegend(
+            "change", f"{before} → {after}: regions that became more or less unusual",
+            "deviation after minus deviation before, in normal units",
             "more unusual than before", "more usual than before", 0.0, (-4.0, 4.0), ticks,
         )  # fmt: skip
-    ticks = {0.0: "0  no change", 1.0: "1  as far as two\npeople are apart", 2.0: "2"}
-    return MapWords(
+    ticks = {0.0: "0  no change", 1.0: "1  distance of two\nsubjects", 2.0: "2"}
+    return MapLegend(
         "change", f"{before} → {after}: where the embedding moved",
-        "shift of the embedding; 1 is the distance of two different people",
+        "shift of the embedding; 1 is the distance of two different subjects",
         "changed between the scans, in any direction", None, 0.0, (0.0, 2.0), ticks,
     )  # fmt: skip

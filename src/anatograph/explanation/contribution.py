@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.choices import ProbeKind
+from anatograph.choices import ProbeKind, current
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import usable
@@ -16,10 +17,19 @@ from anatograph.evaluation.evaluate import Aligned
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.linear import Probe, fit_probe
 from anatograph.evaluation.targets import Target
-from anatograph.explanation.regional import regional_metric
+from anatograph.explanation.smooth_metric import smooth_metric
 
 STRONG = 0.9
-"""What the scale shows for a contribution that only one region in twenty of the reference people surpasses."""
+"""Value on the scale of a contribution that 5 % of the regions of reference subjects exceed."""
+
+
+def probe_kind(name: str) -> ProbeKind:
+    """A kind of probe from its name, of older versions too; UserError for another."""
+    known: tuple[ProbeKind, ...] = get_args(ProbeKind)
+    for kind in known:
+        if current(name) == kind:
+            return kind
+    raise UserError(f"The probe must be one of {', '.join(known)}, not '{name}'.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +41,14 @@ class Direction:
     intercept: float
     """β of eq. 10."""
     class_name: str | None
-    """The class that it speaks for; None for a number."""
+    """The class that a high answer means; None for a number."""
     meaning: str
     """What a high answer means, in words."""
     scale: float = 1.0
-    """Units of the target to one unit of the answer: its standard deviation among the people fitted on; 1 for classes,
+    """Units of the target to one unit of the answer: its standard deviation in the training subjects; 1 for classes,
     whose answer is in log-odds."""
     offset: float = 0.0
-    """The target where the answer is 0: its mean among the people fitted on."""
+    """The target where the answer is 0: its mean in the training subjects."""
 
     def of(self, features: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
         """M = W h' of features (..., F) as (...,), NaN where they are."""
@@ -47,55 +57,55 @@ class Direction:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The contributions of the people that a probe was fitted on."""
+    """The contributions of the subjects that a probe was fitted on."""
 
     median: NDArray[np.float64]
-    """(N,) of M_j over these people; NaN where nobody has the landmark."""
+    """(N,) of M_j over these subjects; NaN where none has the landmark."""
     spread: float
     """95th percentile of |M_j - median_j| over all of them and all landmarks."""
-    people: int
+    subjects: int
     """How many."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
-    """What each region of one subject says of a target."""
+    """What each region of one subject contributes to the prediction of a target."""
 
     subject_id: str
-    """Who."""
+    """Whose regions."""
     raw: NDArray[np.float64]
     """(N,) M_j = W h'_j; NaN where the scan does not reach. β plus its mean over the regions is the probe's answer."""
     direction: Direction
     """W, β and what they mean; fitted without this subject (and its group)."""
     reference: Reference
-    """Of the people fitted on."""
+    """Of the training subjects."""
 
     @property
     def answer(self) -> float:
-        """What the probe says of the subject: log-odds, or the standardised value."""
+        """The prediction for the subject: log-odds, or the standardised value."""
         return float(self.direction.intercept + np.nanmean(self.raw))
 
     @property
     def reference_answer(self) -> float:
-        """What it says of somebody all of whose regions are as the reference people's median."""
+        """The prediction for a subject whose regions all equal the median of the reference subjects."""
         there = np.isfinite(self.raw) & np.isfinite(self.reference.median)
         return float(self.direction.intercept + self.reference.median[there].mean())
 
     @property
     def relative(self) -> NDArray[np.float64]:
-        """(N,) M_j less the reference people's median at the same landmark: what is special about this region here.
+        """(N,) M_j minus the median of the reference subjects at the same landmark: what sets this region apart.
 
-        Its mean over the regions is `answer` less `reference_answer`.
+        Its mean over the regions is `answer` minus `reference_answer`.
         """
         return np.asarray(self.raw - self.reference.median, dtype=np.float64)
 
     def values(self, scale: str = "relative") -> NDArray[np.float64]:
-        """(N,) in (0, 1), above 0.5 where the region speaks for it, below where against.
+        """(N,) in (0, 1), above 0.5 where the region is evidence for it, below where against.
 
-        ``relative``: the sigmoid of `relative` over the reference's spread, so scaled that 0.9 (0.1) is what one of
-        twenty regions of the reference people goes beyond. ``eq10``: the sigmoid of M_j + β, each region as if it were
-        the whole subject; since regions differ from each other by anatomy far more than people do, it is often near
-        0 or 1 everywhere.
+        ``relative``: the sigmoid of `relative` over the reference's spread, scaled so that 5 % of the
+        regions of reference subjects lie beyond 0.9 or 0.1. ``eq10``: the sigmoid of M_j + β, each region as if it were
+        the whole subject; since regions differ by anatomy far more than subjects do, it is often near 0 or 1
+        everywhere.
         """
         from scipy.special import expit
 
@@ -109,20 +119,20 @@ class Contribution:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A probe and whom it was fitted on."""
+    """A probe and its training subjects."""
 
     probe: Probe
     """The probe."""
     target: Target
-    """The people fitted on, with the classes that are among them."""
+    """The training subjects, with the classes they have."""
 
 
 class Explainer:
-    """The probes of a target, one a fold, each fitted once, when the first of its held-out people asks for it.
+    """The probes of a target, one a fold, each fitted once, when the first of its held-out subjects is explained.
 
     The folds are those of `evaluate` with the same ``folds`` and ``seed``; with ``probe`` "evaluate" what is explained
-    is the answer in its table of predictions. Somebody without a value of the target is explained by a probe of all
-    others who have one.
+    is the answer in its table of predictions. A subject without a value of the target is explained by a probe of
+    all subjects that have one.
     """
 
     def __init__(
@@ -135,7 +145,7 @@ class Explainer:
         seed: int = 0,
         probe: ProbeKind = "evaluate",
     ) -> None:
-        """``groups`` (n,) numbers the group of each person of ``data``; raises UserError as `evaluate` does."""
+        """``groups`` (n,) numbers the group of each subject of ``data``; raises UserError as `evaluate` does."""
         self.data, self.regions, self.groups, self.seed, self.kind = data, regions, groups, seed, probe
         self.target = usable(target, groups, folds)
         self.subject_ids: list[str] = data.table["subject_id"].tolist()
@@ -145,10 +155,10 @@ class Explainer:
         self._references: dict[tuple[int, str | None], tuple[Direction, Reference]] = {}
 
     def fitted_for(self, subject_id: str) -> Fitted:
-        """The probe that did not see this subject, nor anyone of its group.
+        """The probe fitted without this subject and its group.
 
         Raises:
-            UserError: where the others do not suffice.
+            UserError: where the remaining subjects do not suffice.
         """
         train = np.arange(len(self.target.rows))
         if subject_id in self.subject_ids:
@@ -162,27 +172,27 @@ class Explainer:
         if key not in self._fitted:
             chosen = np.zeros(len(self.target.rows), dtype=bool)
             chosen[train] = True
-            people = self.target.keep(chosen, "")
-            if len(people.rows) < 4 or len(np.unique(people.values)) < 2:
+            training = self.target.keep(chosen, "")
+            if len(training.rows) < 4 or len(np.unique(training.values)) < 2:
                 raise UserError(
-                    f"{len(people.rows)} others with a value of '{self.target.name}' do not suffice to explain "
-                    f"{subject_id}."
+                    f"{len(training.rows)} other subjects with a value of '{self.target.name}' are too few to explain "
+                    f"{subject_id}; add subjects to the cohort."
                 )
-            groups = None if self.groups is None else self.groups[people.rows]
-            features = self.data.features[people.rows]
+            groups = None if self.groups is None else self.groups[training.rows]
+            features = self.data.features[training.rows]
             metric = None
-            if self.kind == "calm":
-                metric = regional_metric(self.regions, [self.subject_ids[row] for row in people.rows])
-            ordered = people.task == "ordinal"
-            probe = fit_probe(features, people.values, len(people.classes), groups, self.seed, metric, ordered)
-            self._fitted[key] = Fitted(probe, people)
+            if self.kind == "smooth":
+                metric = smooth_metric(self.regions, [self.subject_ids[row] for row in training.rows])
+            ordered = training.task == "ordinal"
+            probe = fit_probe(features, training.values, len(training.classes), groups, self.seed, metric, ordered)
+            self._fitted[key] = Fitted(probe, training)
         return self._fitted[key]
 
     def contribution(self, subject_id: str, class_name: str | None = None) -> Contribution:
         """M_j of one subject for a class (the predicted one, or the last of two, if not given) or for a number.
 
         Raises:
-            UserError: an unknown class or subject, or others that do not suffice to fit a probe.
+            UserError: an unknown class or subject, or too few other subjects to fit a probe.
         """
         nodes = self.regions.of(subject_id)
         fitted = self.fitted_for(subject_id)
@@ -196,24 +206,24 @@ class Explainer:
 
 
 def reference_of(regions: Regions, subject_ids: Sequence[str], direction: Direction) -> Reference:
-    """Median and spread of M_j over some people, read one after the other."""
+    """Median and spread of M_j over some subjects, read one after the other."""
     import warnings
 
     found = np.array([direction.of(regions.of(name)) for name in subject_ids])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a landmark that nobody has
+        warnings.simplefilter("ignore", RuntimeWarning)  # a landmark that no subject has
         median = np.nanmedian(found, axis=0)
     away = np.abs(found - median)
     spread = float(np.nanquantile(away, 0.95))
-    # A probe that found nothing has no weights, so every contribution is the same.
+    # A probe that found nothing has weights of 0, so every contribution is the same.
     return Reference(np.asarray(median, dtype=np.float64), spread if spread > 1e-12 else 1.0, len(found))
 
 
 def towards(fitted: Fitted, class_name: str | None, subject: NDArray[np.float64]) -> Direction:
     """The linear answer for a class or a number; ``subject`` (F,) decides the class where none is named.
 
-    With more than two classes it is the class's logit against the mean of the others', with steps of a score the
-    log-odds of that step or more. Raises UserError for a class that is not there.
+    With more than two classes it is the class's logit minus the mean of the others', with steps of a score the
+    log-odds of that step or more. Raises UserError for an unknown class.
     """
     probe, target = fitted.probe, fitted.target
     if not target.classes:
@@ -224,7 +234,8 @@ def towards(fitted: Fitted, class_name: str | None, subject: NDArray[np.float64]
         return Direction(weights, float(intercept), None, f"higher {target.name}", scale, probe.target_mean)
     if class_name is not None and class_name not in target.classes:
         raise UserError(
-            f"'{target.name}' has no class '{class_name}' among the people fitted on: {', '.join(target.classes)}."
+            f"'{target.name}' has no class '{class_name}' in the training subjects; "
+            f"they have: {', '.join(target.classes)}."
         )
     if len(target.classes) == 2:
         index = 1 if class_name is None else target.classes.index(class_name)

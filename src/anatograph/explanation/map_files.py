@@ -1,4 +1,4 @@
-"""A map of one scan on disk: NIfTI, picture, table and what it means, side by side (docs/explain.md)."""
+"""A map of one scan on disk: NIfTI, picture, table and legend, side by side (docs/explain.md)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from anatograph.anatomy.places import places, strongest
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
-from anatograph.explanation.heatmap import paint
-from anatograph.explanation.heatmap_picture import draw_map
-from anatograph.explanation.map_words import MapWords
+from anatograph.explanation.legend import MapLegend
+from anatograph.explanation.map_picture import draw_map
+from anatograph.explanation.painting import paint
 from anatograph.imaging.nifti_header import NiftiWords
 from anatograph.imaging.volume import Volume
 from anatograph.study.scans import find_scan
@@ -40,7 +40,7 @@ class RegionMap:
     """Whose scan."""
     values: NDArray[np.float64]
     """(N,) what is painted; NaN where there is nothing to say."""
-    words: MapWords
+    words: MapLegend
     """What it means."""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Further columns of the table, (N,) each."""
@@ -69,7 +69,9 @@ def write_map(
     from anatograph.imaging.writing import write_array
 
     if len(found.values) != len(subject.landmarks):
-        raise UserError(f"{found.subject_id} has other landmarks in the study than in the embeddings; embed anew.")
+        raise UserError(
+            f"{found.subject_id} has other landmarks in the study than in the embeddings; embed the study again."
+        )
     lungs, frame, words = subject.lungs(), subject.frame, found.words
     if not lungs.frame.same_grid(frame, 0.02):
         raise UserError(f"{subject.folder}: the lung mask is not on the scan's grid; preprocess this subject again.")
@@ -118,7 +120,7 @@ def write_map(
     scan = find_scan(subject, image)
     if scan is None:
         account.note(
-            f"the scan of {subject.subject_id} is not where it was, so its picture shows only the lungs' outline"
+            f"the scan of {subject.subject_id} cannot be found, so its picture shows only the outline of the lungs"
         )
     draw_map(folder / f"{stem}.png", heat, lungs, scan, words, at, place)
     for ending in ENDINGS:
@@ -127,5 +129,5 @@ def write_map(
 
 
 def file_stem(*parts: str) -> str:
-    """The parts joined by underscores, with what file systems dislike replaced."""
+    """The parts joined by underscores, with characters that file systems reject replaced."""
     return "_".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)

@@ -1,4 +1,4 @@
-"""What is usual at each landmark: a normative model of region features of reference people, and how far one is off."""
+"""What is usual at each landmark: a normative model of the region features of reference subjects, and deviations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 
-LEAST_PEOPLE = 10
-"""Reference people below which nothing can be said."""
+LEAST_SUBJECTS = 10
+"""Fewest reference subjects that can say what is usual."""
 _MOST_COMPONENTS = 24
 _VARIANCE = 0.98
 _TRIMMED = 0.1
@@ -25,12 +25,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Normative:
-    """Centres, whitening and covariances that describe the reference people, landmark by landmark."""
+    """Centres, whitening and covariances that describe the reference subjects, landmark by landmark."""
 
     centre: Array
-    """(N, F) median of h'_j; NaN where nobody has the landmark."""
+    """(N, F) median of h'_j; NaN where no subject has the landmark."""
     basis: Array
-    """(F, q) from h'_j less its centre to q numbers whose covariance over all landmarks is the identity."""
+    """(F, q) from h'_j minus its centre to q numbers whose covariance over all landmarks is the identity."""
     mean: Array
     """(N, q) mean at each landmark in these numbers, the outer tenth left out."""
     precision: Array
@@ -48,24 +48,24 @@ class Normative:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A normative model and what its distances are worth."""
+    """A normative model and the calibration of its distances."""
 
     model: Normative
     """The model that measures."""
     usual: Array
-    """(N,) median cube root of the distance at each landmark, each person measured by a model without them."""
+    """(N,) median cube root of the distance at each landmark, each subject measured by a model without it."""
     quantiles: Array
-    """(k,) ascending: distances above ``usual`` of the reference people, all landmarks together …"""
+    """(k,) ascending: distances above ``usual`` of the reference subjects, all landmarks together …"""
     normal: Array
     """(k,) … and the quantiles of the normal distribution that belong to them."""
     slope: float
     """Normal units to one unit of distance, beyond the last quantile."""
     burden: Array
-    """(n,) ascending: share of the landmarks with deviation above 2, of each reference person by a model without
-    them."""
+    """(n,) ascending: share of the landmarks with deviation above 2, of each reference subject by a model without
+    it."""
 
     def deviation(self, nodes: NDArray[np.float32]) -> Array:
-        """Features (N, F) to deviations (N,) in normal units: 2 or more in 2.3 % of the reference people's regions.
+        """Features (N, F) to deviations (N,) in normal units: 2 or more in 2.3 % of the regions of reference subjects.
 
         One-sided: far from the usual in any direction is high; below 0 is nearer to it than most.
         """
@@ -79,26 +79,26 @@ class Calibrated:
         return np.asarray(np.where(np.isfinite(above), result, np.nan), dtype=np.float64)
 
     def burden_of(self, deviation: Array) -> tuple[float, float]:
-        """Share of a subject's landmarks above 2, and the share of reference people who have as many or more."""
+        """Share of a subject's landmarks above 2, and the share of reference subjects with as many or more."""
         share = _share_above(deviation[None])[0]
         more = int((self.burden >= share - 1e-12).sum())
         return float(share), float((1 + more) / (1 + len(self.burden)))
 
 
 def fit_normative(reference: NDArray[np.float32]) -> Normative:
-    """The normative model of people (n, N, F), NaN where a landmark is absent.
+    """The normative model of subjects (n, N, F), NaN where a landmark is absent.
 
     Centre: the median at each landmark. Directions: PCA of what is left, all landmarks together, up to 98 % of the
     variance and 24 components, after the outer tenth was left out twice; whitened. Then at each landmark the mean and
-    the covariance of its people without their outer tenth (found in two rounds), the covariance shrunk towards the
-    pooled one. A sick minority among the reference people therefore moves little.
+    the covariance of its subjects without their outer tenth (found in two rounds), the covariance shrunk towards the
+    pooled one. A sick minority of the reference therefore has little effect.
 
     Raises:
-        UserError: fewer than 10 people.
+        UserError: fewer than 10 subjects.
     """
-    if len(reference) < LEAST_PEOPLE:
-        raise UserError(f"{len(reference)} reference people are too few to say what is usual; give at least "
-                        f"{LEAST_PEOPLE}.")  # fmt: skip
+    if len(reference) < LEAST_SUBJECTS:
+        raise UserError(f"{len(reference)} reference subjects are too few to say what is usual; give at least "
+                        f"{LEAST_SUBJECTS}.")  # fmt: skip
     centre = _median(reference)
     basis = _whitening(reference, centre)
     reduced = np.asarray((reference - centre) @ basis, dtype=np.float64)
@@ -117,13 +117,13 @@ def fit_normative(reference: NDArray[np.float32]) -> Normative:
     return Normative(centre, basis, mean, precision)
 
 
-def measure_each_other(reference: NDArray[np.float32], groups: NDArray[np.int64] | None = None, seed: int = 0) -> Array:
-    """(n, N) cube root of the squared distance of reference people (n, N, F), each by a model without them.
+def cross_measure(reference: NDArray[np.float32], groups: NDArray[np.int64] | None = None, seed: int = 0) -> Array:
+    """(n, N) cube root of the squared distance of reference subjects (n, N, F), each by a model without it.
 
-    A tenth of the people at a time is measured by a model of the others; ``groups`` (n,) stay together.
+    A tenth of the subjects at a time is measured by a model of the rest; ``groups`` (n,) are not split.
 
     Raises:
-        UserError: fewer than 10 people, or a single group.
+        UserError: fewer than 10 subjects, or a single group.
     """
     root = np.full(reference.shape[:2], np.nan)
     for test in _parts(len(reference), groups, seed):
@@ -133,14 +133,14 @@ def measure_each_other(reference: NDArray[np.float32], groups: NDArray[np.int64]
 
 
 def calibrate(model: Normative, root: Array) -> Calibrated:
-    """What the distances of a model are worth, from those that `measure_each_other` found (n, N).
+    """Calibrate the distances of a model, from those that `cross_measure` found (n, N).
 
-    The cube roots, nearly normal after Wilson and Hilferty, less their median at the landmark, are matched with the
+    The cube roots, nearly normal after Wilson and Hilferty, minus their median at the landmark, are matched with the
     normal distribution quantile by quantile, all landmarks together; beyond the 99.5th percentile the line through
     the last tenth goes on.
 
     Raises:
-        UserError: hardly any region is there.
+        UserError: hardly any region is present.
     """
     from scipy.stats import norm
 
@@ -148,7 +148,9 @@ def calibrate(model: Normative, root: Array) -> Calibrated:
     above = root - usual
     pooled = np.sort(above[np.isfinite(above)])
     if len(pooled) < 100:
-        raise UserError("Too few regions of the reference people lie in their scans to say what is usual.")
+        raise UserError(
+            "Too few regions of the reference subjects lie in their scans to say what is usual; add subjects."
+        )
     last = min(_TAIL[1], 1 - 5 / len(pooled))
     probabilities = np.concatenate([np.linspace(0.001, 0.9, 200), 1 - np.geomspace(0.1, 1 - last, 60)[1:]])
     quantiles, first = np.unique(np.quantile(pooled, probabilities), return_index=True)
@@ -171,7 +173,7 @@ def _whitening(reference: NDArray[np.float32], centre: Array) -> Array:
         values, vectors = np.linalg.eigh(covariance)
         values, vectors = values[::-1], vectors[:, ::-1]
         if values[0] <= 0:
-            raise UserError("The reference people's features are all the same; they were not embedded by a network.")
+            raise UserError("The features of the reference subjects are all the same; embed them with a trained model.")
         size = int(np.searchsorted(np.cumsum(values) / values.sum(), _VARIANCE) + 1)
         size = max(1, min(size, _MOST_COMPONENTS, len(reference) // 3, int((values > 1e-9 * values[0]).sum())))
         basis = vectors[:, :size] / np.sqrt(values[:size])
@@ -193,17 +195,19 @@ def _shrunk(rows: Array) -> tuple[Array, Array]:
 
 
 def _parts(count: int, groups: NDArray[np.int64] | None, seed: int) -> list[NDArray[np.int64]]:
-    """Rows in up to ten shuffled parts, groups together."""
+    """Rows in up to ten shuffled parts that split no group."""
     from anatograph.evaluation.folds import make_folds
 
     parts = [test for _, test in make_folds(np.zeros(count), False, groups, _PARTS, seed)]
     if len(parts) < 2:
-        raise UserError("The reference people are all of one group, so nobody can be measured by the others.")
+        raise UserError(
+            "The reference subjects are all of one group, so none can be measured by the rest; leave --group out."
+        )
     return parts
 
 
 def _share_above(deviation: Array) -> Array:
-    """(n, N) deviations to (n,) shares above 2 of the landmarks that are there."""
+    """(n, N) deviations to (n,) shares above 2 of the landmarks that are present."""
     known = np.isfinite(deviation)
     return np.asarray(((deviation > 2) & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1), dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""The people whom others are compared with."""
+"""The subjects that others are compared with."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from numpy.typing import NDArray
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import group_numbers
-from anatograph.explanation.normative import LEAST_PEOPLE, Calibrated, calibrate, fit_normative, measure_each_other
+from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
 from anatograph.study.cohort import read_cohort
 
-MOST_PEOPLE = 1000
-"""More reference people than this tell nothing new; a random choice of them is taken."""
+MOST_SUBJECTS = 1000
+"""More reference subjects than this add nothing; a random choice of them is taken."""
 
 
 @dataclass(frozen=True, eq=False)
-class ReferencePeople:
-    """Features of the reference people, and how they measure somebody."""
+class ReferenceCohort:
+    """Features of the reference subjects, and how another is measured against them."""
 
     subject_ids: list[str]
-    """(n,) who."""
+    """(n,) their ids."""
     features: NDArray[np.float32]
     """(n, N, F) h' of each, NaN where a landmark is absent."""
     groups: NDArray[np.int64] | None
-    """(n,) a number for each person where there are several scans of one."""
+    """(n,) the group of each, where there are several scans of one patient."""
     group_of: dict[str, int]
     """The number of every subject of the cohort; empty without groups."""
     seed: int = 0
-    """Of the parts in which they measure each other."""
+    """Of the parts in which they are measured against each other."""
 
     @cached_property
     def _root(self) -> NDArray[np.float64]:
-        return measure_each_other(self.features, self.groups, self.seed)
+        return cross_measure(self.features, self.groups, self.seed)
 
     def without(self, subject_ids: Sequence[str]) -> tuple[Calibrated, NDArray[np.bool_]]:
-        """The model of those who are none of these subjects and of none of their groups, and who that is (n,).
+        """The model without these subjects and their groups, and which subjects it keeps (n,).
 
         Raises:
             UserError: too few are left.
@@ -50,27 +50,27 @@ class ReferencePeople:
         kept = ~np.isin(self.subject_ids, list(subject_ids))
         if self.groups is not None:
             kept &= ~np.isin(self.groups, [self.group_of[name] for name in subject_ids if name in self.group_of])
-        if kept.sum() < LEAST_PEOPLE:
+        if kept.sum() < LEAST_SUBJECTS:
             raise UserError(
-                f"{int(kept.sum())} reference people are left beside {', '.join(subject_ids)}; give at least "
-                f"{LEAST_PEOPLE}."
+                f"{int(kept.sum())} reference subjects remain without {', '.join(subject_ids)}; give at least "
+                f"{LEAST_SUBJECTS}."
             )
         return calibrate(fit_normative(self.features[kept]), self._root[kept]), kept
 
 
-def reference_people(
+def reference_cohort(
     regions: Regions,
     cohort: str | Path | None = None,
     reference: str | None = None,
     group: str | None = None,
     seed: int = 0,
-) -> tuple[ReferencePeople, list[str]]:
-    """Everybody in the embeddings, or those with ``reference`` "COLUMN=VALUE" in the cohort; and notes on the choice.
+) -> tuple[ReferenceCohort, list[str]]:
+    """All subjects in the embeddings, or those with ``reference`` "COLUMN=VALUE"; and notes on the choice.
 
-    ``group`` names a column whose equal values are one person.
+    ``group`` names a column whose equal values are one patient.
 
     Raises:
-        UserError: no cohort to look in, no such column or value, or fewer than 10 people.
+        UserError: no cohort to look in, no such column or value, or fewer than 10 subjects.
     """
     names = list(regions.subject_ids)
     if (reference or group) and cohort is None:
@@ -88,18 +88,19 @@ def reference_people(
         elif group:
             names = [name for name in names if name in known]
     what = f"with {reference}" if reference else "in the embeddings"
-    if len(names) < LEAST_PEOPLE:
+    if len(names) < LEAST_SUBJECTS:
         raise UserError(
-            f"{len(names)} people {what} are too few to say what is usual; a reference needs at least {LEAST_PEOPLE}."
+            f"{len(names)} subjects {what} are too few to say what is usual; "
+            f"a reference needs at least {LEAST_SUBJECTS}."
         )
-    if len(names) > MOST_PEOPLE:
-        rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_PEOPLE, replace=False))
-        notes.append(f"of {len(names)} reference people {MOST_PEOPLE} were drawn")
+    if len(names) > MOST_SUBJECTS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_SUBJECTS, replace=False))
+        notes.append(f"{MOST_SUBJECTS} of {len(names)} reference subjects were drawn")
         names = [names[row] for row in rows]
-    notes.append(f"the reference is the {len(names)} people {what}; nobody is compared with themselves")
+    notes.append(f"the reference is the {len(names)} subjects {what}; no subject is compared with itself")
     features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
-    return ReferencePeople(names, features, groups, group_of, seed), notes
+    return ReferenceCohort(names, features, groups, group_of, seed), notes
 
 
 def _chosen(table: pd.DataFrame, reference: str) -> set[str]:
@@ -115,5 +116,5 @@ def _chosen(table: pd.DataFrame, reference: str) -> set[str]:
         same |= held.astype(float) == float(value)
     if not same.any():
         found = ", ".join(sorted({str(v) for v in held.dropna()})[:12])
-        raise UserError(f"Nobody in the cohort has {column} = {value}; there is: {found}.")
+        raise UserError(f"No subject of the cohort has {column} = {value}; it has: {found}.")
     return set(table.loc[same, "subject_id"])

@@ -10,8 +10,8 @@ from pathlib import Path
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
 from anatograph.imaging.views import AXIAL, CORONAL
-from anatograph.reporting.identity import Discretion
-from anatograph.reporting.slices import Slice, slice_of, webp
+from anatograph.reporting.redaction import Discretion
+from anatograph.reporting.slice_drawings import SliceDrawing, draw_slice, webp
 from anatograph.study.scans import find_scan
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
@@ -34,7 +34,7 @@ _SAMPLE = 8
 class Picture:
     """One slice on a card."""
 
-    drawn: Slice
+    drawn: SliceDrawing
     """Sizes and outlines."""
     data: str
     """Base64 WebP."""
@@ -53,7 +53,7 @@ class Card:
     name: str
     """As shown."""
     flags: tuple[str, ...]
-    """What a person should look at."""
+    """What a reader should check."""
     figures: tuple[tuple[str, str, float | None], ...]
     """Label, text and number of each quality figure."""
     lungs_from: str
@@ -95,12 +95,12 @@ def cards(
         shown += 1
         progress()
     bare = len(made) - shown
-    told = [f"{bare} of {len(made)} subjects have no picture, as the page would grow too large"] if bare else []
-    return made, told
+    notices = [f"{bare} of {len(made)} subjects have no picture, as the page would grow too large"] if bare else []
+    return made, notices
 
 
 def failures(study: Study, discretion: Discretion) -> list[Failure]:
-    """What failed, without what the messages may tell of a person."""
+    """What failed, in messages that identify no patient."""
     return [Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()]
 
 
@@ -119,24 +119,24 @@ def _card(subject: StoredSubject, discretion: Discretion) -> Card:
     )
 
 
-def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) -> list[Slice] | str:
+def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) -> list[SliceDrawing] | str:
     """The slices of a card, or why there are none."""
     try:
         lungs = subject.lungs()
         gaps = study.atlas.step > study.atlas.patch_size
         scan = find_scan(subject, images.get(subject.subject_id)) if gaps else None
-        drawn = [slice_of(subject, study.atlas, lungs, view, scan) for view in (CORONAL, AXIAL)]
+        drawn = [draw_slice(subject, study.atlas, lungs, view, scan) for view in (CORONAL, AXIAL)]
     except UserError as error:
         return str(error)
     slices = [one for one in drawn if one is not None]
     return slices or "the lung mask is empty"
 
 
-def _picture(drawn: Slice, level: tuple[float, int]) -> Picture:
+def _picture(drawn: SliceDrawing, level: tuple[float, int]) -> Picture:
     return Picture(drawn, base64.b64encode(webp(drawn.picture, *level)).decode("ascii"))
 
 
-def _level(sample: Sequence[list[Slice]], each: float) -> tuple[float, int]:
+def _level(sample: Sequence[list[SliceDrawing]], each: float) -> tuple[float, int]:
     """The best of `LEVELS` whose pictures take at most ``each`` bytes a subject, judged by a few."""
     if not sample:
         return LEVELS[0]

@@ -1,4 +1,4 @@
-"""What lies in a folder of explanations: whose map, of what, and what its colours mean in words."""
+"""What lies in a folder of explanations: the subject of each map, its target, and the meaning of its colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anatograph.errors import UserError
-from anatograph.explanation.map_words import MapWords
+from anatograph.explanation.legend import MapLegend
 
 _ENDING = ".nii.gz"
 _NEWEST = 1
@@ -22,11 +22,11 @@ class MapFile:
     """One map and its legend."""
 
     path: Path
-    """The NIfTI, 0 where it says nothing."""
+    """The NIfTI, 0 where there is no value."""
     subject_id: str
-    """Whose."""
+    """Whose scan."""
     name: str
-    """What of, short enough for a list: the target, the class, or ``deviation``."""
+    """Its target, short enough for a list: the target, the class, or ``deviation``."""
     meaning: str
     """One line in words."""
     high: str
@@ -34,7 +34,7 @@ class MapFile:
     low: str | None
     """What the lower end means; None for a scale with one end."""
     neutral: float
-    """The value that says nothing."""
+    """The value that is no evidence."""
     ends: tuple[float, float]
     """Values at the two ends of the colours."""
     strongest: tuple[dict[str, Any], ...] = field(default=())
@@ -43,9 +43,9 @@ class MapFile:
     """probe, deviation or change."""
 
     @property
-    def words(self) -> MapWords:
-        """The same as the programme's own maps have it."""
-        return MapWords(
+    def words(self) -> MapLegend:
+        """The same as a legend, as `explain` draws with it."""
+        return MapLegend(
             self.kind, self.name, self.meaning, self.high, self.low, self.neutral, self.ends, {}
         )  # fmt: skip
 
@@ -66,8 +66,8 @@ def find_maps(folders: Sequence[Path], subject_ids: Sequence[str]) -> list[MapFi
         files = sorted(folder.glob(f"*{_ENDING}")) if folder.is_dir() else []
         if not files:
             raise UserError(
-                f"{folder} holds no maps (*{_ENDING}), so it is nothing that `anatograph explain` or "
-                "`anatograph deviation` wrote."
+                f"{folder} holds no maps (*{_ENDING}), so `anatograph explain` or "
+                "`anatograph deviation` did not write it."
             )
         found += [one for path in files if (one := _map_file(path, subject_ids)) is not None]
     return found
@@ -92,7 +92,7 @@ def _map_file(path: Path, subject_ids: Sequence[str]) -> MapFile | None:
     owner = max(owners, key=len)
     target = stem[len(owner) + 1 :]
     return MapFile(
-        path, owner, target, f"what speaks for {target}", f"speaks for {target}", "speaks against it", 0.5,
+        path, owner, target, f"evidence for {target}", f"evidence for {target}", "evidence against it", 0.5,
         _probe_ends(path),
     )  # fmt: skip
 
@@ -121,10 +121,15 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
 
 
 def _short_name(kind: str, named: Sequence[str], high: str) -> str:
-    """For the list of maps: the target alone, the class it speaks for ("GOLD of 2 or more"), or kind and target."""
+    """For the list of maps: the target alone, its class ("GOLD of 2 or more"), or kind and target."""
     if not named or kind != "probe":
         return " ".join([kind, *named])
-    said = high.removeprefix("speaks for ").removesuffix(", against the other classes")
+    said = (
+        high.removeprefix("speaks for ")
+        .removeprefix("evidence for ")
+        .removeprefix("evidence for ")
+        .removesuffix(", against the other classes")
+    )
     return said if len(named) == 2 and said.startswith(named[0]) else " = ".join(named)
 
 

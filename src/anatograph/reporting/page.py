@@ -1,4 +1,4 @@
-"""One self-contained page: what went in, what needs a look, how training went, and what the embedding tells."""
+"""One self-contained page: input, quality, training, and what the embedding predicts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from anatograph.execution.files import write_text
 from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
 from anatograph.reporting.cards import FIGURES, Card, cards, failures
-from anatograph.reporting.identity import Discretion, known_secrets
 from anatograph.reporting.maps import find_maps
-from anatograph.reporting.people import subject_map, summarise
-from anatograph.reporting.results import benchmark as read_benchmark
-from anatograph.reporting.results import evaluation as read_evaluation
-from anatograph.reporting.results import read_json
-from anatograph.reporting.results import training as read_training
+from anatograph.reporting.redaction import Discretion, known_secrets
+from anatograph.reporting.sections import benchmark as read_benchmark
+from anatograph.reporting.sections import evaluation as read_evaluation
+from anatograph.reporting.sections import read_json
+from anatograph.reporting.sections import training as read_training
+from anatograph.reporting.subjects import subject_map, summarise
 from anatograph.reporting.viewers import Viewer, choose, viewers
 from anatograph.study.cohort import Cohort, read_cohort
 from anatograph.study.store import Study
@@ -55,10 +55,10 @@ def report(
     Parts that are not given are left out.  ``cohort`` is the table to summarise and colour by; without it the one
     that the study was filled from, if it is still there.  ``explanations`` are folders with maps; ``subjects`` are
     those whose scans the viewer holds, by default the first few that have maps.  The page holds no name, DICOM
-    identifier, file path or date unless ``identities`` are asked for, and makes no network request.
+    identifier, file path or date unless ``identities`` is set, and makes no network request.
 
     Raises:
-        UserError: a part that is named and not there, or is something else.
+        UserError: a part that is named but missing, or is something else.
     """
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -80,15 +80,15 @@ def report(
         images = {row.subject_id: row.image for row in known.rows} if known else {}
         with account.stage("viewers"):
             share = min(_MOST_FOR_VIEWERS, _VIEWERS_SHARE * left)
-            shown, told = viewers(opened, chosen, maps, images, discretion, share, bar.step)
+            shown, omitted = viewers(opened, chosen, maps, images, discretion, share, bar.step)
         with account.stage("montage"):
             left -= sum(viewer.size for viewer in shown)
             made, more = cards(opened, images, discretion, left, bar.step)
-        told = [*told, *more]
-        for sentence in told:
+        omitted = [*omitted, *more]
+        for sentence in omitted:
             account.note(sentence)
         context |= _frame(opened, known, made, shown, discretion, title)
-        context["told"] = [f"{text[0].upper()}{text[1:]}." for text in (*told, *_withheld(withheld, discretion))]
+        context["notices"] = [f"{text[0].upper()}{text[1:]}." for text in (*omitted, *_withheld(withheld, discretion))]
         context["settings"] = _settings(opened, run, discretion)
         page = assets.render(context | {"sections": _sections(context)})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def report(
         size = len(page.encode())
         account.result(megabytes=round(size / 1e6, 2), viewers=len(shown), sections=_sections(context))
         if size > most_bytes:
-            account.note(f"the page has {size / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB it should")
+            account.note(f"the page has {size / 1e6:.0f} MB, more than the limit of {most_bytes / 1e6:.0f} MB")
     return path
 
 
@@ -212,26 +212,26 @@ def _cohort(study: Study, cohort: str | Path | None) -> Cohort | None:
 
 def _discretion(study: Study, known: Cohort | None, identities: bool) -> tuple[Discretion, list[str], dict[str, str]]:
     """What may be shown, which columns of the table, and which not for what reason."""
-    everybody = dict.fromkeys(study.subject_ids)
-    everybody |= dict.fromkeys(failure.subject_id for failure in study.failures())
+    every_subject = dict.fromkeys(study.subject_ids)
+    every_subject |= dict.fromkeys(failure.subject_id for failure in study.failures())
     paths: list[str] = [str(study.path), str(study.path.resolve())]
     for name in study.subject_ids:
         source = study.subject(name).about.get("source", {})
         paths += [str(source.get("path", "")), str(source.get("lungs", ""))]
     if known is not None:
-        everybody |= dict.fromkeys(known.subject_ids)
+        every_subject |= dict.fromkeys(known.subject_ids)
         paths.append(str(known.path))
         for row in known.rows:
             paths += [str(row.image), str(row.lungs or "")]
         for column in ("image", "lungs"):
             if column in known.table:
                 paths += [str(value) for value in known.table[column].dropna()]
-    everyone = Discretion(identities, known_secrets(paths, everybody), tuple(everybody))
+    plain = Discretion(identities, known_secrets(paths, every_subject), tuple(every_subject))
     if known is None:
-        return everyone, [], {}
-    columns, withheld = everyone.columns(known.table)
+        return plain, [], {}
+    columns, withheld = plain.columns(known.table)
     words = frozenset(columns) | _classes(known.table, columns)
-    return Discretion(identities, everyone.secrets, everyone.subject_ids, words), columns, withheld
+    return Discretion(identities, plain.secrets, plain.subject_ids, words), columns, withheld
 
 
 def _classes(table: pd.DataFrame, columns: Iterable[str]) -> frozenset[str]:
@@ -241,17 +241,17 @@ def _classes(table: pd.DataFrame, columns: Iterable[str]) -> frozenset[str]:
 
 
 def _withheld(withheld: dict[str, str], discretion: Discretion) -> list[str]:
-    """What is not on the page for the sake of people's privacy."""
-    told = []
+    """What is withheld from the page for privacy."""
+    notices = []
     if withheld:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in withheld.items())
-        told.append(f"columns that may tell who somebody is are withheld: {reasons}; --identities shows them")
+        notices.append(f"columns that may identify a patient are withheld: {reasons}; --identities shows them")
     if discretion.renamed:
-        told.append(
+        notices.append(
             f"{discretion.renamed} subjects are called by their place in the study, as their names hold a date, an "
             "identifier or a path; --identities shows them"
         )
-    return told
+    return notices
 
 
 def _settings(study: Study, run: str | Path | None, discretion: Discretion) -> str:

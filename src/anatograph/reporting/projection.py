@@ -35,5 +35,5 @@ def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> 
     if plane.shape[1] < 2:
         plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     shares = singular**2 / max(float((singular**2).sum()), 1e-12)
-    told = " and ".join(f"{share:.0%}" for share in shares[:2])
-    return plane, f"first two principal components ({told} of the variance)"
+    said = " and ".join(f"{share:.0%}" for share in shares[:2])
+    return plane, f"first two principal components ({said} of the variance)"

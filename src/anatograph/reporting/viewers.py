@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, grey_of
-from anatograph.reporting.identity import Discretion
 from anatograph.reporting.maps import MapFile
+from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.volumes import SmallVolume, map_on, shrink
 from anatograph.study.scans import find_scan, from_patches
 from anatograph.study.store import Study
@@ -76,14 +76,16 @@ class Viewer:
 
 
 def choose(study: Study, asked: Sequence[str], maps: Sequence[MapFile]) -> list[str]:
-    """Who is shown: those asked for, else the first few who have maps.
+    """Subjects to show: the given ones, else the first few that have maps.
 
     Raises:
-        UserError: somebody who is not in the study.
+        UserError: a subject that is not in the study.
     """
     for name in asked:
         if name not in study:
-            raise UserError(f"There is no subject '{name}' in the study {study.path}; the viewer cannot show them.")
+            raise UserError(
+                f"The study {study.path} has no subject '{name}', so the viewer cannot show it; give one of its subjects."
+            )
     return list(dict.fromkeys(asked or [one.subject_id for one in maps]))[: None if asked else MOST_UNASKED]
 
 
@@ -98,23 +100,23 @@ def viewers(
 ) -> tuple[list[Viewer], list[str]]:
     """Viewers of the subjects that fit ``most_bytes``, and in words what did not."""
     made: list[Viewer] = []
-    told: list[str] = []
+    notices: list[str] = []
     left = most_bytes
     for number, name in enumerate(names):
         share = left / (len(names) - number)
         one = _viewer(study, name, [m for m in maps if m.subject_id == name], images.get(name), discretion, share)
         if one.size > left:
-            told.append(f"{discretion.subject(name)} is not in the viewer, as the page would grow too large")
+            notices.append(f"{discretion.subject(name)} is not in the viewer, as the page would grow too large")
         else:
             made.append(one)
             left -= one.size
         progress()
-    return made, told
+    return made, notices
 
 
 def palette(file: MapFile) -> NDArray[np.uint8]:
     """(256, 4) RGBA of the codes of a map as `explain` draws its values; code 0 is clear."""
-    from anatograph.explanation.heatmap_picture import colours
+    from anatograph.explanation.map_picture import colours
 
     low, high = file.ends
     values = np.linspace(low, high, 255, dtype=np.float32)
@@ -132,7 +134,7 @@ def _viewer(
     what = "The scan"
     if scan is None:
         scan = from_patches(subject, study.atlas.patch_size)
-        what = "The scan's file is not where it was; these are the patches that the study holds of it,"
+        what = "The scan's file cannot be found; these are the patches that the study holds of it,"
     # A map takes about a tenth of its scan, a picture some 40 kB.
     small = shrink(scan, lungs, (share - 40e3 * max(1, len(maps))) / (1 + 0.12 * len(maps)))
     spacing = " × ".join(f"{value:.3g}" for value in small.frame.spacing)

@@ -84,7 +84,7 @@ def map_on(path: Path, small: SmallVolume, neutral: float, ends: tuple[float, fl
     """A map file (0 where it says nothing) on the grid of ``small``: code 0 for nothing, 1 to 255 from end to end.
 
     Raises:
-        UserError: a file that is no volume.
+        UserError: a file that is not a volume.
     """
     try:
         image = sitk.ReadImage(str(path), sitk.sitkFloat32)

@@ -1,7 +1,7 @@
 // Plots by Plotly: the map of subjects, training curves, predictions.
 "use strict";
 (() => {
-  // Okabe and Ito's colours, told apart with any colour vision; symbols tell classes apart without colour.
+  // Okabe and Ito's colours, distinguishable with any colour vision; symbols distinguish classes without colour.
   const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"];
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
   const CONFIG = {displaylogo: false, responsive: true, plotlyServerURL: ""};

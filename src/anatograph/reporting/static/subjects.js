@@ -66,7 +66,7 @@
   });
 
   window.anatograph = Object.assign(window.anatograph ?? {}, {
-    // Show only these subjects (a set of names), or everybody again.
+    // Show only these subjects (a set of names), or all again.
     choose(names) {
       chosen = names;
       again();

@@ -71,7 +71,7 @@
   const go = ([l, p, s]) => place(nv.mm2frac([-l, -p, s]));
   const count = () => nv.volumes[0].dimsRAS[axis() + 1];
 
-  function told(location) {
+  function showLocation(location) {
     if (!nv.volumes.length) return;
     const [x, y, z] = location.mm, [hu, value] = location.values.map(v => v.value);
     const chosen = map();
@@ -113,7 +113,7 @@
       crosshairColor: [1, 0.83, 0, 0.7], crosshairWidth: 0.6, logLevel: "error", loadingText: "",
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false, fontMinPx: 14,
     });
-    nv.onLocationChange = told;
+    nv.onLocationChange = showLocation;
     await nv.attachToCanvas(canvas);
     nv.setSliceType(nv.sliceTypeAxial);
     by("v-subject").addEventListener("change", () => { listMaps(); reload(); });

@@ -1,4 +1,4 @@
-"""What the network saw of a scan: slices put together from the stored patches, and outlines over them."""
+"""Slices for the page: grey values, and outlines over them as SVG paths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.imaging.views import View, grey_of
+from anatograph.imaging.views import View, grey_of, plane_of_patches
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.subject import StoredSubject
 
@@ -22,7 +22,7 @@ _TOLERANCE = 0.8
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceDrawing:
     """A slice ready for the page; lengths in mm, the origin at the top left corner."""
 
     view: View
@@ -41,7 +41,9 @@ class Slice:
     """SVG path of a dot for each landmark near the plane."""
 
 
-def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None) -> Slice | None:
+def draw_slice(
+    subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None
+) -> SliceDrawing | None:
     """The slice through the middle of the lungs, from the patches if there is no ``scan``; None for an empty mask."""
     box = lungs.box_lps()
     if box is None:
@@ -51,7 +53,9 @@ def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan
     width = int(np.ceil(high[view.across] - low[view.across]))
     height = int(np.ceil(high[view.up] - low[view.up]))
     if scan is None:
-        picture = _from_patches(subject, view, place, low, (height, width), atlas.patch_size)
+        across, up = low[view.across] + 0.5 + np.arange(width), low[view.up] + 0.5 + np.arange(height)
+        hu = plane_of_patches(subject.patches, subject.landmarks, subject.present, view, place, across, up)
+        picture = grey_of(hu)
     else:
         picture = _from_scan(scan, view, place, low, (height, width))
     if not view.downwards:
@@ -69,7 +73,7 @@ def slice_of(subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan
     for point in subject.landmarks[near & subject.present]:
         x, y = point[view.across] - low[view.across], point[view.up] - low[view.up]
         dots.append(f"M{x:.0f} {y if view.downwards else height - y:.0f}h0")
-    return Slice(
+    return SliceDrawing(
         view,
         width,
         height,
@@ -91,33 +95,6 @@ def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> byte
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
-
-
-def _from_patches(
-    subject: StoredSubject,
-    view: View,
-    place: float,
-    low: NDArray[np.float64],
-    shape: tuple[int, int],
-    patch_size: int,
-) -> NDArray[np.uint8]:
-    """(height, width) of the plane at ``place``, ``up`` growing with the row; black where no patch lies."""
-    result = np.zeros(shape, dtype=np.uint8)
-    half = patch_size / 2
-    patches, landmarks = subject.patches, subject.landmarks
-    near = np.flatnonzero((np.abs(landmarks[:, view.through] - place) < half) & subject.present)
-    for number in near:
-        centre = landmarks[number]
-        layer = int(np.clip(np.floor(place - centre[view.through] + half), 0, patch_size - 1))
-        block = np.take(patches[number], layer, axis=2 - view.through)
-        top = round(float(centre[view.up] - half - low[view.up]))
-        left = round(float(centre[view.across] - half - low[view.across]))
-        rows = slice(max(top, 0), min(top + patch_size, shape[0]))
-        columns = slice(max(left, 0), min(left + patch_size, shape[1]))
-        if rows.start < rows.stop and columns.start < columns.stop:
-            part = block[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-            result[rows, columns] = grey_of(part)
-    return result
 
 
 def _from_scan(

@@ -1,4 +1,4 @@
-"""What the numbers of a map mean, in words."""
+"""The legend of a map: what its numbers mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class MapWords:
+class MapLegend:
     """What the numbers of a map mean; the keys of its JSON file."""
 
     kind: str
@@ -21,7 +21,7 @@ class MapWords:
     low: str | None
     """What the lower end means; None for a scale with one end."""
     neutral: float
-    """The value that says nothing."""
+    """The value that is no evidence."""
     range: tuple[float, float]
     """Values to show from and to."""
     ticks: Mapping[float, str]

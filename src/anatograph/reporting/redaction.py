@@ -1,4 +1,4 @@
-"""What may stand on a page that leaves the house: no name, DICOM identifier, path or date, unless asked for."""
+"""What a page may show: no name, DICOM identifier, path or date, unless identities are allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 WITHHELD = "[withheld]"
 MOST_CLASSES = 12
-"""A text column with more different values than this is free text to the page, unless identities are asked for."""
+"""A text column with more different values than this is free text to the page, unless identities are allowed."""
 
 _STRUCTURE = ("subject_id", "image", "lungs")
 _NAMED = re.compile(
@@ -53,11 +53,11 @@ class Discretion:
     """Decides for columns, subjects and sentences; with ``identities`` everything passes."""
 
     identities: bool = False
-    """Whether names, identifiers, paths and dates were asked for."""
+    """Whether names, identifiers, paths and dates are allowed."""
     secrets: tuple[str, ...] = ()
-    """Texts that are known to name a file or folder of a person."""
+    """Texts that are known to name a file or folder of a patient."""
     subject_ids: tuple[str, ...] = ()
-    """Everybody on the page, in order."""
+    """All subjects on the page, in order."""
     words: frozenset[str] = field(default=frozenset())
     """Words that sentences may hold although they look like names: columns and classes that are shown."""
 
@@ -65,10 +65,10 @@ class Discretion:
     def _pseudonyms(self) -> dict[str, str]:
         if self.identities:
             return {}
-        telling = [name for name in self.subject_ids if tells(name)]
+        identifying = [name for name in self.subject_ids if identifies(name)]
         width = len(str(len(self.subject_ids)))
         place = {name: number for number, name in enumerate(self.subject_ids, start=1)}
-        return {name: f"subject-{place[name]:0{width}d}" for name in telling}
+        return {name: f"subject-{place[name]:0{width}d}" for name in identifying}
 
     @property
     def renamed(self) -> int:
@@ -80,7 +80,7 @@ class Discretion:
         if self.identities:
             return subject_id
         known = self._pseudonyms.get(subject_id)
-        return known or (WITHHELD if tells(subject_id) else subject_id)
+        return known or (WITHHELD if identifies(subject_id) else subject_id)
 
     def columns(self, table: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
         """The columns that may be shown, and why each other one is withheld; paths to images are neither."""
@@ -96,9 +96,9 @@ class Discretion:
         return shown, withheld
 
     def sentence(self, text: str) -> str:
-        """A message of the programme without the paths, identifiers, names and dates that it may quote.
+        """A message without the paths, identifiers, names and dates that it may quote.
 
-        Only plain words, short numbers and the words of this trade pass; anything else gives way to ``[withheld]``.
+        Only plain words, short numbers and terms of the field pass; anything else gives way to ``[withheld]``.
         """
         if self.identities:
             return text
@@ -129,7 +129,7 @@ def _plain(part: str) -> bool:
     return any(kind.fullmatch(part) for kind in (_WORD, _NUMBER, _UNIT, _SYMBOL))
 
 
-def tells(text: str) -> bool:
+def identifies(text: str) -> bool:
     """Whether a short text holds a date, a DICOM identifier, a path or a name as DICOM writes it."""
     return any(kind.search(text) for kind in (_DATE, _UID, _PATHLIKE, _PERSON))
 
@@ -157,7 +157,7 @@ def _reason(name: str, values: pd.Series) -> str:
 
 
 def known_secrets(paths: Iterable[str | Path], subject_ids: Iterable[str] = ()) -> tuple[str, ...]:
-    """Paths, and the parts of them that look like somebody's: what a message may not quote."""
+    """Paths, and the parts of them that look like a name: what a message may not quote."""
     harmless = set(subject_ids)
     found: set[str] = set()
     for path in paths:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.explanation.map_words import MapWords
+from anatograph.explanation.legend import MapLegend
 from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, draw_outline, draw_scan, edges
 from anatograph.imaging.volume import Mask, Volume
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
-"""Both are told apart with any colour vision, and in grey: blue and red by side, the other by lightness."""
+"""Both can be read with any colour vision, and in grey: blue and red by side, the other by lightness."""
 _OPAQUE = 0.72
 _MARGIN = 12.0
 _INK, _MARKS = "#1a1a1a", "#ffd400"
@@ -25,14 +25,14 @@ def draw_map(
     heat: NDArray[np.float32],
     lungs: Mask,
     scan: Volume | None,
-    words: MapWords,
+    legend: MapLegend,
     at: NDArray[np.float64] | None,
     place: str = "",
 ) -> None:
-    """Write a PNG: axial, coronal and sagittal slices through ``at`` (LPS mm), with a colour bar in words.
+    """Write a PNG: axial, coronal and sagittal slices through ``at`` (LPS mm), with a colour bar in legend.
 
     ``heat`` (z, y, x), 0 for no value, lies on the frame of ``lungs``. The patient's right is on the left. The colour
-    is the more transparent the less a value says, so that the lung stays to be seen where there is nothing. Thin ticks
+    is more transparent the less evidence a value is, so that the lung stays visible where there is nothing. Thin ticks
     at the edges show where the other two slices cut.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,7 +46,7 @@ def draw_map(
     index, _ = lungs.frame.nearest(middle)
     low, high = low - _MARGIN, high + _MARGIN
     size = high - low
-    # All three at one scale, so that their heights tell; the bar takes the rest.
+    # All three at one scale, so that heights can be compared; the colour bar takes the rest.
     inch = 4.3 / max(size[1], size[2])
     widths = [size[view.across] * inch for view in _VIEWS]
     left, gap, top, bottom, bar = 0.12, 0.1, 0.62, 0.42, 2.1
@@ -59,9 +59,9 @@ def draw_map(
         height = size[view.up] * inch
         axes = figure.add_axes((x / wide, (bottom + (4.3 - height) / 2) / tall, width / wide, height / tall))
         x += width + gap
-        show_slice(axes, heat, lungs, scan, words, view, int(index[view.through]))
+        show_slice(axes, heat, lungs, scan, legend, view, int(index[view.through]))
         view.limits(axes, low, high)
-        _ticks_of_the_others(axes, middle, view.across, view.up)
+        _mark_other_slices(axes, middle, view.across, view.up)
         for place_x, side, align in ((0.02, view.sides[0], "left"), (0.98, view.sides[1], "right")):
             text = axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
                              ha=align, va="center")  # fmt: skip
@@ -70,11 +70,11 @@ def draw_map(
                         labelpad=3)  # fmt: skip
         if view is AXIAL:
             _scale_bar(axes, low[view.across], (high if view.downwards else low)[view.up], size[view.across])
-    figure.text(left / wide, 1 - 0.27 / tall, words.title, fontsize=11, weight="bold", color=_INK, va="center")
+    figure.text(left / wide, 1 - 0.27 / tall, legend.title, fontsize=11, weight="bold", color=_INK, va="center")
     under = "lung window (level −600, width 1500 HU)" if scan is not None else "outline of the lungs"
     where = f"slices through the strongest region: {place}" if place else "slices through the middle of the lungs"
     figure.text(left / wide, 1 - 0.5 / tall, f"{where} · {under}", fontsize=8, color="#555555", va="center")
-    _colour_bar(figure, words, (x + 0.12) / wide, bottom / tall + 0.04, 0.16 / wide, 4.3 / tall - 0.08)
+    _colour_bar(figure, legend, (x + 0.12) / wide, bottom / tall + 0.04, 0.16 / wide, 4.3 / tall - 0.08)
     figure.savefig(path, format="png", metadata={"Software": "anatograph"})
 
 
@@ -83,7 +83,7 @@ def show_slice(
     heat: NDArray[np.float32] | None,
     lungs: Mask,
     scan: Volume | None,
-    words: MapWords | None,
+    legend: MapLegend | None,
     view: View,
     index: int,
 ) -> None:
@@ -91,8 +91,8 @@ def show_slice(
     axes.set_facecolor("black" if scan is not None else "#e8e8e8")
     if scan is not None:
         draw_scan(axes, scan, view, index, interpolation="antialiased")
-    if heat is not None and words is not None:
-        values = colours(view.slab(heat, index), words)
+    if heat is not None and legend is not None:
+        values = colours(view.slab(heat, index), legend)
         axes.imshow(values, extent=edges(lungs.frame, view), origin="lower", interpolation="nearest")
     draw_outline(axes, lungs, view, index, colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
     axes.set_xticks([])
@@ -102,14 +102,14 @@ def show_slice(
         spine.set_visible(False)
 
 
-def colours(values: NDArray[np.float32], words: MapWords) -> NDArray[np.float32]:
+def colours(values: NDArray[np.float32], legend: MapLegend) -> NDArray[np.float32]:
     """Values (...,) as RGBA (..., 4) in [0, 1]; nothing at 0, and faint about the neutral value."""
     from matplotlib import colormaps
 
-    low, high = words.range
+    low, high = legend.range
     share = np.clip((values - low) / (high - low), 0, 1)
-    if words.diverging:
-        strength = np.abs(values - words.neutral) / max(high - words.neutral, words.neutral - low)
+    if legend.diverging:
+        strength = np.abs(values - legend.neutral) / max(high - legend.neutral, legend.neutral - low)
         rgba = colormaps[DIVERGING](share)
     else:
         strength = share
@@ -126,7 +126,7 @@ def _wrapped(text: str, width: int = 26) -> str:
     return "\n".join(line.replace("_ ", "_") for line in lines)
 
 
-def _ticks_of_the_others(axes: Any, middle: NDArray[np.float64], across: int, up: int) -> None:
+def _mark_other_slices(axes: Any, middle: NDArray[np.float64], across: int, up: int) -> None:
     """Short marks at the edges where the other two slices cut this one."""
     style = {"color": _MARKS, "linewidth": 1.0, "solid_capstyle": "butt"}
     for span in ((0.0, 0.035), (0.965, 1.0)):
@@ -156,17 +156,17 @@ def _scale_bar(axes: Any, left: float, bottom: float, width: float) -> None:
     _outlined(text)
 
 
-def _colour_bar(figure: Any, words: MapWords, x: float, y: float, width: float, height: float) -> None:
+def _colour_bar(figure: Any, legend: MapLegend, x: float, y: float, width: float, height: float) -> None:
     """The colours as they lie on the scan (over grey), with words at their ends."""
     axes = figure.add_axes((x, y, width, height))
-    low, high = words.range
+    low, high = legend.range
     values = np.linspace(low, high, 256, dtype=np.float32)
-    rgba = colours(np.where(values == 0, 1e-6, values).astype(np.float32)[:, None], words)
+    rgba = colours(np.where(values == 0, 1e-6, values).astype(np.float32)[:, None], legend)
     alpha = rgba[..., 3:]
     axes.imshow(rgba[..., :3] * alpha + 0.25 * (1 - alpha), aspect="auto", origin="lower", extent=(0, 1, low, high))
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    ticks = dict(sorted(words.ticks.items()))
+    ticks = dict(sorted(legend.ticks.items()))
     axes.set_yticks(list(ticks), [_wrapped(ticks[t]) for t in ticks], fontsize=7.5)
     axes.tick_params(length=2.5, pad=3)
     axes.set_ylim(low, high)

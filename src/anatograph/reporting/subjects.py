@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from anatograph.embedding.table import Embeddings
-from anatograph.reporting.identity import MOST_CLASSES, Discretion
 from anatograph.reporting.projection import project
+from anatograph.reporting.redaction import MOST_CLASSES, Discretion
 
 _BARS = 12
 _LISTED = 8
@@ -20,7 +20,7 @@ _FEW_NUMBERS = 6
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSummary:
     """One column of the cohort's table in brief."""
 
     name: str
@@ -33,7 +33,7 @@ class Column:
     """Counts of a histogram, or of the commonest classes."""
 
 
-def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[Column]:
+def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[ColumnSummary]:
     """Each column in brief."""
     brief = []
     for name in columns:
@@ -42,7 +42,7 @@ def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[Column]:
         if is_measure(values):
             numbers = values.to_numpy(dtype=float)
             low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
-            summary = f"median {middle:.4g}, middle half {low:.4g} to {high:.4g}, "
+            summary = f"median {middle:.4g}, IQR {low:.4g} to {high:.4g}, "
             summary += f"{numbers.min():.4g} to {numbers.max():.4g}"
             bars = np.histogram(numbers[np.isfinite(numbers)], bins=_BARS)[0].tolist()
         else:
@@ -51,7 +51,7 @@ def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[Column]:
             summary = ", ".join(f"{label(value)}: {count}" for value, count in shown.items())
             summary += f", {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
             bars = [int(v) for v in shown]
-        brief.append(Column(name, summary or "empty", missing, tuple(bars)))
+        brief.append(ColumnSummary(name, summary or "empty", missing, tuple(bars)))
     return brief
 
 

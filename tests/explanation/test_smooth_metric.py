@@ -1,4 +1,4 @@
-"""The calm probe: its metric, its closed form, and what it is for."""
+"""The smooth probe: its metric, its closed form, and what it is for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.linear import fit_probe
-from anatograph.explanation.regional import regional_metric
+from anatograph.explanation.smooth_metric import smooth_metric
 from anatograph.learning.model.whitening import FLOOR
 
 Array = NDArray[np.float64]
@@ -58,13 +58,13 @@ def test_the_metric_is_the_inverse_root_of_the_covariance_within_people() -> Non
     rows = rows.reshape(-1, 24)
     covariance = np.cov(rows[np.isfinite(rows).all(axis=1)].T, bias=True)
     wanted = fractional_matrix_power(covariance + FLOOR * np.trace(covariance) / 24 * np.eye(24), -0.5)
-    np.testing.assert_allclose(regional_metric(regions, names), wanted, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(smooth_metric(regions, names), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_a_metric_penalises_what_it_says() -> None:
     """The weights are those of the closed form min |y - Xw|² + λ n s² wᵀ metric⁻² w at the strength that was chosen."""
     nodes, _, extent = people()
-    metric = regional_metric(*held(nodes))
+    metric = smooth_metric(*held(nodes))
     subjects = nodes.mean(axis=1)
     probe = fit_probe(subjects, extent, 0, metric=metric)
     x, y = subjects - subjects.mean(axis=0), extent - extent.mean()
@@ -87,12 +87,12 @@ def auc_and_error(nodes: Array, sick: NDArray[np.bool_], target: Array, metric: 
 def test_of_two_features_that_tell_as_much_the_one_with_the_calm_map_is_taken() -> None:
     """Feature 1 tells the extent as well as feature 0 but scatters; with 0 alone the map finds the sick regions."""
     nodes, sick, extent = people(180)
-    metric = regional_metric(*held(nodes[:90]))
+    metric = smooth_metric(*held(nodes[:90]))
     for target in (extent, extent > 0.1):
-        plain, calm = auc_and_error(nodes, sick, target, None), auc_and_error(nodes, sick, target, metric)
+        plain, smooth = auc_and_error(nodes, sick, target, None), auc_and_error(nodes, sick, target, metric)
         assert plain[0] < 0.8, plain
-        assert calm[0] > 0.95, calm
-        assert calm[1] < plain[1] + 0.02, (plain, calm)
+        assert smooth[0] > 0.95, smooth
+        assert smooth[1] < plain[1] + 0.02, (plain, smooth)
 
 
 def test_a_store_on_disk_gives_the_same(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_a_store_on_disk_gives_the_same(tmp_path: Path) -> None:
         rows.write(row, nodes[row].astype(np.float32))
     names = [str(row) for row in range(12)]
     rows.finish(tmp_path / "emb.regions.zarr", names, {})
-    found = regional_metric(Regions(tmp_path / "emb.regions.zarr"), names)
-    np.testing.assert_array_equal(found, regional_metric(*held(nodes)))
+    found = smooth_metric(Regions(tmp_path / "emb.regions.zarr"), names)
+    np.testing.assert_array_equal(found, smooth_metric(*held(nodes)))
 
 
 def test_whitening_is_kept_with_the_regions_and_can_be_undone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from anatograph.errors import UserError
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
-from anatograph.reporting.identity import Discretion
+from anatograph.reporting.redaction import Discretion
 
 MOST_POINTS = 800
 """Points of a curve in the page; longer ones are averaged."""
@@ -40,7 +40,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSection:
     """Pretraining."""
 
     curves: list[Json]
@@ -52,7 +52,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationSection:
     """Probes."""
 
     scores: Table
@@ -63,17 +63,17 @@ class Evaluation:
     """For each continuous target: title, subjects, truth, prediction."""
     confusion: list[Table]
     """For each target with classes: rows true, columns predicted."""
-    people: int
+    subjects: int
     """In the smallest evaluation."""
     notes: tuple[str, ...]
     """Of the run."""
 
 
-def training(run: Path) -> Training:
+def training(run: Path) -> TrainingSection:
     """Curves of ``metrics.csv``, and what the account says.
 
     Raises:
-        UserError: a folder that is no run.
+        UserError: a folder that is not a run.
     """
     metrics = _csv(run / "metrics.csv", run, "anatograph pretrain", ("step", "level"))
     plots = []
@@ -89,13 +89,13 @@ def training(run: Path) -> Training:
             plots.append({"title": title, "series": series})
     account = read_json(run / "pretrain.run.json") or {}
     done = account.get("results", {})
-    told = [f"{done[key]} {key}" for key in ("updates", "subjects") if isinstance(done.get(key), int)]
+    facts = [f"{done[key]} {key}" for key in ("updates", "subjects") if isinstance(done.get(key), int)]
     if isinstance(account.get("seconds"), int | float):
-        told.append(f"{account['seconds'] / 60:.1f} minutes")
-    return Training(plots, ", ".join(told), bool(done.get("collapsed")))
+        facts.append(f"{account['seconds'] / 60:.1f} minutes")
+    return TrainingSection(plots, ", ".join(facts), bool(done.get("collapsed")))
 
 
-def evaluation(folder: Path, discretion: Discretion) -> Evaluation:
+def evaluation(folder: Path, discretion: Discretion) -> EvaluationSection:
     """Scores, predictions and notes of `evaluate`.
 
     Raises:
@@ -107,7 +107,7 @@ def evaluation(folder: Path, discretion: Discretion) -> Evaluation:
         (str(r.target), str(r.metric), number(r.mean), number(r.std), str(r.folds), str(r.n))
         for r in results.itertuples()
     ]
-    scores = Table(("target", "metric", "mean", "standard deviation", "folds", "people"), tuple(rows))
+    scores = Table(("target", "metric", "mean", "standard deviation", "folds", "subjects"), tuple(rows))
     chance = None
     if (folder / "permutations.csv").is_file():
         shuffled = _csv(folder / "permutations.csv", folder, "anatograph evaluate", ("target", "metric", "p"))
@@ -129,7 +129,7 @@ def evaluation(folder: Path, discretion: Discretion) -> Evaluation:
                 confusion.append(_confusion(str(target), held))
     notes = (read_json(folder / "evaluate.run.json") or {}).get("notes", [])
     words = tuple(discretion.sentence(str(note)) for note in notes)
-    return Evaluation(scores, chance, scatter, confusion, int(results["n"].min()) if len(results) else 0, words)
+    return EvaluationSection(scores, chance, scatter, confusion, int(results["n"].min()) if len(results) else 0, words)
 
 
 def benchmark(folder: Path) -> list[Table]:
@@ -180,7 +180,7 @@ def number(value: Any) -> str:
 
 def _csv(path: Path, folder: Path, command: str, needed: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
-        raise UserError(f"{folder} holds no {path.name}, so it is nothing that `{command}` wrote.")
+        raise UserError(f"{folder} holds no {path.name}, so `{command}` did not write it; name its output folder.")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:
