@@ -10,8 +10,8 @@ are the 5th and 95th percentile over 500 bootstrap samples of the subjects.
 
 Scores, each without the subject's own labels or scan:
 
-* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``smooth`` is which probe
-  (`anatograph explain --probe`), ``relative`` M_j minus the median of the training subjects at the same landmark, as
+* ``eq. 10``: M_j of a probe of the disease's extent, fitted on the other folds. ``evaluate`` or ``smooth`` is the
+  probe (`anatograph explain --probe`), ``relative`` M_j minus the median of the training subjects at that landmark, as
   drawn by `anatograph explain`; ``absolute`` is M_j itself.
 * ``eq. 10, …, yes or no``: the same for a logistic probe of whether the extent exceeds ``--sick``.
 * ``deviation``: `anatograph deviation` from all other subjects, and from those matching ``--reference``. No labels.

@@ -56,7 +56,7 @@ def test_harmonics_do_not_depend_on_the_order_of_landmarks_nor_on_where_the_atla
     order = np.random.default_rng(1).permutation(len(ATLAS))
     first = harmonics(ATLAS, 6)
     np.testing.assert_allclose(harmonics(ATLAS[order], 6), first[:, order], atol=1e-6)
-    np.testing.assert_allclose(harmonics(ATLAS + [100.0, -50.0, 7.0], 6), first, atol=1e-6)
+    np.testing.assert_allclose(harmonics(ATLAS + np.array([100.0, -50.0, 7.0]), 6), first, atol=1e-6)
 
 
 def test_equal_eigenvalues_have_a_fixed_basis() -> None:
@@ -68,7 +68,7 @@ def test_equal_eigenvalues_have_a_fixed_basis() -> None:
 
 
 def test_an_atlas_in_two_pieces_tells_left_from_right() -> None:
-    apart = np.vstack([box(2, 2, 3), box(2, 2, 3) + [200.0, 0.0, 0.0]])
+    apart = np.vstack([box(2, 2, 3), box(2, 2, 3) + np.array([200.0, 0.0, 0.0])])
     found = harmonics(apart, 2)[1]
     assert (found[:12] < -0.5).all()
     assert (found[12:] > 0.5).all()

@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
-from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from anatograph.errors import UserError
@@ -88,7 +87,7 @@ class Pooling:
         """
         if len(nodes) != self.functions.shape[1]:
             raise ValueError(f"{len(nodes)} regions do not fit an atlas of {self.functions.shape[1]} landmarks")
-        present: NDArray[np.bool_] = np.isfinite(nodes).all(axis=1)
+        present = np.asarray(np.isfinite(nodes).all(axis=1))
         if not present.any():
             raise ValueError("none of the subject's landmarks is present")
         rows = nodes[present].astype(np.float64)
@@ -97,7 +96,7 @@ class Pooling:
     def contributions(self, weights: ArrayLike, nodes: NDArray[np.float32] | Array) -> Array:
         """M_j (N,) of a direction W (M · F,) in regions (N, F), NaN where absent; their mean is W · S'."""
         direction = np.asarray(weights, dtype=np.float64).reshape(self.parts, -1)
-        present: NDArray[np.bool_] = np.isfinite(nodes).all(axis=1)
+        present = np.asarray(np.isfinite(nodes).all(axis=1))
         each = nodes.astype(np.float64) @ direction.T
         return np.where(present, (self.weights(present).T * each).sum(axis=1), np.nan)
 
@@ -132,12 +131,16 @@ def make_pooling(settings: PoolingSettings, landmarks: ArrayLike) -> Pooling:
 def _made(settings: PoolingSettings, points: bytes, count: int) -> Pooling:
     marks = np.frombuffer(points, dtype=np.float64).reshape(count, 3)
     ones = np.ones((1, count))
+    meanings: tuple[str, ...]
     if settings.rule == "mean" or (settings.rule == "harmonics" and settings.harmonics == 1):
         return Pooling(settings, ones, ("mean over the lungs",))
     if count < 2:
         raise UserError("An atlas of one landmark has no places to tell apart; give --pooling mean.")
     if settings.rule == "moments":
-        functions, meanings = _normalised(marks.T), ("left minus right", "posterior minus anterior", "upper minus lower")
+        functions, meanings = (
+            _normalised(marks.T),
+            ("left minus right", "posterior minus anterior", "upper minus lower"),
+        )
     elif settings.rule == "zones":
         functions, meanings = _zones(marks)
     else:
@@ -171,7 +174,7 @@ def harmonics(landmarks: Array, count: int) -> Array:
             stop += 1
         found += list(_oriented(vectors[:, start:stop], fixed))
         start = stop
-    return np.round(np.array(found[:count]), _DECIMALS)
+    return np.asarray(np.round(np.array(found[:count], dtype=np.float64), _DECIMALS), dtype=np.float64)
 
 
 def _oriented(space: Array, fixed: Array) -> Array:
@@ -189,13 +192,13 @@ def _oriented(space: Array, fixed: Array) -> Array:
             basis.append(shadow / length)
         if len(basis) == size:
             break
-    return np.array(basis) * np.sqrt(number)
+    return np.asarray(np.array(basis, dtype=np.float64) * np.sqrt(number), dtype=np.float64)
 
 
 def _laplacian(landmarks: Array) -> Array:
     """(N, N) degree minus adjacency of the atlas graph."""
     distance = cdist(landmarks, landmarks)
-    step = float(np.median(KDTree(landmarks).query(landmarks, k=2)[0][:, 1]))
+    step = float(np.median(np.partition(distance, 1, axis=1)[:, 1]))
     joined = distance < _NEIGHBOURS * step
     # Edges within the graph cost nothing here, so only those are added that join its parts.
     tree = minimum_spanning_tree(np.where(joined, 1e-6 * step, distance)).toarray() > 0
