@@ -313,7 +313,7 @@ def test_targets_that_cannot_be_evaluated_are_reported(synthetic: SyntheticStudy
     assert not (tmp_path / "b").exists()
     found = ask(["sick", "few"])
     assert found.account.exit_status == 1
-    assert "'few' is known for 3 people" in found.table
+    assert "'few' is known for 3 subjects" in found.table
     assert set(found.results["target"]) == {"sick"}
 
 

@@ -130,5 +130,5 @@ def test_a_whitening_that_is_none_is_refused(tmp_path: Path) -> None:
     for number, wrong in enumerate(([[1.0]], "x", np.zeros((24, 24)).tolist())):
         rows = RegionRows.create(tmp_path / f".{number}", 1, 60, 24)
         rows.finish(tmp_path / f"{number}.regions.zarr", ["p"], {"whitening": wrong})
-        with pytest.raises(UserError, match="embed anew"):
+        with pytest.raises(UserError, match="embed the study again"):
             Regions(tmp_path / f"{number}.regions.zarr")
