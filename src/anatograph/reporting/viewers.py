@@ -84,7 +84,7 @@ def choose(study: Study, asked: Sequence[str], maps: Sequence[MapFile]) -> list[
     for name in asked:
         if name not in study:
             raise UserError(
-                f"The study {study.path} has no subject '{name}', so the viewer cannot show it; give one of its subjects."
+                f"The study {study.path} has no subject '{name}', which the viewer was to show; name another."
             )
     return list(dict.fromkeys(asked or [one.subject_id for one in maps]))[: None if asked else MOST_UNASKED]
 
