@@ -1,4 +1,4 @@
-"""The commands: they answer at once, refuse in one line, and end with the status that was promised."""
+"""The commands: quick help, one line for a mistake, and the documented exit status."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
     assert end.value.code == 0
-    told = capsys.readouterr().out
-    assert "exit status" in told
-    assert f"anatograph {command}" in told
+    printed = capsys.readouterr().out
+    assert "exit status" in printed
+    assert f"anatograph {command}" in printed
 
 
 ONLY_PYTHON = {"progress", "say", "settings", "options", "training", "step", "most_bytes"}
@@ -138,7 +138,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["import-reference", "a", "b", "c"],
     ],
 )
-def test_a_wrong_line_ends_with_status_2(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_line_exits_with_status_2(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(line)
     assert end.value.code == 2
@@ -166,15 +166,15 @@ def test_a_wrong_line_ends_with_status_2(line: list[str], capsys: pytest.Capture
         ["doctor", "none.csv"],
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(
+def test_missing_inputs_are_reported_in_one_line(
     line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(line) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1, told
-    assert told.startswith(f"anatograph {line[0]}: ")
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1, printed
+    assert printed.startswith(f"anatograph {line[0]}: ")
+    assert "Traceback" not in printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,7 +187,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("error", "status"), [(KeyboardInterrupt(), 130), (RuntimeError("oh"), 70), (UserError("no"), 2)]
 )
-def test_how_errors_end(
+def test_exit_status_of_errors(
     error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -195,8 +195,8 @@ def test_how_errors_end(
 
     monkeypatch.setattr(anatograph, "report", fail)
     assert cli.main(["report", "study", "--out", "page.html"]) == status
-    told = capsys.readouterr().err
-    assert ("Traceback" in told) == (status == 70)
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed) == (status == 70)
 
 
 def test_evaluate_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_evaluate_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main([*line[:-2], "--task", "q=regression"]) == 2
 
 
-def test_doctor_finds_what_is_wrong_with_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_reports_a_cohort_s_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import SimpleITK as sitk
 
     good = sitk.GetImageFromArray(np.full((20, 16, 16), -800, dtype=np.int16))
@@ -228,13 +228,13 @@ def test_doctor_finds_what_is_wrong_with_a_cohort(tmp_path: Path, capsys: pytest
     rows = [("a", "good.nii.gz"), ("b", "flat.nii.gz"), ("c", "broken.nii.gz"), ("d", "gone.nii.gz")]
     pd.DataFrame(rows, columns=["subject_id", "image"]).to_csv(tmp_path / "cohort.csv", index=False)
     assert cli.main(["doctor", str(tmp_path / "cohort.csv")]) == 1
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "flat.nii.gz: only 3 slices",
         "broken.nii.gz: cannot be read",
         "gone.nii.gz does not exist",
         "a scan is read as it was",
     ):
-        assert words in told
-    assert "look   a: " not in told
+        assert words in printed
+    assert "look   a: " not in printed
     assert cli.main(["doctor"]) in (0, 1)

@@ -14,24 +14,24 @@ SHORT = ("epochs=1", "patch_steps=1", "graph_rounds=1", "bank_views=2", "patch_b
 
 
 @pytest.mark.slow
-def test_the_whole_way(tmp_path: Path) -> None:
-    told: list[str] = []
-    page = demo(tmp_path / "demo", subjects=10, workers=1, say=told.append, training=SHORT, step=90)
+def test_the_whole_pipeline(tmp_path: Path) -> None:
+    printed: list[str] = []
+    page = demo(tmp_path / "demo", subjects=10, workers=1, say=printed.append, training=SHORT, step=90)
     assert page == tmp_path / "demo" / "report.html"
-    assert [line[:5] for line in told] == [f"[{k}/7]" for k in range(1, 8)]
+    assert [line[:5] for line in printed] == [f"[{k}/7]" for k in range(1, 8)]
     results = pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv")
     assert set(results["target"]) <= {"emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD"}
     assert len(pd.read_parquet(tmp_path / "demo" / "embeddings.parquet")) == 10
     assert len(list((tmp_path / "demo" / "explanations").glob("*.nii.gz"))) == 2
     before = results.copy()
-    again = demo(tmp_path / "demo", subjects=10, workers=1, say=told.append, training=SHORT, step=90)
+    again = demo(tmp_path / "demo", subjects=10, workers=1, say=printed.append, training=SHORT, step=90)
     assert again == page
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv"), before)
     with pytest.raises(UserError, match="other choices"):
-        demo(tmp_path / "demo", subjects=11, say=told.append, training=SHORT, step=90)
+        demo(tmp_path / "demo", subjects=11, say=printed.append, training=SHORT, step=90)
 
 
-def test_strangers_folders_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="does not hold a demo"):
         demo(tmp_path)

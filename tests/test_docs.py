@@ -1,4 +1,4 @@
-"""What the documentation shows works: Python blocks run, and every command line parses."""
+"""The documentation is executable: Python blocks run, command lines parse, links and named files exist."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def blocks(page: Path, *kinds: str) -> list[str]:
 
 
 def command_lines(page: Path) -> list[list[str]]:
-    """Every `anatograph …` of the page's shell blocks, without prompts, comments and what follows in the line."""
+    """Every `anatograph …` of the page's shell blocks, without prompts, comments and what follows on the line."""
     found = []
     for block in blocks(page, "bash", "sh", "console", "shell"):
         for line in block.replace("\\\n", " ").splitlines():
             plain = line.strip().removeprefix("$ ")
             for part in re.split(r"\s(?:&&|\|\||\||;|>)\s", plain):
-                # What is set in the environment, and the folder of the program, may stand before its name.
+                # Environment variables and the folder of the program may stand before its name.
                 if named := re.match(r"(?:\w+=\S*\s+)*(?:\S*/)?anatograph\s+(.*)", part):
                     found.append(shlex.split(named[1], comments=True))
     return found
@@ -55,4 +55,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://|mailto:|#", t)]
     missing = [t for t in targets if not (page.parent / t.split("#")[0]).exists()]
+    assert not missing
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/.]+\.(?:py|pyi|toml|yml))`|`([\w/]+/)`", text)
+    places = [ROOT, ROOT / "src", *(p for p in (ROOT / "src").rglob("*") if p.is_dir())]
+    missing = [name for pair in named if (name := pair[0] or pair[1]) and not any((p / name).exists() for p in places)]
     assert not missing

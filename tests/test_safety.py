@@ -1,4 +1,4 @@
-"""Nothing from elsewhere runs code, or reaches out of its place."""
+"""Input from outside runs no code and reaches nothing outside its place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from anatograph.study.store import Study
 
 PACKAGE = Path(anatograph.__file__).parent
 UNPICKLERS = {"learning/model/published.py", "baselines/networks/published_weights.py", "imaging/lungs/networks.py"}
-"""Read other people's PyTorch checkpoints, and with ``weights_only=True``."""
+"""They read PyTorch checkpoints of others, with ``weights_only=True``."""
 BARRED = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 NETWORK = {"urllib", "requests", "http", "ftplib", "huggingface_hub", "aiohttp", "httpx"}
 

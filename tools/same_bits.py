@@ -1,4 +1,4 @@
-"""Prove that a change of shape is no change of numbers: run the pipeline on phantoms and hash every result.
+"""Prove that a change of structure changes no result: run the pipeline on phantoms and hash everything it writes.
 
     python tools/same_bits.py before.json                     # at the commit before
     python tools/same_bits.py after.json --against before.json
@@ -30,7 +30,7 @@ SUBJECTS = 12
 
 
 def main() -> int:
-    """Run, hash, and compare where asked to."""
+    """Run, hash, and compare with other hashes if given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="JSON file for the hashes")
     parser.add_argument("--against", type=Path, help="hashes of another commit")

@@ -2,7 +2,7 @@
 # Put NiiVue, the viewer of the report, into the package: the published single-file build of a pinned version, its
 # hash, and the licences of what is inside it. Needs npm; users of Anatograph never do.
 #   tools/vendor_niivue.sh          fetch the pinned version and check it against SHA256SUMS
-#   tools/vendor_niivue.sh X.Y.Z    take another version and write its hash anew; then change VERSION below
+#   tools/vendor_niivue.sh X.Y.Z    fetch another version and write its hash; then change VERSION below
 set -euo pipefail
 VERSION=0.69.0
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,7 +22,7 @@ else
 fi
 cp niivue.umd.js "$target/"
 {
-    echo "niivue.umd.js is NiiVue $wanted (https://niivue.com, BSD-2-Clause, see LICENSE). It holds the following packages."
+    echo "niivue.umd.js is NiiVue $wanted (https://niivue.com, BSD-2-Clause, see LICENSE). It contains the following packages."
     find node_modules -mindepth 2 -maxdepth 3 -name package.json | LC_ALL=C sort | while read -r package; do
         folder=$(dirname "$package")
         case $folder in node_modules/@niivue/niivue | node_modules/*/*/*/*) continue ;; esac

@@ -1,4 +1,4 @@
-"""The whole way on a small synthetic cohort, to see what comes out before trying one's own scans."""
+"""The whole pipeline on a small synthetic cohort, to see the results before trying your own scans."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.folders import claim_folder
 
-SUBJECTS = 16
+SUBJECTS = 24
 SPACING = 2.5
 """Voxel size of the demo's scans in mm: small files, quickly drawn and read."""
-STEP = 40
-"""Distance of the demo atlas's landmarks in mm: a quarter of the usual number of patches."""
+STEP = 28
+"""Spacing of the demo atlas's landmarks in mm: fewer patches than usual, and still no gaps between them in a map."""
+FOLDS = 3
+"""Folds of the evaluation: with five, some would hold healthy subjects only."""
 TARGETS = ("emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD")
 TRAINING = ("epochs=2", "patch_steps=75", "graph_rounds=40", "bank_views=2", "workers=0")
 
@@ -31,8 +33,9 @@ def demo(
 ) -> Path:
     """Draw a cohort, preprocess it, pretrain briefly, embed, evaluate, explain two subjects, and write a report.
 
-    Everything lies in ``out``; run again, it goes on where it stopped.  The figures are those of a handful of people
-    and a few minutes of training: they show that the way works, not how good it gets.  Returns ``out/report.html``.
+    Everything is written to ``out``; run again, it continues where it stopped.  The scores are those of a few subjects
+    and a few minutes of training: they show that the pipeline works, not how good it gets.  Returns
+    ``out/report.html``.
 
     Raises:
         UserError: ``out`` holds something else, or a demo with other choices.
@@ -49,11 +52,11 @@ def demo(
     from anatograph.study.preprocess import preprocess
 
     folder = Path(out)
-    people = SUBJECTS if subjects is None else subjects
-    if people < 10:
-        raise UserError(f"The demo needs at least 10 subjects for its five folds, not {people}.")
+    count = SUBJECTS if subjects is None else subjects
+    if count < 10:
+        raise UserError(f"The demo needs at least 10 subjects for its folds, not {count}; give --subjects 10 or more.")
     workers = workers or min(4, os.cpu_count() or 1)
-    choices = {"subjects": people, "seed": seed, "training": list(training), "step": step}
+    choices = {"subjects": count, "seed": seed, "training": list(training), "step": step}
     claim_folder(folder, "demo.json", choices, "a demo")
     with RunAccount("demo", choices, folder) as account:
 
@@ -62,9 +65,9 @@ def demo(
             return account.stage(text)
 
         cohort = folder / "cohort" / "cohort.csv"
-        with stage(1, f"drawing {people} synthetic chest CTs"):
-            phantom(cohort.parent, people, seed, workers=workers, spacing=SPACING)
-        with stage(2, "finding lungs and landmarks, cutting patches"):
+        with stage(1, f"drawing {count} synthetic chest CTs"):
+            phantom(cohort.parent, count, seed, workers=workers, spacing=SPACING)
+        with stage(2, "segmenting lungs, registering the atlas, cutting patches"):
             if not (folder / "atlas" / "atlas.json").is_file():
                 write_mask(folder / "atlas-lungs.nii.gz", reference_lungs())
                 atlas(folder / "atlas-lungs.nii.gz", folder / "atlas", step=step)
@@ -78,22 +81,23 @@ def demo(
             pretrain(folder / "study", run, "quick", None, overrides, resume=begun)
         with stage(4, "embedding"):
             vectors = embed(folder / "study", folder / "embeddings", model=run / "model")
-        with stage(5, "asking what the embedding tells"):
-            evaluate(folder / "embeddings", cohort, TARGETS, out=folder / "evaluation", seed=seed,
+        with stage(5, "scoring what the embedding predicts"):
+            evaluate(folder / "embeddings", cohort, TARGETS, FOLDS, out=folder / "evaluation", seed=seed,
                      task={"GOLD": "regression"})  # fmt: skip
         with stage(6, "explaining two subjects"):
             shown = _most_and_least_diseased(cohort, vectors.subject_ids)
-            explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations")
+            explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations",
+                    folds=FOLDS, seed=seed)  # fmt: skip
         with stage(7, "writing the report"):
             page = report(folder / "study", folder / "report.html", run, folder / "embeddings",
                           folder / "evaluation", folder / "explanations", cohort,
-                          subjects=shown, title="Demo: synthetic people")  # fmt: skip
+                          subjects=shown, title="Demo: synthetic subjects")  # fmt: skip
         account.output(page)
     return page
 
 
 def _most_and_least_diseased(cohort: Path, subject_ids: list[str]) -> list[str]:
-    """Who of the embedded has the most and the least emphysema, so that there is something to compare."""
+    """The embedded subjects with the most and the least emphysema, so that there is something to compare."""
     from anatograph.study.cohort import read_cohort
 
     table = read_cohort(cohort).table

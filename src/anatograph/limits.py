@@ -1,4 +1,4 @@
-"""How large a thing from outside may be before it is refused unread, and how a person who needs more says so."""
+"""Upper bounds on input from outside, beyond which it is refused unread, and how to raise the one that matters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MAX_HEADER_BYTES = 2**22
 MAX_JSON_BYTES = 2**26
 """Longest JSON file that is read; an atlas of 10,000 landmarks takes 1 MB."""
 MAX_FOLDER_FILES = 50_000
-"""Most files that are looked through for DICOM images in one folder."""
+"""Most files that are searched for DICOM images in one folder."""
 MAX_TABLE_BYTES = 2**31
-"""Most bytes of a table, unpacked."""
+"""Most bytes of a table, uncompressed."""
 
 
 def max_scan_bytes() -> int:
-    """Most bytes that the voxels of one scan or mask may take in memory, as the file stores them or as int16.
+    """Most bytes that the voxels of a scan or mask may take in memory, as stored in the file or as int16.
 
     Raises:
-        UserError: the environment variable that overrides it holds no positive number.
+        UserError: the environment variable that overrides it is not a positive number.
     """
     text = os.environ.get(SCAN_GB_VARIABLE, "")
     try:
@@ -41,7 +41,7 @@ def max_scan_bytes() -> int:
 
 
 def check_scan_size(size: tuple[int, ...], bytes_per_voxel: float, source: str) -> None:
-    """Refuse a scan or mask by the number of voxels that its header claims, before anything is allocated."""
+    """Refuse a scan or mask whose header claims too many voxels, before anything is allocated."""
     claimed = math.prod(size) * max(2.0, bytes_per_voxel)
     if claimed > max_scan_bytes():
         raise UserError(
@@ -54,8 +54,8 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        OSError: it is not there or cannot be read.
-        ValueError: it is no JSON, too long, or nested too deep to be parsed.
+        OSError: it does not exist or cannot be read.
+        ValueError: it is not JSON, too long, or nested too deeply to be parsed.
     """
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
@@ -64,4 +64,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(data)
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None

@@ -14,7 +14,7 @@ class Demo(Command):
     """The whole pipeline on a small built-in phantom cohort, ending in a report."""
 
     out: Path = argument("OUT", "folder for everything it makes")
-    subjects: int | None = option(None, "subjects in the cohort", unset="16", metavar="N", minimum=1)
+    subjects: int | None = option(None, "subjects in the cohort", unset="24", metavar="N", minimum=1)
     seed: int = option(0)
     workers: int | None = option(None, "processes", unset="the number of cores, at most 4", metavar="N", minimum=1)
 

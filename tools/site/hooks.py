@@ -1,0 +1,55 @@
+"""Hooks of mkdocs: the pages made from files outside docs/, and the outputs of the tutorial."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tutorial  # noqa: E402
+
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changes.md",
+}
+"""File of the repository → page of the site."""
+EXECUTE = os.environ.get("ANATOGRAPH_TUTORIAL") != "skip" and tutorial.PAGE.is_file()
+"""Whether the tutorial is executed; otherwise the page shows the outputs that stand in it."""
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages, and the figures that the tutorial drew."""
+    for source, page in PAGES.items():
+        text = _rewritten((ROOT / source).read_text(encoding="utf-8"))
+        files.append(File.generated(config, page, content=text))
+    for figure in tutorial.run().figures if EXECUTE else ():
+        name = f"images/{figure.name}"
+        if (old := files.get_file_from_path(name)) is not None:
+            files.remove(old)
+        files.append(File.generated(config, name, abs_src_path=str(figure)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Put this build's outputs into the tutorial, and lead links out of docs/ to the generated pages."""
+    if EXECUTE and page.file.src_path == "tutorial.md":
+        markdown = tutorial.with_outputs(markdown, tutorial.run().outputs)
+    for source, target in PAGES.items():
+        markdown = markdown.replace(f"(../{source}", f"({target}").replace(f"(../../{source}", f"(../{target}")
+    return markdown
+
+
+def _rewritten(text: str) -> str:
+    """Links of a file at the top of the repository as they are from docs/."""
+    for source, page in PAGES.items():
+        text = text.replace(f"]({source}", f"]({page}")
+    return re.sub(r"\]\(docs/", "](", text)
