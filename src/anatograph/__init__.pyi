@@ -12,6 +12,8 @@ from .demonstration import demo as demo
 from .embedding.api import Embedded as Embedded
 from .embedding.api import embed as embed
 from .errors import UserError as UserError
+from .evaluation.densitometry.api import DensitometryResult as DensitometryResult
+from .evaluation.densitometry.api import densitometry as densitometry
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .execution.account import RunAccount as RunAccount

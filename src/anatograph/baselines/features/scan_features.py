@@ -19,9 +19,7 @@ from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
 from anatograph.execution.files import clear_leftovers, whole_folder
 from anatograph.execution.progress import progress_over
-from anatograph.imaging.reading import read_volume
-from anatograph.imaging.resample import axis_aligned, resample_labels
-from anatograph.imaging.volume import Mask
+from anatograph.study.original_scan import original_scan
 from anatograph.study.store import Study
 
 VERSION = 1
@@ -116,16 +114,7 @@ class ScanFeatures:
             )
 
     def _read_one(self, study: Study, name: str, mark: str, workshop: Path) -> None:
-        subject = study.subject(name)
-        source = Path(str(subject.about["source"].get("path", "")))
-        if not source.exists():
-            raise UserError(f"{source} no longer exists")
-        volume = axis_aligned(read_volume(source), study.settings.interpolation)
-        lungs = subject.lungs()
-        if not lungs.frame.same_grid(volume.frame, 0.02):
-            lungs = Mask(resample_labels(lungs.array, lungs.frame, volume.frame), volume.frame)
-        if not lungs.lungs.any():
-            raise UserError(f"the study's lung mask lies outside {source}; preprocess this subject again")
+        volume, lungs = original_scan(study, name)
         box = lung_box(lungs)
         parts: dict[str, NDArray[Any]] = {
             "figures": density_figures(volume.array[lungs.lungs], volume.frame.voxel_volume),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anatograph.cli.command import Command
-from anatograph.cli.commands.analysis import Benchmark, Evaluate
+from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate
 from anatograph.cli.commands.embedding import Embed
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
@@ -23,6 +23,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Embed,
     Evaluate,
     Benchmark,
+    Densitometry,
     Cohort,
     Explain,
     Deviation,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.choices import BenchmarkPreset, Device
-from anatograph.cli.command import argument, option, required
+from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Scoring
 from anatograph.cli.output import DONE, finish, say
 from anatograph.errors import UserError
@@ -92,6 +92,28 @@ class Benchmark(Scoring):
         )
         print(done.table)
         print(f"Benchmark: {self.out} (table.md, results.csv, comparisons.csv, predictions.parquet)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Densitometry(Command):
+    """Quantitative CT of a study: volume, mass and density by lung, side, third, lobe and landmark."""
+
+    page = "densitometry.md"
+    study: Path = argument("STUDY", "folder of the study")
+    out: Path = argument("OUT.parquet", "table to write; OUT.landmarks.parquet is written beside it")
+    lobes: Path | None = option(None, "folder of lobe masks, SUBJECT_ID.nii.gz", metavar="FOLDER")
+    workers: int = option(1, "scans measured at once", metavar="N", minimum=1)
+
+    def execute(self) -> int:
+        """Measure and name the tables."""
+        from anatograph.execution.progress import Progress
+
+        with Progress("densitometry", 0, "scan") as bar:
+            done = self.call(progress=bar.reached)
+        for note in done.account.notes:
+            say(f"note: {note}")
+        print(f"Densitometry: {done.path} ({len(done.table)} subjects, {done.table.shape[1] - 1} measures)")
         return finish(done.account)
 
 

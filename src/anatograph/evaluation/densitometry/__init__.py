@@ -1,0 +1,1 @@
+"""Quantitative CT: density, volume and mass of the lungs and their parts."""
