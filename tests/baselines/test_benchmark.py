@@ -127,7 +127,7 @@ def test_the_table_has_the_shape_of_the_papers(done: tuple[BenchmarkResult, Path
     assert "±" in rows["Mean HU"][3]
     assert "paper" not in "\n".join(lines).replace("laid out as the paper", "")
     text = "\n".join(lines)
-    for heading in ("% balanced accuracy", "AUC", "Quadratic kappa", "Region by region", "Time", "Subjects"):
+    for heading in ("% balanced accuracy", "AUC", "Quadratic kappa", "Region by region", "Effort", "Subjects"):
         assert f"## {heading}" in text
 
 

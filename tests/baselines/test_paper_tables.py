@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from anatograph.baselines.design import Design
-from anatograph.baselines.markdown_table import Content, write_table
+from anatograph.baselines.markdown_sections import Content
+from anatograph.baselines.markdown_table import write_table
 from anatograph.baselines.paper_tables import TABLES, column_for, published_for
 from anatograph.baselines.provenance import pretraining_note
 from anatograph.baselines.row_runner import Row

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from fixtures.chest import two_lungs
 
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.errors import UserError
@@ -27,6 +26,7 @@ from anatograph.imaging.reading import read_mask, read_volume
 from anatograph.imaging.volume import Frame, Mask
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
+from fixtures.chest import two_lungs
 
 SHAPE, SPACING = (30, 40, 48), (6.0, 6.0, 7.0)
 

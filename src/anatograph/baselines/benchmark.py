@@ -19,7 +19,7 @@ from anatograph.baselines.method import CohortMethod, Method, Scans
 from anatograph.baselines.options import MethodOptions
 from anatograph.baselines.provenance import check_inputs, inputs_of, pretraining_note
 from anatograph.baselines.region_rows import RegionTruth, read_truth, run_patch_density, run_regions
-from anatograph.baselines.registry import METHODS, make_method
+from anatograph.baselines.registry import METHODS, external_rows, make_method
 from anatograph.baselines.report_files import Reporter
 from anatograph.baselines.row_runner import RowRunner, Say, embedded
 from anatograph.baselines.row_store import RowStore
@@ -67,6 +67,7 @@ def benchmark(
     options: MethodOptions | None = None,
     pretrained_on: str | None = None,
     region_truth: bool = False,
+    leave_out: str | None = None,
     device: Device = "auto",
     say: Say | None = None,
 ) -> BenchmarkResult:
@@ -75,12 +76,17 @@ def benchmark(
     Embeddings are probed as `anatograph.evaluate` probes them, supervised networks are trained inside each fold; all on
     the same folds, which are common to all targets and stratified by all of them.  The floors, majority class and
     covariates alone (``covariates``; by default age, sex and site where available), are always included.  ``options``
-    holds model folders and weights; ``pretrained_on`` names the pretraining cohort of a supplied model.
+    holds model folders, weights, and tables of vectors from other tools, which become rows of their own;
+    ``pretrained_on`` names the pretraining cohort of a supplied model.
+
+    ``leave_out`` names a column such as the scanner: besides the random folds each of its values is left out of the fit
+    and predicted (metrics ``leave_out_…``), and each row says how well it reveals the column itself.  With ``group`` a
+    regression also has ``r_within_group``, the correlation within groups.
 
     Writes ``results.csv``, ``table.md``, ``comparisons.csv``, ``folds.csv``, ``predictions.parquet``, with
-    ``region_truth`` also ``regions.csv``, and an account to ``out``, and rewrites them after every row.  Predictions of
-    each fold are stored in ``out/methods``: the same call resumes where it stopped, and methods can be added.  A row
-    that is unavailable or fails is reported and does not stop the others.
+    ``region_truth`` also ``regions.csv``, with ``leave_out`` ``column_accuracy.csv``, and an account to ``out``, and
+    rewrites them after every row.  Predictions of each fold are stored in ``out/methods``: the same call resumes where
+    it stopped, and methods can be added.  A row that is unavailable or fails is reported and does not stop the others.
 
     Raises:
         UserError: an invalid request, or an ``out`` that holds another benchmark.
@@ -90,23 +96,26 @@ def benchmark(
     if preset not in PRESETS:
         raise UserError(f"There is no preset '{preset}'; choose from {', '.join(PRESETS)}.")
     options = options or MethodOptions()
-    rows = _chosen(methods, options)
+    external = external_rows(options)
+    rows = [*external, *_chosen(methods, options)]
     opened = Study.open(study)
     check_inputs(options, opened)
-    scheme = CrossValidation(folds, repeats, group, seed)
+    scheme = CrossValidation(folds, repeats, group, seed, leave_out)
     design = make_design(opened, read_cohort(cohort), tasks, log, scheme)
+    for row in external:
+        row.check([str(name) for name in design.table["subject_id"]])
     folder = Path(out)
     known = chosen_covariates(design.table, covariates)
     settings = {
         "study": str(study), "cohort": str(cohort), "targets": names, "methods": [row.slug for row in rows],
         "folds": folds, "repeats": repeats, "bootstrap": bootstrap, "group": group, "log": list(log), "tasks": tasks,
         "seed": seed, "preset": preset, "covariates": known, "options": options, "region_truth": region_truth,
-        "pretrained_on": pretrained_on, "device": device,
+        "pretrained_on": pretrained_on, "leave_out": leave_out, "device": device,
     }  # fmt: skip
     claim = {
         "targets": names, "tasks": tasks, "folds": folds, "repeats": repeats, "group": group, "log": sorted(log),
-        "seed": seed, "preset": preset, "study": design.study_digest(),
-        "labels": design.labels_digest([*names, *([group] if group else [])]),
+        "seed": seed, "preset": preset, "leave_out": leave_out, "study": design.study_digest(),
+        "labels": design.labels_digest([*names, *(name for name in (group, leave_out) if name)]),
     }  # fmt: skip
     words = {"study": "other scans or another preprocessing", "labels": "other subjects or labels"}
     claim_folder(folder, "benchmark.json", claim, "a benchmark", words)
@@ -115,7 +124,7 @@ def benchmark(
     with RunAccount("benchmark", settings, folder) as account:
         runner = RowRunner(design, scans, say or (lambda _: None))
         truth = read_truth(design, scans.work, runner.say) if region_truth else None
-        reporter = Reporter(folder, design, log, bootstrap, truth)
+        reporter = Reporter(folder, design, log, bootstrap, truth, preset)
         run = _Run(folder, runner, options, pretrained_on, truth, account, reporter)
         run.rows([Majority(), Covariates(known), *rows])
         written = reporter.write([row.slug for row in rows])

@@ -16,6 +16,7 @@ from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import seed_of_repeat, usable
 from anatograph.evaluation.evaluate import group_numbers
 from anatograph.evaluation.folds import Split, make_shared_folds
+from anatograph.evaluation.leave_out import LeaveOut, leave_out
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.study.cohort import Cohort
 from anatograph.study.store import Study
@@ -36,6 +37,8 @@ class CrossValidation:
     """Column whose equal values stay in one part."""
     seed: int = 0
     """Seed of the folds, probes and methods."""
+    leave_out: str | None = None
+    """Column whose values are left out in turn, besides the random folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,10 @@ class Design:
     """Targets that cannot be cross-validated, and why."""
     notes: tuple[str, ...]
     """Choices made and subjects excluded, as sentences."""
+    leave_out: LeaveOut | None = None
+    """Splits by the values of a column."""
+    leave_out_targets: tuple[str, ...] = ()
+    """Targets that can be evaluated on these splits."""
 
     def groups_of(self, target: Target) -> NDArray[np.int64] | None:
         """(n,) groups of the subjects of a target."""
@@ -98,6 +105,8 @@ def make_design(
     labels = [_strata(target, len(table)) for target in targets]
     rounds = tuple(tuple(make_shared_folds(labels, groups, scheme.folds, seed)) for seed in seeds)
     design = Design(study, table, cohort.path.parent, tuple(targets), rounds, groups, scheme.seed, {}, ())
+    if scheme.leave_out:
+        design = replace(design, leave_out=leave_out(table, scheme.leave_out, groups))
     for target in targets:
         if reason := _why_undividable(design, target):
             excluded[target.name] = reason
@@ -105,7 +114,21 @@ def make_design(
     if not usable_targets:
         raise UserError(" ".join(excluded.values()))
     notes += [note for target in usable_targets for note in target.notes]
-    return replace(design, targets=usable_targets, excluded=excluded, notes=tuple(dict.fromkeys(notes)))
+    possible = []
+    for target in usable_targets if design.leave_out else ():
+        try:
+            assert design.leave_out is not None
+            design.leave_out.splits_of(target)
+            possible.append(target.name)
+        except UserError as error:
+            notes.append(str(error))
+    return replace(
+        design,
+        targets=usable_targets,
+        excluded=excluded,
+        notes=tuple(dict.fromkeys(notes)),
+        leave_out_targets=tuple(possible),
+    )
 
 
 def _read_targets(

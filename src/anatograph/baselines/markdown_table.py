@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
-from anatograph.baselines.design import Design
 from anatograph.baselines.floors import FLOORS
-from anatograph.baselines.paper_tables import Published, PublishedTable, column_for
-from anatograph.evaluation.metrics import LOWER_IS_BETTER
+from anatograph.baselines.markdown_cells import column_head, markdown, row_title, table_cells
+from anatograph.baselines.markdown_sections import Content, closing_sections, column_section, region_section
+from anatograph.baselines.paper_tables import Published, column_for
 from anatograph.evaluation.targets import Target
 
-_PERCENT = {"accuracy", "balanced_accuracy", "accuracy_within_one", "accuracy_majority"}
 _FURTHER = (
     ("r2_pooled", "R², all held-out subjects at once (± bootstrap)"),
     ("balanced_accuracy", "% balanced accuracy"),
@@ -22,36 +18,13 @@ _FURTHER = (
     ("kappa_quadratic", "Quadratic kappa"),
     ("accuracy_within_one", "% at most one grade off"),
     ("mae", "Mean absolute error"),
+    ("r_within_group", "Correlation within groups (group means removed)"),
+    ("leave_out_r2_pooled", "{column} left out: R², all left-out subjects at once (± bootstrap)"),
+    ("leave_out_r2", "{column} left out: R², mean over its values"),
+    ("leave_out_accuracy", "{column} left out: % accuracy"),
+    ("leave_out_auc", "{column} left out: AUC"),
 )
 _ALPHA = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Content:
-    """Everything the page is built from."""
-
-    design: Design
-    """Targets, subjects, folds."""
-    abouts: Sequence[Mapping[str, Any]]
-    """slug, method, learns, note, seconds of every finished row, in order."""
-    results: pd.DataFrame
-    """See `summary.results_table`."""
-    comparisons: pd.DataFrame
-    """See `summary.comparison_table`."""
-    failures: Mapping[str, str]
-    """Rows that failed, by slug, and why."""
-    log: Sequence[str] = ()
-    """Targets on the log scale."""
-    published: PublishedTable | None = None
-    """The paper's results for the same subjects."""
-    notes: Sequence[str] = ()
-    """Sentences below the tables."""
-    regions: pd.DataFrame | None = None
-    """See `summary.region_table`."""
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """Titles of rows outside ``abouts``."""
-    reference: str = "anatograph"
-    """The row that the others are compared to."""
 
 
 def main_metric(target: Target) -> str:
@@ -73,16 +46,18 @@ def write_table(content: Content) -> str:
         *_main_table(content),
         *_legend(content),
     ]
+    column = "" if design.leave_out is None else design.leave_out.column
     for metric, title in _FURTHER:
-        lines += _further_table(content, metric, title)
-    lines += _region_table(content)
-    lines += _below(content)
+        lines += _further_table(content, metric, title.format(column=column))
+    lines += column_section(content)
+    lines += region_section(content)
+    lines += closing_sections(content)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _main_table(content: Content) -> list[str]:
     targets = content.design.targets
-    heads = [_head(target, content.log) for target in targets]
+    heads = [column_head(target, content.log) for target in targets]
     units = ["R²" if main_metric(target) == "r2" else "% accuracy" for target in targets]
     rows = []
     columns = [_column(content, target, main_metric(target)) for target in targets]
@@ -97,12 +72,12 @@ def _main_table(content: Content) -> list[str]:
             mark = _mark(content, slug, target)
             cells.append(f"{cell}{mark}{_beside(published.get(slug), target)}")
         rows.append([title, supervised, *cells])
-    return [*_markdown([["Method", "Supervised", *heads], ["", "", *units], *rows]), ""]
+    return [*markdown([["Method", "Supervised", *heads], ["", "", *units], *rows]), ""]
 
 
 def _rows(content: Content, paper: Sequence[Mapping[str, Published]]) -> list[tuple[str, str, str]]:
     """slug, title and supervision mark of every row, including rows for which only the paper has results."""
-    done = [(str(about["slug"]), _title(about), _supervised(about)) for about in content.abouts]
+    done = [(str(about["slug"]), row_title(about), _supervised(about)) for about in content.abouts]
     known = {slug for slug, _, _ in done}
     extra = [slug for slug in content.titles if slug not in known and any(slug in published for published in paper)]
     return [*done, *((slug, content.titles[slug], "") for slug in extra)]
@@ -114,11 +89,6 @@ def _supervised(about: Mapping[str, Any]) -> str:
     return "✓" if str(about["learns"]).startswith("labels") else "✗"
 
 
-def _title(about: Mapping[str, Any]) -> str:
-    note = str(about.get("note") or "")
-    return f"{about['method']} ({note})" if note and len(note) <= 40 else f"{about['method']}{' ¹' if note else ''}"
-
-
 def _column(content: Content, target: Target, metric: str) -> dict[str, str]:
     """Cells of a column by slug, the best in bold."""
     table = content.results
@@ -126,28 +96,7 @@ def _column(content: Content, target: Target, metric: str) -> dict[str, str]:
     defined = chosen[chosen["mean"].notna()]
     if not len(defined):
         return {}
-    return _cells(defined, metric)
-
-
-def _cells(defined: pd.DataFrame, metric: str) -> dict[str, str]:
-    """Cells of rows with ``method``, ``mean`` and ``std``, by slug."""
-    slugs = [str(slug) for slug in defined["method"]]
-    means, stds = defined["mean"].to_numpy(dtype=float), defined["std"].to_numpy(dtype=float)
-    best = means.min() if metric in LOWER_IS_BETTER else means.max()
-    texts = {}
-    for slug, mean, std in zip(slugs, means, stds, strict=True):
-        bold = "**" if mean == best else ""
-        texts[slug] = f"{bold}{_cell(metric, float(mean), float(std))}{bold}"
-    return texts
-
-
-def _cell(metric: str, mean: float, std: float) -> str:
-    if metric in _PERCENT:
-        mean, std, digits = 100 * mean, 100 * std, 1
-    else:
-        digits = 2 if metric != "mae" or abs(mean) < 10 else 1
-    text = f"{mean:.{digits}f}"
-    return f"{text} ± {std:.{digits}f}" if std == std else text
+    return table_cells(defined, metric)
 
 
 def _beside(cell: Published | None, target: Target) -> str:
@@ -201,67 +150,7 @@ def _further_table(content: Content, metric: str, title: str) -> list[str]:
     if not targets:
         return []
     columns = [_column(content, target, metric) for target in targets]
-    rows = [[_title(about), *(column.get(str(about["slug"]), "–") for column in columns)] for about in content.abouts]
-    return [f"## {title}", "", *_markdown([["Method", *(_head(t, content.log) for t in targets)], *rows]), ""]
-
-
-def _region_table(content: Content) -> list[str]:
-    table = content.regions
-    if table is None or not len(table):
-        return []
-    diseases = list(dict.fromkeys(table["target"]))
-    titles = {**content.titles, **{str(about["slug"]): _title(about) for about in content.abouts}}
-    heads, columns = ["Method"], []
-    for disease in diseases:
-        for metric, words in (("r2_pooled", "all patches"), ("r2", "mean over folds")):
-            chosen = table[(table["target"] == disease) & (table["metric"] == metric)]
-            heads.append(f"{disease.replace('_', ' ')}, {words}")
-            columns.append(_cells(chosen, metric))
-    slugs = list(dict.fromkeys(table["method"]))
-    rows = [[titles.get(str(slug), str(slug)), *(column.get(str(slug), "–") for column in columns)] for slug in slugs]
-    count = int(table["n"].max())
-    return [
-        "## Region by region",
-        "",
-        "R² of a landmark's feature against the diseased fraction of its patch (true masks), split by subject, first "
-        f"round of folds; up to {count:,} patches of {int(table['people'].max())} subjects.",
-        "",
-        *_markdown([heads, *rows]),
-        "",
+    rows = [
+        [row_title(about), *(column.get(str(about["slug"]), "–") for column in columns)] for about in content.abouts
     ]
-
-
-def _below(content: Content) -> list[str]:
-    lines = []
-    if content.failures:
-        lines += ["## Unavailable", ""]
-        lines += [f"* {content.titles.get(slug, slug)}: {reason}" for slug, reason in content.failures.items()]
-        lines.append("")
-    if content.design.excluded:
-        lines += ["## Excluded targets", ""]
-        lines += [f"* {reason}" for reason in content.design.excluded.values()]
-        lines.append("")
-    lines += ["## Subjects", ""]
-    for target in content.design.targets:
-        if target.classes:
-            counts = [int((target.values == k).sum()) for k in range(len(target.classes))]
-            counted = ", ".join(f"{name}: {count}" for name, count in zip(target.classes, counts, strict=True))
-            how = "; ordinal, by proportional odds" if target.task == "ordinal" else ""
-            lines.append(f"* {target.name}: {len(target.rows)} subjects ({counted}){how}")
-        else:
-            lines.append(f"* {target.name}: {len(target.rows)} subjects")
-    lines += [f"* {note}" for note in content.notes]
-    lines += ["", "## Time", "", "| Method | learns from | minutes |", "|---|---|---|"]
-    lines += [
-        f"| {_title(about)} | {about['learns']} | {float(about['seconds']) / 60:.1f} |" for about in content.abouts
-    ]
-    return lines
-
-
-def _head(target: Target, log: Sequence[str]) -> str:
-    return f"log {target.name}" if target.name in log else target.name
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+    return [f"## {title}", "", *markdown([["Method", *(column_head(t, content.log) for t in targets)], *rows]), ""]

@@ -17,7 +17,7 @@ from anatograph.choices import Device
 from anatograph.evaluation.targets import Target
 from anatograph.study.store import Study
 
-Learns = Literal["nothing", "without labels", "without labels, in each fold", "labels, in each fold"]
+Learns = Literal["nothing", "without labels", "without labels, in each fold", "labels, in each fold", "elsewhere"]
 Sized = TypeVar("Sized")
 
 
@@ -59,6 +59,8 @@ class Method(ABC):
     """What it is fitted on; labels of held-out subjects are never seen."""
     note: str = ""
     """Something a reader of the table must know, such as "random weights"."""
+    updates: int | None = None
+    """Updates of the networks trained for this row (of one, where each fold has its own); None where there are none."""
 
     def __init__(self, progress: bool = True) -> None:
         """``progress``: whether to show progress bars."""
@@ -121,4 +123,10 @@ class SupervisedMethod(Method):
 
 def describe(method: Method) -> dict[str, Any]:
     """How the report identifies a method."""
-    return {"slug": method.slug, "method": method.title, "learns": method.learns, "note": method.note}
+    return {
+        "slug": method.slug,
+        "method": method.title,
+        "learns": method.learns,
+        "note": method.note,
+        "updates": method.updates,
+    }

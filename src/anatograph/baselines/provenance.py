@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from anatograph.baselines.external import ExternalEmbeddings
 from anatograph.baselines.floors.covariates import Covariates
 from anatograph.baselines.method import Method
+from anatograph.baselines.networks.context_model import ContextModelRow
 from anatograph.baselines.options import MethodOptions
 from anatograph.errors import UserError
 from anatograph.study.store import Study
@@ -57,21 +59,29 @@ def inputs_of(method: Method, options: MethodOptions) -> dict[str, Any]:
     model = options.model_of(method.slug)
     if model is not None:
         given["model"] = _file_digest(model / "model.safetensors")
+    elif isinstance(method, ContextModelRow) and (options.pretrain_preset or options.pretrain_settings):
+        given["pretraining"] = " ".join([options.pretrain_preset or "", *options.pretrain_settings]).strip()
     weights = options.weights.get(method.slug)
     if weights is not None:
         given["weights"] = _file_digest(weights)
+    if isinstance(method, ExternalEmbeddings):
+        given["embeddings"] = _file_digest(method.table)
+        if method.region_file is not None:
+            given["regions"] = _file_digest(method.region_file)
     if isinstance(method, Covariates):
         given["covariates"] = list(method.columns)
     return given
 
 
 def _file_digest(path: Path) -> str:
-    """First characters of a file's SHA-256; the path if it cannot be read, which the row itself will report."""
+    """First characters of the SHA-256 of a file or of a folder's files; its path where that fails."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if part.is_file():
+                with part.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
     except OSError:
         return str(path)
     return digest.hexdigest()[:16]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Final
 
+from anatograph.baselines.external import ExternalEmbeddings
+from anatograph.baselines.floors import FLOORS
 from anatograph.baselines.method import Method
 from anatograph.baselines.methods.anatograph import Anatograph
 from anatograph.baselines.methods.cnn2d import SliceCNN
@@ -55,3 +58,17 @@ def make_method(slug: str, options: MethodOptions | None = None) -> Method:
         near = difflib.get_close_matches(slug, METHODS, n=1, cutoff=0.0)[0]
         raise UserError(f"There is no method '{slug}'; did you mean '{near}'? The methods are {', '.join(METHODS)}.")
     return METHODS[slug].from_options(options or MethodOptions())
+
+
+def external_rows(options: MethodOptions) -> list[ExternalEmbeddings]:
+    """The rows of other tools' vectors.
+
+    Raises:
+        UserError: a name that cannot be a row's, or that of another row.
+    """
+    rows = []
+    for name, table in options.embeddings.items():
+        if name in METHODS or name in FLOORS or name == "patch-density":
+            raise UserError(f"'{name}' is a row of its own; give the embeddings of {table} another name.")
+        rows.append(ExternalEmbeddings(name, Path(table), options.region_embeddings.get(name)))
+    return rows

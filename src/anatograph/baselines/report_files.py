@@ -10,13 +10,15 @@ import pandas as pd
 
 from anatograph.baselines.design import Design
 from anatograph.baselines.floors import FLOORS
-from anatograph.baselines.markdown_table import Content, write_table
+from anatograph.baselines.markdown_sections import Content
+from anatograph.baselines.markdown_table import write_table
 from anatograph.baselines.paper_tables import published_for
 from anatograph.baselines.region_rows import PATCH_DENSITY, PATCH_DENSITY_TITLE, RegionRow, RegionTruth, read_regions
 from anatograph.baselines.registry import METHODS
 from anatograph.baselines.row_runner import Row, read_row
 from anatograph.baselines.row_store import RowStore
 from anatograph.baselines.summary import (
+    column_table,
     comparison_table,
     fold_table,
     predictions_table,
@@ -53,9 +55,16 @@ class Reporter:
     """
 
     def __init__(
-        self, folder: Path, design: Design, log: Sequence[str], bootstrap: int, truth: RegionTruth | None
+        self,
+        folder: Path,
+        design: Design,
+        log: Sequence[str],
+        bootstrap: int,
+        truth: RegionTruth | None,
+        preset: str,
     ) -> None:
         self.folder, self.design, self.log, self.bootstrap, self.truth = folder, design, tuple(log), bootstrap, truth
+        self.preset = preset
         self.notes: list[str] = []
         """Sentences for the account and the table."""
         self._rows: dict[str, Row] = {}
@@ -77,12 +86,12 @@ class Reporter:
         scores = {row.slug: self._scores[row.slug] for row in rows}
         results = results_table(scores, self.design, self.bootstrap)
         comparisons = comparison_table(scores, self.design)
-        regions = self._region_table()
+        regions, column = self._region_table(), column_table(rows, self.design)
         published, why_not = published_for(self.design)
         content = Content(
             self.design, [row.about for row in rows], results, comparisons, self._failures(), self.log, published,
             [*self.design.notes, *self.notes, *([why_not] if why_not else [])], regions, _TITLES,
-            "anatograph" if "anatograph" in self._rows else rows[-1].slug,
+            "anatograph" if "anatograph" in self._rows else rows[-1].slug, column, self.preset,
         )  # fmt: skip
         table = write_table(content)
         files = []
@@ -91,6 +100,7 @@ class Reporter:
             ("comparisons.csv", comparisons),
             ("folds.csv", fold_table(scores, self.design)),
             ("regions.csv", regions),
+            ("column_accuracy.csv", column),
         ):
             if frame is not None:
                 write_text(self.folder / name, frame.to_csv(index=False, lineterminator="\n"))

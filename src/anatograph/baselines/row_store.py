@@ -35,10 +35,10 @@ class RowStore:
         return str(failed["reason"]) if failed else None
 
     @property
-    def note(self) -> str | None:
-        """The method's note from when its embedding was computed."""
+    def facts(self) -> tuple[str, int | None] | None:
+        """The method's note and number of updates from when its embedding was computed."""
         stored = _read_json(self.folder / "note.json")
-        return None if stored is None else str(stored["note"])
+        return None if stored is None else (str(stored["note"]), stored.get("updates"))
 
     def check(self, made_with: Mapping[str, Any]) -> None:
         """Refuse to mix inputs.
@@ -71,9 +71,9 @@ class RowStore:
         write_text(self.folder / "row.json", json.dumps(dict(about), indent=2) + "\n")
         (self.folder / "failed.json").unlink(missing_ok=True)
 
-    def set_note(self, note: str) -> None:
-        """Store the method's note."""
-        write_text(self.folder / "note.json", json.dumps({"note": note}) + "\n")
+    def set_facts(self, note: str, updates: int | None) -> None:
+        """Store the method's note and number of updates."""
+        write_text(self.folder / "note.json", json.dumps({"note": note, "updates": updates}) + "\n")
 
     @property
     def region_state(self) -> str:

@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 from anatograph.choices import Task
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
-from anatograph.evaluation.cross_validation import check_request, cross_validate, seed_of_repeat, usable
+from anatograph.evaluation.cross_validation import (
+    check_request,
+    collect,
+    cross_validate,
+    probe_fold,
+    seed_of_repeat,
+    usable,
+)
+from anatograph.evaluation.leave_out import LeaveOut, leave_out_scores
+from anatograph.evaluation.leave_out import leave_out as split_by_column
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
 from anatograph.evaluation.targets import Target, read_target
+from anatograph.evaluation.within_group import within_group_score
 from anatograph.execution.account import RunAccount
 from anatograph.study.cohort import read_cohort
 
@@ -45,6 +55,8 @@ class Evaluation:
     """What was decided and left out, in plain sentences."""
     permutations: pd.DataFrame | None = None
     """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
+    left_out: pd.DataFrame | None = None
+    """As ``predictions``, each predicted from the other values of the left-out column; ``fold`` numbers them."""
 
 
 def evaluate(
@@ -61,6 +73,7 @@ def evaluate(
     progress: Callable[[str], None] | None = None,
     repeats: int = 1,
     bootstrap: int = 0,
+    leave_out: str | None = None,
 ) -> Evaluation:
     """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
 
@@ -70,7 +83,9 @@ def evaluate(
     can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` is the number
     of repetitions with shuffled targets, which show the level of chance.  ``repeats`` is the number of divisions into
     folds, over all of which mean and deviation are taken; ``bootstrap`` adds a 95 % interval from this many samples
-    of the subjects.  With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
+    of the subjects.  ``leave_out`` names a column such as the scanner, each value of which is predicted from the others
+    too (metrics ``leave_out_…``); with ``group`` a regression has ``r_within_group``, the correlation within groups.
+    With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
     ``permutations.csv``.
 
     Raises:
@@ -82,7 +97,7 @@ def evaluate(
     }
     if permutations < 0:
         raise UserError(f"The number of permutations cannot be negative ({permutations}).")
-    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap)
+    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap, leave_out)
     if out is None:
         return _evaluate(embeddings, cohort, job, progress)
     settings = {
@@ -97,6 +112,7 @@ def evaluate(
         "permutations": permutations,
         "repeats": repeats,
         "bootstrap": bootstrap,
+        "leave_out": leave_out,
     }
     with RunAccount("evaluate", settings, out) as account:
         found = _evaluate(embeddings, cohort, job, progress)
@@ -160,6 +176,7 @@ class _Job:
     permutations: int
     repeats: int
     bootstrap: int
+    leave_out: str | None
 
     def rounds(
         self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None
@@ -174,6 +191,7 @@ def _evaluate(
 ) -> Evaluation:
     data = align(embeddings, cohort)
     groups = group_numbers(data.table, job.group) if job.group else None
+    left_out = split_by_column(data.table, job.leave_out, groups) if job.leave_out else None
     chosen, faults = [], []
     for name, task in job.tasks.items():
         try:
@@ -182,13 +200,23 @@ def _evaluate(
             faults.append(str(error))
     if faults:
         raise UserError(" ".join(faults))
-    results, predictions, chances = [], [], []
+    results, predictions, chances, apart = [], [], [], []
     notes = list(data.notes)
     for target in chosen:
         x, g = data.features[target.rows], None if groups is None else groups[target.rows]
         rounds = job.rounds(x, target, g)
         scores = score(target, rounds, g, job.seed, job.bootstrap or BOOTSTRAPS, job.bootstrap > 0)
-        results += [score_row(target, s, job.bootstrap > 0) for s in scores]
+        shown = [*scores, *within_group_score(target, rounds, g)]
+        if left_out is not None:
+            try:
+                done = _left_out(x, target, g, left_out, job.seed)
+            except UserError as error:
+                notes.append(str(error))
+            else:
+                bootstraps = job.bootstrap or BOOTSTRAPS
+                shown += leave_out_scores(target, done, job.seed, bootstraps, job.bootstrap > 0)
+                apart.append(prediction_table(data.table, target, done))
+        results += [score_row(target, s, job.bootstrap > 0) for s in shown]
         for number, done in enumerate(rounds):
             table = prediction_table(data.table, target, done)
             if job.repeats > 1:
@@ -204,7 +232,16 @@ def _evaluate(
         pd.concat(predictions, ignore_index=True),
         tuple(dict.fromkeys(notes)),
         pd.DataFrame(chances) if chances else None,
+        pd.concat(apart, ignore_index=True) if apart else None,
     )
+
+
+def _left_out(
+    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, left_out: LeaveOut, seed: int
+) -> Predictions:
+    """Every subject predicted by a probe fitted on the other values of the left-out column."""
+    splits = left_out.splits_of(target)
+    return collect(target, splits, [probe_fold(features, target, groups, split, seed) for split in splits])
 
 
 def score_row(target: Target, s: Score, interval: bool) -> dict[str, str | float | int]:
@@ -276,6 +313,11 @@ def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
         written.append("permutations.csv")
     else:
         (folder / "permutations.csv").unlink(missing_ok=True)  # of an earlier run
+    if found.left_out is not None:
+        found.left_out.to_parquet(folder / "leave_out.parquet", index=False)
+        written.append("leave_out.parquet")
+    else:
+        (folder / "leave_out.parquet").unlink(missing_ok=True)
     for name in written:
         account.output(folder / name)
     for note in found.notes:

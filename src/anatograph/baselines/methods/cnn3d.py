@@ -75,5 +75,4 @@ def _augmentation(size: int) -> AugmentSettings:
         displacement_high=600.0,
         shift=2 * scale,
         gamma_probability=0.0,
-        noise_probability=0.5,
     )

@@ -82,6 +82,7 @@ class MoCo(CohortMethod):
         """
         settings = scans.sized(SETTINGS)
         features = scan_features(scans, self.progress)
+        self.updates = settings.epochs * (len(scans.subject_ids) // min(settings.batch, len(scans.subject_ids)))
         made_from = {"scans": features.signature(), "settings": asdict(settings), "seed": scans.seed}
 
         def make() -> dict[str, NDArray[np.float64]]:
@@ -153,12 +154,10 @@ def pretrained_encoder(
 
 
 def _augmentation(size: int) -> AugmentSettings:
-    """Anatograph's own augmentation, its displacements scaled from a patch of 32 voxels to the cube; contrast is left
-    unchanged, since density distinguishes subjects."""
+    """Anatograph's default augmentation, noise included, with displacements scaled from a patch of 32 voxels to the
+    cube; contrast is left unchanged, since density distinguishes subjects."""
     scale = size / 64
-    return AugmentSettings(
-        smooth_low=8 * scale, smooth_high=12 * scale, shift=4 * scale, gamma_probability=0.0, noise_probability=0.8
-    )
+    return AugmentSettings(smooth_low=8 * scale, smooth_high=12 * scale, shift=4 * scale, gamma_probability=0.0)
 
 
 @torch.inference_mode()

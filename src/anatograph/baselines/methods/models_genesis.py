@@ -81,6 +81,7 @@ class ModelsGenesis(CohortMethod):
 
     def _arrays(self, scans: Scans) -> Arrays:
         settings = scans.sized(SETTINGS)
+        self.updates = 0 if self.weights else settings.steps
         made_from = {
             "subjects": scans.subject_ids,
             "scans": [scans.study.subject(name).about["source"].get("digest", "") for name in scans.subject_ids],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -32,15 +33,25 @@ class ContextModelRow(CohortMethod):
     before_graph: ClassVar[bool] = False
     """Whether the features are those of the patches, before G."""
 
-    def __init__(self, model: Path | None = None, progress: bool = True) -> None:
-        """``model``: a model folder such as ``RUN/model``; if None, one is pretrained on the study in ``work``."""
+    def __init__(
+        self,
+        model: Path | None = None,
+        progress: bool = True,
+        preset: str | None = None,
+        settings: Sequence[str] = (),
+    ) -> None:
+        """``model``: a model folder such as ``RUN/model``; if None, one is pretrained on the study in ``work``.
+
+        ``preset`` and ``settings`` (``key=value``) are those of that pretraining; without a preset it is the
+        benchmark's.
+        """
         super().__init__(progress)
-        self.model = model
+        self.model, self.preset, self.settings = model, preset, tuple(settings)
 
     @classmethod
     def from_options(cls, options: MethodOptions) -> Self:
-        """The row with its model folder, if one was given."""
-        return cls(options.model_of(cls.slug), options.progress)
+        """The row with its model folder, if one was given, or the settings of its pretraining."""
+        return cls(options.model_of(cls.slug), options.progress, options.pretrain_preset, options.pretrain_settings)
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, F) the mean of the region features.
@@ -58,8 +69,11 @@ class ContextModelRow(CohortMethod):
         features = np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
         share = read_config(self._folder(scans))["architecture"].get("whiten", 0.0)
         if self.before_graph and isinstance(share, (int, float)) and share > 0:
-            # The model's whitening matrix belongs to its nodes; patch features are whitened on the subjects at hand.
-            features = features @ whitening(features[:: -(-len(features) // MOST)], share)
+            # The model's whitening matrix belongs to its nodes. Patch features get one of their own, estimated on all
+            # subjects of the study: the pretraining cohort, unless a model of another cohort was given.
+            ids = scans.study.subject_ids
+            sample = np.stack([store.of(name) for name in ids[:: -(-len(ids) // MOST)]]).astype(np.float64)
+            features = features @ whitening(sample, share)
         return features
 
     def check(self, folder: Path) -> None:
@@ -75,6 +89,7 @@ class ContextModelRow(CohortMethod):
         if self.model is not None:
             self.check(self.model)
             self.note = "a model given"
+            self.updates = _updates(self.model)
             return self.model
         from anatograph.learning.api import train
         from anatograph.learning.training.presets import build_settings
@@ -82,10 +97,13 @@ class ContextModelRow(CohortMethod):
         run = scans.work / self.run / "run"
         side = scans.study.about["patch_size"]
         fixed = (f"seed={scans.seed}", f"device={scans.device}", f"model.patch_size={side}")
-        settings = build_settings(scans.preset, None, (*fixed, *self.overrides))
-        self.note = f"pretrained on the study, preset {scans.preset}" if settings.epochs else "random weights"
+        preset = self.preset or scans.preset
+        settings = build_settings(preset, None, (*fixed, *self.settings, *self.overrides))
+        changed = f" with {', '.join(self.settings)}" if self.settings else ""
+        self.note = f"pretrained on the study, preset {preset}{changed}" if settings.epochs else "random weights"
         begun = (run / "settings.json").is_file()
         train(scans.study, run, settings, resume=begun, progress=self.progress)
+        self.updates = _updates(run / "model")
         return run / "model"
 
     def _embedded(self, scans: Scans) -> Path:
@@ -142,3 +160,10 @@ def read_config(folder: Path) -> dict[str, dict[str, object]]:
     if not isinstance(config.get("architecture"), dict) or "weights_sha256" not in config:
         raise UserError(f"{file} is not the configuration of a model; copy the model folder again.")
     return config
+
+
+def _updates(folder: Path) -> int | None:
+    """Number of updates of a model's pretraining, patch and graph level together."""
+    training = read_config(folder).get("training", {})
+    updates = training.get("updates")
+    return updates if isinstance(updates, int) else None

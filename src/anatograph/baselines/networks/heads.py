@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from anatograph.evaluation.targets import Target
 
+_FEWEST = 0.5
+"""Subjects added to every grade before its frequency sets the initial thresholds."""
 
-class Heads:
+
+class Thresholds(nn.Module):
+    """The K-1 ordered thresholds θ of proportional odds: P(grade <= k) = σ(θ_k - s) for a network's output s.
+
+    Initialised at the frequencies of the grades, so that an output of 0 predicts the majority; trained with the
+    network. The probes' proportional odds are the same model with a linear s.
+    """
+
+    def __init__(self, counts: NDArray[np.float64]) -> None:
+        """``counts`` (K,): training subjects of each grade."""
+        super().__init__()
+        share = np.cumsum(counts + _FEWEST)[:-1] / (counts + _FEWEST).sum()
+        theta = np.log(share / (1 - share))
+        self.first = nn.Parameter(torch.tensor(theta[:1], dtype=torch.float32))
+        self.log_steps = nn.Parameter(torch.tensor(np.log(np.diff(theta)), dtype=torch.float32))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(B,) outputs to (B, K) probabilities."""
+        theta = torch.cat([self.first, self.first + torch.cumsum(self.log_steps.exp(), 0)])
+        below = torch.sigmoid(theta[None] - scores[:, None])
+        edges = torch.cat([torch.zeros_like(scores)[:, None], below, torch.ones_like(scores)[:, None]], dim=1)
+        return edges.diff(dim=1)
+
+
+class Heads(nn.Module):
     """Which of a network's outputs belong to which target, and the scale of each target in the training set.
 
-    A regression has one output, on values standardised on the training subjects; a class target has one logit per
-    class. Values of subjects outside ``train`` are never read.
+    A regression has one output, on values standardised on the training subjects; an ordinal target one output and
+    `Thresholds`; a class target one logit per class. Values of subjects outside ``train`` are never read.
     """
 
     def __init__(self, targets: Sequence[Target], train: NDArray[np.int64], subjects: int) -> None:
         """``train`` are rows of the table; ``subjects`` is its number of rows."""
+        super().__init__()
         self.targets = list(targets)
         self.slices: list[slice] = []
         start = 0
         for target in self.targets:
-            width = len(target.classes) or 1
+            width = len(target.classes) if target.task == "classification" else 1
             self.slices.append(slice(start, start + width))
             start += width
         self.outputs = start
@@ -35,6 +63,8 @@ class Heads:
         self.scales: list[tuple[float, float]] = []
         self.seen: list[NDArray[np.bool_]] = []
         """Per class, whether any training subject has it; empty for a regression."""
+        self.thresholds = nn.ModuleDict()
+        """By the number of the target, for ordinal ones."""
         for k, target in enumerate(self.targets):
             mine = np.isin(target.rows, train)
             rows, values = target.rows[mine], target.values[mine]
@@ -46,9 +76,12 @@ class Heads:
             self.seen.append(np.isin(np.arange(len(target.classes)), values))
             self.values[rows, k] = (values - mean) / spread
             self.known[rows, k] = True
+            if target.task == "ordinal":
+                counts = np.bincount(values.astype(np.int64), minlength=len(target.classes)).astype(np.float64)
+                self.thresholds[str(k)] = Thresholds(counts)
 
     def loss(self, outputs: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """Sum over targets of the mean over subjects with a value: squared error, or cross entropy.
+        """Sum over targets of the mean over subjects with a value: squared error, or negative log likelihood.
 
         ``outputs`` (B, O) of subjects ``rows`` (B,).
         """
@@ -62,6 +95,9 @@ class Heads:
             mine, truth = outputs[valid, part].float(), values[valid, k]
             if target.task == "regression":
                 total = total + F.mse_loss(mine[:, 0], truth.float())
+            elif target.task == "ordinal":
+                chances = self.thresholds[str(k)](mine[:, 0])
+                total = total + F.nll_loss(chances.clamp(min=1e-6).log(), truth.long())
             else:
                 total = total + F.cross_entropy(mine, truth.long())
         return total
@@ -73,6 +109,13 @@ class Heads:
             mean, spread = self.scales[k]
             return np.asarray(mine[:, 0] * spread + mean)
         # A class absent from the training set gets probability 0, as in the probes.
-        mine = np.where(self.seen[k], mine, -np.inf) if self.seen[k].any() else mine
-        odds = np.exp(mine - mine.max(axis=1, keepdims=True))
+        seen = self.seen[k] if self.seen[k].any() else np.ones_like(self.seen[k])
+        if self.targets[k].task == "ordinal":
+            thresholds = cast("Thresholds", self.thresholds[str(k)])
+            with torch.inference_mode():
+                scores = torch.from_numpy(mine[:, 0]).to(thresholds.first.device)
+                odds = thresholds(scores).double().cpu().numpy() * seen
+        else:
+            mine = np.where(seen, mine, -np.inf)
+            odds = np.exp(mine - mine.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))

@@ -106,7 +106,7 @@ class FoldNetwork(SupervisedMethod, Generic[Settings]):
         """Predictions for all of ``test``, whether or not they have a value."""
         keep_memory()
         device = torch.device(chosen_device(scans.device))
-        heads = Heads(targets, train, len(scans.subject_ids))
+        heads = Heads(targets, train, len(scans.subject_ids)).to(device)
         train = train[heads.known[train].any(axis=1)]
         if not len(train):
             raise UserError(f"{self.title} has no training subjects in a fold of {targets[0].name}; use fewer folds.")
@@ -122,9 +122,11 @@ class FoldNetwork(SupervisedMethod, Generic[Settings]):
 
         schedule, device = self.settings(scans).training, next(network.parameters()).device
         optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay)
+        if len(heads.thresholds):
+            optimiser.add_param_group({"params": list(heads.parameters()), "weight_decay": 0.0})
         # The remainder of an epoch joins its last batches: BatchNorm statistics of one or two subjects are useless.
         updates = max(1, len(train) // min(schedule.batch, len(train)))
-        steps = schedule.epochs * updates
+        self.updates = steps = schedule.epochs * updates
         for step in progress_over(range(steps), self.title, "update", shown=self.progress):
             epoch, place = divmod(step, updates)
             order = numpy_generator(scans.seed, _ORDER, epoch).permutation(train)

@@ -71,6 +71,21 @@ class Benchmark(Scoring):
         (), "published weights: medicalnet=FILE, models-genesis=FILE", metavar="METHOD=FILE", group=_MODELS,
         passed=False,
     )  # fmt: skip
+    embeddings: tuple[str, ...] = option(
+        (), "vectors of another tool, a table with subject_id and numeric columns, as a row of that name",
+        metavar="NAME=FILE", group=_MODELS, passed=False,
+    )  # fmt: skip
+    region_embeddings: tuple[str, ...] = option(
+        (), "its region features: subject_id, landmark and numeric columns, or a .regions.zarr",
+        metavar="NAME=FILE", group=_MODELS, passed=False,
+    )  # fmt: skip
+    pretrain_preset: str | None = option(
+        None, "preset of `pretrain` for rows that are pretrained on the study", unset="the benchmark's",
+        metavar="PRESET", group=_MODELS, passed=False,
+    )  # fmt: skip
+    pretrain_settings: tuple[str, ...] = option(
+        (), "further settings of that pretraining", flag="--set", metavar="KEY=VALUE", group=_MODELS, passed=False
+    )
     allow_random: bool = option(
         False, "use random weights for a row whose weights are not given", group=_MODELS, passed=False
     )
@@ -87,7 +102,15 @@ class Benchmark(Scoring):
             methods=_words(self.methods),
             covariates=_words(self.covariates),
             task=_tasks(self.task, self.targets),
-            options=MethodOptions(given, _files(self.weights), self.allow_random),
+            options=MethodOptions(
+                given,
+                _files("--weights", self.weights),
+                self.allow_random,
+                embeddings=_files("--embeddings", self.embeddings),
+                region_embeddings=_files("--region-embeddings", self.region_embeddings),
+                pretrain_preset=self.pretrain_preset,
+                pretrain_settings=self.pretrain_settings,
+            ),
             say=say,
         )
         print(done.table)
@@ -129,11 +152,11 @@ def _tasks(texts: Sequence[str], targets: Sequence[str]) -> Any:
     return pairs or None
 
 
-def _files(texts: Sequence[str]) -> dict[str, Path]:
-    """``METHOD=FILE`` texts as a mapping."""
+def _files(flag: str, texts: Sequence[str]) -> dict[str, Path]:
+    """``NAME=FILE`` texts as a mapping."""
     wrong = [text for text in texts if not all(text.partition("=")[::2])]
     if wrong:
-        raise UserError(f"--weights {wrong[0]} must be METHOD=FILE, such as medicalnet=resnet_50_23dataset.pth.")
+        raise UserError(f"{flag} {wrong[0]} must be NAME=FILE, such as medicalnet=resnet_50_23dataset.pth.")
     return {name: Path(file) for name, _, file in (text.partition("=") for text in texts)}
 
 

@@ -37,6 +37,9 @@ class Scoring(Command):
     group: str | None = option(
         None, "column whose equal values stay in one fold, such as the patient of several scans", metavar="COLUMN"
     )
+    leave_out: str | None = option(
+        None, "also leave out each value of a column, such as the scanner, and predict it", metavar="COLUMN"
+    )
     task: tuple[str, ...] = option(
         (),
         "NAME=regression, =classification or =ordinal (a grade); a single TASK applies to all",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from anatograph.errors import UserError
@@ -118,9 +119,9 @@ def measure_subject(
     subject, around = study.subject(subject_id), []
     near = Neighbourhoods(voxels, volume.frame, float(study.about["patch_size"]))
     for number, (landmark, present) in enumerate(zip(subject.landmarks, subject.present, strict=True)):
-        inside = near.around(landmark) if present else None
-        if inside is not None and len(inside):
-            around.append({"subject_id": subject_id, "landmark": number, **voxels.measure(inside)})
+        cube = near.around(landmark) if present else np.zeros(0, dtype=np.int64)
+        if len(cube):
+            around.append({"subject_id": subject_id, "landmark": number, **voxels.measure(cube)})
     return row, around
 
 

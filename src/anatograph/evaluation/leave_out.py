@@ -1,0 +1,102 @@
+"""Each value of a column in turn as the test set: does a result hold on a scanner, site or study never seen?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.evaluation.folds import Split
+from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
+from anatograph.evaluation.targets import Target
+
+PREFIX = "leave_out_"
+"""Begins the names of metrics over left-out values."""
+_MOST = 100
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOut:
+    """The values of a column and the subjects that have each."""
+
+    column: str
+    """The column, such as ``site``."""
+    values: tuple[str, ...]
+    """Its values, in alphabetical order."""
+    labels: NDArray[np.int64]
+    """(S,) index into ``values`` of each row of the table."""
+    splits: tuple[Split, ...]
+    """For each value, rows of the table to fit on and to predict."""
+
+    def splits_of(self, target: Target) -> list[Split]:
+        """The splits as rows of a target's own n subjects; values without a subject of the target are skipped.
+
+        Raises:
+            UserError: the target is the column itself, is known for one value only, or has a single class elsewhere.
+        """
+        if target.name == self.column:
+            raise UserError(f"'{target.name}' cannot be predicted while its own values are left out.")
+        found = []
+        for name, (train, test) in zip(self.values, self.splits, strict=True):
+            own = [np.flatnonzero(np.isin(target.rows, part)).astype(np.int64) for part in (train, test)]
+            if not len(own[1]):
+                continue
+            if len(own[0]) < 2 or (target.classes and len(np.unique(target.values[own[0]])) < 2):
+                raise UserError(
+                    f"'{target.name}' cannot be predicted for {self.column} {name}: too few subjects or a single class "
+                    "elsewhere."
+                )
+            found.append((own[0], own[1]))
+        if len(found) < 2:
+            raise UserError(f"'{target.name}' is known for a single value of {self.column}.")
+        return found
+
+
+def leave_out(table: pd.DataFrame, column: str, groups: NDArray[np.int64] | None = None) -> LeaveOut:
+    """Split the rows of a cohort table by a column.
+
+    A member of a test subject's group (``groups`` (S,)) is never fitted on.
+
+    Raises:
+        UserError: no such column, missing values, fewer than 2 values, or a value in which nobody else is left.
+    """
+    if column not in table.columns:
+        raise UserError(f"The cohort has no column '{column}' to leave out; it has: {', '.join(map(str, table))}.")
+    empty = table.loc[table[column].isna(), "subject_id"].astype(str).tolist()
+    if empty:
+        raise UserError(
+            f"'{column}' is empty for {len(empty)} subjects ({', '.join(empty[:5])}); fill it in, or remove them."
+        )
+    values, labels = np.unique(np.asarray(table[column].astype("str"), dtype=str), return_inverse=True)
+    if not 2 <= len(values) <= _MOST:
+        raise UserError(
+            f"'{column}' has {len(values)} different values; leaving one out needs 2 to {_MOST}, such as sites."
+        )
+    splits = []
+    for number, name in enumerate(values):
+        test = np.flatnonzero(labels == number)
+        train = np.flatnonzero(labels != number)
+        if groups is not None:
+            train = train[~np.isin(groups[train], groups[test])]
+        if not len(train):
+            raise UserError(f"Every subject belongs to a group of {column} {name}, so nobody is left to fit on.")
+        splits.append((train.astype(np.int64), test.astype(np.int64)))
+    return LeaveOut(column, tuple(map(str, values)), labels.astype(np.int64), tuple(splits))
+
+
+def leave_out_scores(
+    target: Target, predictions: Predictions, seed: int = 0, bootstraps: int = BOOTSTRAPS, intervals: bool = False
+) -> list[Score]:
+    """The figures of `score` with names that begin with `PREFIX`; mean and deviation are over the left-out values.
+
+    ``predictions.fold`` numbers the splits of `LeaveOut.splits_of`. ``leave_out_r2_pooled`` compares all left-out
+    subjects at once.
+    """
+    return [
+        replace(one, metric=PREFIX + one.metric)
+        for one in score(target, predictions, None, seed, bootstraps, intervals)
+        if one.metric != "accuracy_majority"
+    ]
