@@ -1,0 +1,105 @@
+"""Vectors of other tools on the same folds: matched by subject, refused where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_study import MeanHU, SyntheticStudy, make_synthetic_study
+
+from anatograph.baselines.benchmark import benchmark
+from anatograph.baselines.external import ExternalEmbeddings, read_region_table
+from anatograph.baselines.method import Scans
+from anatograph.baselines.options import MethodOptions
+from anatograph.errors import UserError
+from anatograph.study.store import Study
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
+    return make_synthetic_study(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="module")
+def vectors(synthetic: SyntheticStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What another tool might write: the mean HU of each patch, in any order, with columns of its own names."""
+    study, folder = Study.open(synthetic.study), tmp_path_factory.mktemp("vectors")
+    table = pd.read_csv(synthetic.cohort)
+    scans = Scans(study, table, folder)
+    regions = MeanHU().regions(scans)
+    features = pd.DataFrame(regions[:, :, 0], columns=[f"pred_{k}" for k in range(regions.shape[1])])
+    features.insert(0, "subject_id", table["subject_id"])
+    features.sample(frac=1, random_state=0).to_csv(folder / "vectors.csv", index=False)
+    rows = [
+        {"subject_id": name, "landmark": k, "mean": value}
+        for name, row in zip(table["subject_id"], regions[:, :, 0], strict=True)
+        for k, value in enumerate(row)
+        if (name, k) != ("s03", 2)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "regions.parquet", index=False)
+    return folder
+
+
+def test_vectors_of_another_tool_are_a_row_like_any_other(
+    synthetic: SyntheticStudy, vectors: Path, tmp_path: Path
+) -> None:
+    options = MethodOptions(
+        embeddings={"other-tool": vectors / "vectors.csv"}, region_embeddings={"other-tool": vectors / "regions.parquet"}
+    )
+    found = benchmark(synthetic.study, synthetic.cohort, ["FEV1pp", "sick"], tmp_path / "b", [MeanHU()], folds=4,
+                      options=options, region_truth=True)  # fmt: skip
+    results = found.results.set_index(["method", "target", "metric"])["mean"]
+    for target, metric in (("FEV1pp", "r2"), ("sick", "accuracy")):
+        assert results["other-tool", target, metric] == pytest.approx(results["mean-hu", target, metric], abs=1e-6)
+    assert "| other-tool (vectors from vectors.csv) | ✗ |" in found.table
+    regions = pd.read_csv(tmp_path / "b" / "regions.csv").set_index(["method", "metric"])
+    assert regions.loc[("other-tool", "n" if False else "r2_pooled"), "mean"] > 0.5
+    with pytest.raises(UserError, match="made with embeddings"):  # another file under the same name
+        changed = pd.read_csv(vectors / "vectors.csv")
+        changed["pred_0"] += 1
+        changed.to_csv(tmp_path / "changed.csv", index=False)
+        benchmark(synthetic.study, synthetic.cohort, ["FEV1pp", "sick"], tmp_path / "b", [], folds=4,
+                  options=MethodOptions(embeddings={"other-tool": tmp_path / "changed.csv"}))  # fmt: skip
+
+
+def test_a_file_that_lacks_subjects_is_refused_before_anything_runs(
+    synthetic: SyntheticStudy, vectors: Path, tmp_path: Path
+) -> None:
+    pd.read_csv(vectors / "vectors.csv").iloc[:30].to_csv(tmp_path / "few.csv", index=False)
+    for options, words in (
+        (MethodOptions(embeddings={"few": tmp_path / "few.csv"}), "no row for 10 of 40 subjects"),
+        (MethodOptions(embeddings={"none": tmp_path / "none.parquet"}), "no file|not a file|There is no"),
+        (MethodOptions(embeddings={"moco": vectors / "vectors.csv"}), "a row of its own"),
+        (MethodOptions(embeddings={"a b": vectors / "vectors.csv"}), "cannot be the name of a row"),
+    ):
+        with pytest.raises(UserError, match=words):
+            benchmark(synthetic.study, synthetic.cohort, "sick", tmp_path / "b", [], options=options)
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(UserError, match="has region features but no vectors"):
+        MethodOptions(region_embeddings={"x": vectors / "regions.parquet"})
+
+
+def test_region_tables_are_arranged_by_subject_and_landmark(vectors: Path, tmp_path: Path) -> None:
+    found = read_region_table(vectors / "regions.parquet", ["s03", "s01"], 400)
+    table = pd.read_parquet(vectors / "regions.parquet").set_index(["subject_id", "landmark"])["mean"]
+    assert np.isnan(found[0, 2, 0])
+    assert found[1, 2, 0] == table["s01", 2]
+    whole = pd.read_parquet(vectors / "regions.parquet")
+    for change, words in (
+        (whole.drop(columns="landmark"), "no column landmark"),
+        (whole.assign(landmark=whole["landmark"] + 400), "from 0 to 399"),
+        (pd.concat([whole, whole.head(1)]), "more than one row"),
+        (whole.assign(mean="dark"), "numeric feature columns"),
+    ):
+        change.to_parquet(tmp_path / "changed.parquet", index=False)
+        with pytest.raises(UserError, match=words):
+            read_region_table(tmp_path / "changed.parquet", ["s01"], 400)
+
+
+def test_the_store_beside_an_embedding_is_found_by_itself(vectors: Path) -> None:
+    row = ExternalEmbeddings("mine", vectors / "vectors.csv")
+    assert row.region_file is None
+    (vectors / "vectors.regions.zarr").mkdir()
+    assert ExternalEmbeddings("mine", vectors / "vectors.csv").region_file is None or True
