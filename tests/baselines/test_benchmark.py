@@ -374,3 +374,29 @@ def test_covariates_are_encoded_from_the_training_subjects() -> None:
     np.testing.assert_array_equal(numbers, [[1, 0], [3, 0], [2, 1], [100, 0], [2, 1]])
     text = design_columns(pd.Series(["a", "b", "a", "c", None]), train)
     np.testing.assert_array_equal(text, [[1, 0], [0, 1], [1, 0], [0, 0], [0, 0]])
+
+
+def test_left_out_sites_and_groups_are_reported_for_every_row(synthetic: SyntheticStudy, tmp_path: Path) -> None:
+    rows = [MeanHU(), Centred(), Nearest()]
+    found = run(synthetic, tmp_path / "b", rows, leave_out="site", group="person", region_truth=True)
+    results = found.results.set_index(["method", "target", "metric"])
+    for slug in ("majority", "covariates", "mean-hu", "centred", "nearest"):
+        assert results.loc[(slug, "FEV1pp", "leave_out_r2"), "folds"] == 2
+        assert np.isfinite(results.loc[(slug, "FEV1pp", "leave_out_r2_pooled"), "mean"])
+        assert np.isfinite(results.loc[(slug, "grade", "leave_out_accuracy"), "mean"])
+    assert results.loc[("mean-hu", "FEV1pp", "r_within_group"), "mean"] > 0.5
+    assert not found.comparisons["metric"].str.startswith("leave_out").any()
+    column = pd.read_csv(tmp_path / "b" / "column_accuracy.csv").set_index(["method", "probe"])["accuracy"]
+    assert {probe for method, probe in column.index if method == "mean-hu"} == {"linear", "nonlinear"}
+    assert column["covariates", "linear"] > 0.95  # the site is one of the covariates
+    assert not any(method == "nearest" for method, _ in column.index)  # no vector to probe
+    regions = pd.read_csv(tmp_path / "b" / "regions.csv").set_index(["method", "metric"])["mean"]
+    assert regions["mean-hu", "auc_pooled"] > 0.8
+    for words in ("## site left out: R²", "## How well the rows reveal site", "Correlation within groups", "## Effort"):
+        assert words in found.table
+    again = run(synthetic, tmp_path / "b", [MeanHU()], leave_out="site", group="person", region_truth=True)
+    pd.testing.assert_frame_equal(again.results, found.results)
+    with pytest.raises(UserError, match="leave_out"):
+        run(synthetic, tmp_path / "b", [MeanHU()], group="person")
+    with pytest.raises(UserError, match="no column 'scanner'"):
+        run(synthetic, tmp_path / "c", [MeanHU()], leave_out="scanner")

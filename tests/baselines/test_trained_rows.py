@@ -252,3 +252,37 @@ def test_a_wrong_name_or_option_is_refused(tmp_path: Path) -> None:
         MethodOptions(weights={"moco": tmp_path})
     with pytest.raises(UserError, match=r"'kmeans' takes no model"):
         MethodOptions(models={"kmeans": tmp_path})
+
+
+def test_ordinal_heads_are_proportional_odds() -> None:
+    """Against the closed form, and starting at the frequencies of the training grades."""
+    from anatograph.baselines.networks.heads import Thresholds
+
+    counts = np.array([10.0, 30.0, 40.0, 20.0])
+    thresholds = Thresholds(counts)
+    chances = thresholds(torch.zeros(2))
+    np.testing.assert_allclose(chances[0].detach().numpy(), (counts + 0.5) / (counts + 0.5).sum(), atol=1e-5)
+    theta = torch.cat([thresholds.first, thresholds.first + torch.cumsum(thresholds.log_steps.exp(), 0)])
+    at_two = thresholds(torch.tensor([2.0]))[0]
+    expected = torch.sigmoid(theta - 2.0).diff(prepend=torch.zeros(1), append=torch.ones(1))
+    torch.testing.assert_close(at_two, expected)
+    assert (theta.diff() > 0).all()
+
+
+def test_networks_learn_grades_in_their_order(scans: Scans) -> None:
+    grade = pd.cut(scans.table["holes"], 3, labels=False)
+    table = scans.table.assign(grade=grade)
+    target = read_target(table, "grade", "ordinal")
+    heads = Heads([target], np.arange(12), SUBJECTS)
+    assert heads.outputs == 1
+    x = torch.from_numpy(scans.table["holes"].to_numpy()).float()[:, None]
+    network = torch.nn.Linear(1, 1)
+    optimiser = torch.optim.Adam([*network.parameters(), *heads.parameters()], 0.1)
+    for _ in range(300):
+        optimiser.zero_grad()
+        heads.loss(network(x[:12]), np.arange(12)).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    with torch.inference_mode():
+        found = heads.predictions(network(x).double().numpy(), 0)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found[12:].argmax(axis=1) == grade.to_numpy()[12:]).mean() > 0.8
