@@ -384,7 +384,7 @@ def test_left_out_sites_and_groups_are_reported_for_every_row(synthetic: Synthet
         assert results.loc[(slug, "FEV1pp", "leave_out_r2"), "folds"] == 2
         assert np.isfinite(results.loc[(slug, "FEV1pp", "leave_out_r2_pooled"), "mean"])
         assert np.isfinite(results.loc[(slug, "grade", "leave_out_accuracy"), "mean"])
-    assert results.loc[("mean-hu", "FEV1pp", "r_within_group"), "mean"] > 0.5
+    assert results.loc[("mean-hu", "FEV1pp", "r_within_group"), "mean"] > 0.3
     assert not found.comparisons["metric"].str.startswith("leave_out").any()
     column = pd.read_csv(tmp_path / "b" / "column_accuracy.csv").set_index(["method", "probe"])["accuracy"]
     assert {probe for method, probe in column.index if method == "mean-hu"} == {"linear", "nonlinear"}

@@ -46,10 +46,14 @@ def test_splits_are_those_of_scikit_learn_without_members_of_the_tested_groups(c
     for (train, test), (theirs_train, theirs_test) in zip(found.splits, expected, strict=True):
         np.testing.assert_array_equal(train, theirs_train)
         np.testing.assert_array_equal(test, theirs_test)
-    groups = np.unique(table["patient"], return_inverse=True)[1]
-    for train, test in leave_out(table, "site", groups).splits:
+    groups, site = np.unique(table["patient"], return_inverse=True)[1], table["site"].to_numpy()
+    apart = leave_out(table, "site", groups)
+    for train, test in apart.splits:
         assert not set(groups[train]) & set(groups[test])
-        assert (table["site"].to_numpy()[test] == table["site"].to_numpy()[test[0]]).all()
+        assert not set(site[train]) & set(site[test])
+        assert len(set(site[test])) == 1
+    tested = np.concatenate([test for _, test in apart.splits])
+    assert sorted(tested) == list(range(SUBJECTS))  # each once
 
 
 def test_an_offset_between_sites_shows_only_where_a_site_is_left_out(cohort: Path, tmp_path: Path) -> None:

@@ -129,9 +129,9 @@ def closing_sections(content: Content) -> list[str]:
 def _effort(content: Content) -> list[str]:
     """What each row took, and what size its networks have."""
     sizes = {
-        "default": "Networks trained here have the sizes of their papers.",
-        "quick": "Networks trained here are small enough for two cores; those of their papers are larger, so their "
-        "rows are lower bounds.",
+        "default": "Networks trained here have their published sizes.",
+        "quick": "Networks trained here are small enough for two cores; the published ones are larger, so their rows "
+        "are lower bounds.",
     }
     lines = ["", "## Effort", "", sizes.get(content.preset, ""), ""]
     rows = [

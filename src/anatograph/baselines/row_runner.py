@@ -203,7 +203,7 @@ def read_row(store: RowStore, design: Design) -> Row | None:
                 for k, (_, test) in enumerate(design.leave_out.splits)
                 if np.isin(target.rows, test).any()
             ]
-            left_out[target.name] = collect(target, design.leave_out.splits_of(target), predicted)
+            left_out[target.name] = design.leave_out.collected(target, predicted)
     column = {
         name: tuple(float(arrays[name]) for part, arrays in loaded.items() if part.startswith("fold-0-"))
         for name in ("linear", "nonlinear")

@@ -15,7 +15,6 @@ from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import (
     check_request,
-    collect,
     cross_validate,
     probe_fold,
     seed_of_repeat,
@@ -241,7 +240,7 @@ def _left_out(
 ) -> Predictions:
     """Every subject predicted by a probe fitted on the other values of the left-out column."""
     splits = left_out.splits_of(target)
-    return collect(target, splits, [probe_fold(features, target, groups, split, seed) for split in splits])
+    return left_out.collected(target, [probe_fold(features, target, groups, split, seed) for split in splits])
 
 
 def score_row(target: Target, s: Score, interval: bool) -> dict[str, str | float | int]:
