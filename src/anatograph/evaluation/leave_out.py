@@ -50,8 +50,8 @@ class LeaveOut:
                 continue
             if len(own[0]) < 2 or (target.classes and len(np.unique(target.values[own[0]])) < 2):
                 raise UserError(
-                    f"'{target.name}' cannot be predicted for {self.column} {self.values[value]}: too few subjects or a "
-                    "single class elsewhere."
+                    f"'{target.name}' cannot be predicted for {self.column} {self.values[value]}: too few subjects or "
+                    "a single class elsewhere."
                 )
             found.append((own[0], own[1]))
         if len(np.unique(self.labels[target.rows])) < 2:
