@@ -13,9 +13,9 @@ from anatograph.baselines.design import Design
 from anatograph.baselines.region_rows import RegionRow
 from anatograph.baselines.row_runner import Row
 from anatograph.evaluation.comparison import corrected_t_test, holm
-from anatograph.evaluation.evaluate import prediction_table, score_row
 from anatograph.evaluation.leave_out import PREFIX, leave_out_scores
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
+from anatograph.evaluation.tables import prediction_table, score_row
 from anatograph.evaluation.targets import Target
 from anatograph.evaluation.within_group import within_group_score
 

@@ -24,6 +24,7 @@ from anatograph.evaluation.leave_out import LeaveOut, leave_out_scores
 from anatograph.evaluation.leave_out import leave_out as split_by_column
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
+from anatograph.evaluation.tables import prediction_table, score_row
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.evaluation.within_group import within_group_score
 from anatograph.execution.account import RunAccount
@@ -241,37 +242,6 @@ def _left_out(
     """Every subject predicted by a probe fitted on the other values of the left-out column."""
     splits = left_out.splits_of(target)
     return left_out.collected(target, [probe_fold(features, target, groups, split, seed) for split in splits])
-
-
-def score_row(target: Target, s: Score, interval: bool) -> dict[str, str | float | int]:
-    """target, metric, mean, std, folds, n, and with an interval pooled, low, high."""
-    row: dict[str, str | float | int] = {
-        "target": target.name,
-        "metric": s.metric,
-        "mean": s.mean,
-        "std": s.std,
-        "folds": s.folds,
-        "n": len(target.rows),
-    }
-    return {**row, "pooled": s.pooled, "low": s.low, "high": s.high} if interval else row
-
-
-def prediction_table(table: pd.DataFrame, target: Target, done: Predictions) -> pd.DataFrame:
-    """target, subject_id, fold and what was true and predicted, numbers and classes in columns of their own."""
-    rows: dict[str, object] = {
-        "target": target.name,
-        "subject_id": table["subject_id"].to_numpy()[target.rows],
-        "fold": done.fold,
-    }
-    if done.probabilities is None:
-        return pd.DataFrame({**rows, "truth": target.values, "prediction": done.predicted})
-    names = np.array(target.classes, dtype=object)
-    rows |= {
-        "truth_class": names[target.values.astype(np.int64)],
-        "predicted_class": names[done.predicted.astype(np.int64)],
-    }
-    chances = {f"probability_{name}": done.probabilities[:, k] for k, name in enumerate(target.classes)}
-    return pd.DataFrame({**rows, **chances})
 
 
 def _chance(
