@@ -121,7 +121,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         [],
         ["nonsense"],
-        ["phantom", "out"],
         ["phantom", "out", "--subjects", "0"],
         ["phantom", "out", "--subjects", "3", "--format", "jpeg"],
         ["preprocess", "cohort.csv"],
@@ -148,6 +147,9 @@ def test_a_wrong_line_exits_with_status_2(line: list[str], capsys: pytest.Captur
 @pytest.mark.parametrize(
     "line",
     [
+        ["phantom", "out"],
+        ["phantom", "out", "--subjects", "2", "--onto", "none.csv"],
+        ["phantom", "out", "--onto", "none.csv"],
         ["preprocess", "none.csv", "study"],
         ["cluster", "--workers", "2", "--", "evaluate", "e", "c"],
         ["cluster", "--workers", "2", "--", "embed", "s", "o", "--workers=3"],

@@ -13,20 +13,31 @@ from scipy.stats import spearmanr
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask
 from anatograph.phantoms import SCANNERS, PhantomSettings, PhantomSubject, make_subject, reference_lungs
+from anatograph.phantoms.disease.description import Bias, Disease
+from anatograph.phantoms.disease.extent import THIRDS
+from anatograph.phantoms.disease.lesions import MASKS
+from anatograph.phantoms.disease.mimics import NormalVariants
 from anatograph.phantoms.drawing.parenchyma import base_hu
-from anatograph.phantoms.profile import Disease, sample_profile
+from anatograph.phantoms.profile import sample_profile
 from anatograph.phantoms.scanner import noise_gain, scan
 from anatograph.phantoms.settings import scanners_of
 from anatograph.phantoms.subject import draw_subject
 from anatograph.phantoms.variables import clinical_variables
 
 SMALL = PhantomSettings(spacing_mm=2.5)
+LOW_COVID = Disease(
+    "COVID-19",
+    ground_glass=0.25,
+    consolidation=0.05,
+    ground_glass_bias=Bias(upper=-2.2, peripheral=1.5, dependent=0.5),
+)
 
 
 def drawn(disease: Disease, seed: int = 5, settings: PhantomSettings = SMALL, **changes: object) -> PhantomSubject:
     """The same subject with a given disease."""
     streams = [np.random.default_rng([seed, k]) for k in range(6)]
-    profile = replace(sample_profile(streams[0], settings), disease=disease, **changes)  # type: ignore[arg-type]
+    changes = {"disease": disease, "variants": NormalVariants(), **changes}
+    profile = replace(sample_profile(streams[0], settings), **changes)  # type: ignore[arg-type]
     return draw_subject(profile, settings, streams[1:])
 
 
@@ -37,12 +48,12 @@ def healthy() -> PhantomSubject:
 
 @pytest.fixture(scope="module")
 def emphysema() -> PhantomSubject:
-    return drawn(Disease("COPD", emphysema=0.2, paraseptal=0.015), scanner=SCANNERS[0])
+    return drawn(Disease("COPD", emphysema=0.2, paraseptal=0.015, emphysema_bias=Bias(upper=4.2)), scanner=SCANNERS[0])
 
 
 @pytest.fixture(scope="module")
 def covid() -> PhantomSubject:
-    return drawn(Disease("COVID-19", ground_glass=0.25, consolidation=0.05), scanner=SCANNERS[0])
+    return drawn(LOW_COVID, scanner=SCANNERS[0])
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +223,12 @@ def test_density_alone_does_not_predict_emphysema_across_sites_and_breaths() -> 
 def test_breathing_worsens_with_the_drawn_disease() -> None:
     rng = np.random.default_rng(0)
     profiles = [sample_profile(rng, PhantomSettings()) for _ in range(400)]
-    none = {"emphysema": 0.0, "paraseptal": 0.0, "ground_glass": 0.0, "consolidation": 0.0}
-    rows = [clinical_variables(p, none | {"emphysema": p.disease.emphysema}, rng) for p in profiles]
-    extent = [float(r["emphysema_extent"]) for r in rows]
+    none = dict.fromkeys(MASKS, 0.0)
+    extent = [p.disease.emphysema for p in profiles]
+    rows = [
+        clinical_variables(p.age, dict.fromkeys(THIRDS, e / 3), none, rng)
+        for p, e in zip(profiles, extent, strict=True)
+    ]
     assert spearmanr(extent, [r["FEV1pp"] for r in rows]).statistic < -0.5
     assert spearmanr(extent, [r["FEV1_FVC"] for r in rows]).statistic < -0.5
     assert spearmanr(extent, [r["CLE"] for r in rows]).statistic > 0.9

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from anatograph.errors import UserError
 from anatograph.phantoms import PhantomSettings, make_subject, write_cohort
+from anatograph.phantoms.disease.lesions import MASKS
 from anatograph.phantoms.profile import SubjectProfile, sample_profile
 from anatograph.phantoms.settings import diseases_of
 
@@ -42,7 +43,7 @@ def test_table_names_files_that_hold_the_truth(cohort: Path) -> None:
         assert np.allclose(image.GetOrigin(), subject.volume.frame.origin, atol=1e-3)
         lungs = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / row["lungs"])))
         assert np.array_equal(lungs, subject.lungs.array)
-        for name in ("emphysema", "paraseptal", "ground_glass", "consolidation"):
+        for name in MASKS:
             mask = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / row[f"{name}_mask"])))
             assert row[f"{name}_extent"] == pytest.approx(np.count_nonzero(mask) / np.count_nonzero(lungs), abs=1e-6)
 
@@ -99,13 +100,14 @@ def test_diseases_can_be_chosen_and_nothing_else_about_a_subject_changes(tmp_pat
         write_cohort(tmp_path / "none", 1, diseases="flu")
 
 
-def test_a_cohort_from_before_diseases_could_be_chosen_goes_on(cohort: Path, tmp_path: Path) -> None:
+def test_the_account_names_the_generator_and_refuses_another(cohort: Path, tmp_path: Path) -> None:
     account = json.loads((cohort.parent / "phantom.json").read_text(encoding="utf-8"))
-    assert set(account["settings"]) == {"scanners", "spacing_mm", "diseased_share", "field_margin_mm"}
-    chosen = write_cohort(tmp_path / "c", 1, seed=11, spacing_mm=TINY, diseases="copd", progress=False)
-    assert json.loads((chosen.parent / "phantom.json").read_text(encoding="utf-8"))["settings"]["diseases"] == ["copd"]
-    with pytest.raises(UserError, match="diseases"):
-        write_cohort(chosen.parent, 1, seed=11, spacing_mm=TINY, progress=False)
+    assert account["generator"] == 2
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "phantom.json").write_text(json.dumps(account | {"generator": 1}))
+    with pytest.raises(UserError, match="generator 1, not 2"):
+        write_cohort(old, 1, seed=11, spacing_mm=TINY, progress=False)
 
 
 def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
-"""`anatograph.phantom`: a cohort of phantoms, written to a folder."""
+"""`anatograph.phantom`: a cohort of phantoms, or of real scans with phantom disease, written to a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from anatograph.choices import ImageFormat
-from anatograph.execution.account import RunAccount
+from anatograph.errors import UserError
+from anatograph.execution.account import Failure, RunAccount
 from anatograph.phantoms.cohort import write_cohort
+from anatograph.phantoms.onto.cohort import Base, write_onto
+from anatograph.study.cohort import read_cohort
 
 
 def phantom(
     out: str | Path,
-    subjects: int,
+    subjects: int | None = None,
     seed: int = 0,
     format: ImageFormat = "nifti",
     workers: int = 1,
@@ -19,24 +24,82 @@ def phantom(
     spacing: float | None = None,
     progress: bool = True,
     diseases: str | None = None,
+    onto: str | Path | None = None,
+    per_scan: int = 8,
+    events: bool = False,
 ) -> Path:
-    """Write a synthetic chest-CT cohort into ``out`` and return its table ``cohort.csv``.
+    """Write a cohort with known disease into ``out`` and return its table ``cohort.csv``.
 
-    ``sites`` names scanners, such as "A,C"; ``spacing`` in mm draws every scan with isotropic voxels of that size
-    (2.5 makes small, fast scans); ``diseases`` names the diseases that occur, "copd", "covid" or both.
+    Without ``onto``, ``subjects`` synthetic chest CTs are drawn; ``spacing`` in mm draws them with isotropic voxels of
+    that size (2.5 makes small, fast scans). With ``onto``, the table of a cohort of real scans, disease is drawn
+    ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are
+    coarser. ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names
+    the diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns.
 
     Raises:
-        UserError: an unknown scanner or disease, or a folder that holds something else.
+        UserError: neither or both of ``subjects`` and ``onto``, an unknown scanner or disease, a folder that holds
+            something else, or no real scan that could be used.
     """
+    account = draw_cohort(
+        out, subjects, seed, format, workers, sites, spacing, progress, diseases, onto, per_scan, events
+    )
+    return Path(account.outputs[0])
+
+
+def draw_cohort(
+    out: str | Path,
+    subjects: int | None = None,
+    seed: int = 0,
+    format: ImageFormat = "nifti",
+    workers: int = 1,
+    sites: str | None = None,
+    spacing: float | None = None,
+    progress: bool = True,
+    diseases: str | None = None,
+    onto: str | Path | None = None,
+    per_scan: int = 8,
+    events: bool = False,
+) -> RunAccount:
+    """As `phantom`; returns the account of the run, whose first output is the table."""
     out = Path(out)
-    drawn = {"subjects": subjects, "seed": seed, "format": format}
-    settings = {**drawn, "sites": sites, "spacing": spacing, "diseases": diseases}
+    if (subjects is None) == (onto is None):
+        given = "neither was" if subjects is None else "both were"
+        raise UserError(
+            f"A phantom cohort needs a number of subjects (--subjects) or a cohort of real scans (--onto); {given} "
+            "given, so choose one of them."
+        )
+    settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing,
+                "diseases": diseases, "onto": onto, "per_scan": per_scan, "events": events}  # fmt: skip
     account = RunAccount("phantom", settings, out)
+    failures: list[Failure] = []
     # The account is written only into a folder that turned out to be a phantom cohort's.
     with account.stage("draw"):
-        table = write_cohort(
-            out, subjects, seed, format, workers, spacing_mm=spacing, sites=sites, diseases=diseases, progress=progress
-        )
+        if subjects is not None:
+            table = write_cohort(out, subjects, seed, format, workers, spacing_mm=spacing, sites=sites,
+                                 diseases=diseases, events=events, progress=progress)  # fmt: skip
+        else:
+            if format != "nifti":
+                raise UserError("Half-real scans (--onto) are written as NIfTI only; leave --format out.")
+            table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, spacing_mm=spacing,
+                                         sites=sites, diseases=diseases, events=events, progress=progress)  # fmt: skip
     with account:
         account.output(table)
-    return table
+        account.failures += failures
+    return account
+
+
+def _bases(path: Path) -> list[Base]:
+    """The scans of a cohort table, with their other columns."""
+    cohort = read_cohort(path)
+    kept = [name for name in cohort.table.columns if name not in ("subject_id", "image", "lungs")]
+    labels = cohort.table[kept].to_dict("records")
+    return [
+        Base(row.subject_id, row.image.absolute(), row.lungs.absolute() if row.lungs else None, _known(values))
+        for row, values in zip(cohort.rows, labels, strict=True)
+    ]
+
+
+def _known(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Labels as JSON holds them, what is missing as None."""
+    plain = {str(name): value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    return {name: None if value != value else value for name, value in plain.items()}

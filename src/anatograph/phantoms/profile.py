@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from anatograph.phantoms.settings import PhantomSettings, Scanner
+from anatograph.phantoms.disease.description import Disease
+from anatograph.phantoms.disease.mimics import NormalVariants, sample_variants
+from anatograph.phantoms.disease.sampling import sample_disease
+from anatograph.phantoms.settings import PhantomSettings, Scanner, sample_scanner
 from anatograph.phantoms.thorax.shape import ThoraxShape
-
-
-@dataclass(frozen=True)
-class Disease:
-    """What is drawn into the lungs; extents are aims, the truth is measured on the drawn masks."""
-
-    diagnosis: str = "healthy"
-    """healthy, COPD, COVID-19 or both ("COPD+COVID-19")."""
-    emphysema: float = 0.0
-    """Share of the lungs turned into centrilobular holes."""
-    paraseptal: float = 0.0
-    """Share of the lungs turned into subpleural cysts."""
-    ground_glass: float = 0.0
-    """Share of the lungs with ground glass."""
-    consolidation: float = 0.0
-    """Share of the lungs that is consolidated."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +43,14 @@ class SubjectProfile:
     """Where the subject was scanned."""
     disease: Disease
     """What the subject has."""
-
-
-def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disease:
-    """Sample the disease of one subject: a quarter healthy, then COPD, COVID-19 or both, or what the settings name.
-
-    The same random numbers are drawn whatever they name, so that body, posture and scanner do not depend on it.
-    """
-    which = rng.random()
-    emphysema, paraseptal, glass, dense = (float(v) for v in rng.random(4))
-    has_paraseptal = rng.random() < 0.55
-    has_dense = rng.random() < 0.5
-    if which >= settings.diseased_share:
-        return Disease()
-    kind = which / settings.diseased_share
-    wanted = settings.diseases
-    copd, covid = (kind < 0.62, kind >= 0.55) if wanted is None else ("copd" in wanted, "covid" in wanted)
-    ground_glass = 0.02 + 0.43 * glass**1.6 if covid else 0.0
-    return Disease(
-        diagnosis="COPD+COVID-19" if copd and covid else "COPD" if copd else "COVID-19",
-        emphysema=0.005 + 0.38 * emphysema**1.7 if copd else 0.0,
-        paraseptal=(0.001 + 0.025 * paraseptal**1.5) if copd and has_paraseptal else 0.0,
-        ground_glass=ground_glass,
-        consolidation=0.3 * ground_glass * dense if covid and has_dense else 0.0,
-    )
+    variants: NormalVariants = field(default_factory=NormalVariants)
+    """Normal anatomy that imitates disease."""
 
 
 def sample_profile(rng: np.random.Generator, settings: PhantomSettings) -> SubjectProfile:
     """Sample one subject; ``rng`` is used for nothing else."""
     disease = sample_disease(rng, settings)
-    scanner = settings.scanners[int(rng.integers(len(settings.scanners)))]
+    scanner = sample_scanner(rng, settings)
     male = bool(rng.random() < 0.52)
     age = int(np.clip(rng.normal(63 if disease.emphysema else 57, 11), 30, 89))
     height = float(np.clip(rng.normal(176 if male else 163, 6.5), 148, 200))
@@ -129,4 +94,5 @@ def sample_profile(rng: np.random.Generator, settings: PhantomSettings) -> Subje
         contrast_hu=contrast,
         scanner=scanner,
         disease=disease,
+        variants=sample_variants(rng, breath, age),
     )

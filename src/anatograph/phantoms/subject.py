@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.imaging.volume import Mask, Volume
-from anatograph.phantoms.disease.lesions import draw_lesions
+from anatograph.phantoms.columns import disease_columns, scanner_columns
+from anatograph.phantoms.disease.lesions import MASKS, draw_lesions
+from anatograph.phantoms.disease.places import Places
 from anatograph.phantoms.drawing.body import Body, reach_of
-from anatograph.phantoms.drawing.parenchyma import MASKS, Parenchyma, base_hu
+from anatograph.phantoms.drawing.mimics import VariantFields
+from anatograph.phantoms.drawing.motion import blur_heart
+from anatograph.phantoms.drawing.parenchyma import Parenchyma, base_hu
 from anatograph.phantoms.drawing.tubes import draw_large_tubes
+from anatograph.phantoms.events import event_columns
 from anatograph.phantoms.profile import SubjectProfile, sample_profile
 from anatograph.phantoms.raster.grid import stage_for
 from anatograph.phantoms.scanner import scan
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.thorax.lungtrees import grow_trees
-from anatograph.phantoms.variables import clinical_variables
 
 Float = NDArray[np.float32]
 _SLAB = 2
@@ -33,7 +37,7 @@ class PhantomSubject:
     lungs: Mask
     """True lungs on the grid of the scan: 1 right, 2 left; vessels, airways and disease of the lung belong to them."""
     diseases: dict[str, NDArray[np.uint8]]
-    """True masks z,y,x of emphysema, paraseptal, ground_glass and consolidation; all four are always present."""
+    """True masks z,y,x, one for each of `MASKS`, without overlap; all are always present."""
     variables: dict[str, float | int | str]
     """Columns of the cohort table, the true extents among them."""
     profile: SubjectProfile
@@ -62,8 +66,10 @@ def draw_subject(
     body = Body(profile, stage, streams[0])
     level = np.maximum(body.right_coarse, body.left_coarse)
     trees = grow_trees(level, stage, streams[1], max(8.0, 4.5 * max(spacing)))
-    lesions = draw_lesions(profile.disease, stage, level, body.cage_coarse, trees.lobules, body.lungs_box, streams[2])
-    tissue = Parenchyma(profile, stage, body.lungs_box, trees, lesions, streams[1])
+    places = Places(stage, level, body.cage_coarse)
+    lesions = draw_lesions(profile.disease, places, trees.lobules, body.lungs_box, streams[2])
+    variants = VariantFields(profile.variants, places, body.lungs_box, streams[1])
+    tissue = Parenchyma(profile, places, trees, lesions, variants, streams[1])
 
     shape = stage.frame.shape
     hu = np.empty(shape, dtype=np.float32)
@@ -77,6 +83,7 @@ def draw_subject(
         labels[start:stop][box] = np.where(lung > 0, np.where(split > 0, np.uint8(Mask.LEFT), np.uint8(Mask.RIGHT)), 0)
         for name, mask in tissue.blend(block[box], lung, start, stop).items():
             diseases[name][start:stop][box] = mask
+        blur_heart(block, body.heart, profile.variants.motion_mm, stage.frame.spacing[0], start, stop)
         hu[start:stop] = block
     draw_large_tubes(hu, body, trees, stage, profile)
     for name in ("emphysema", "paraseptal"):
@@ -86,8 +93,17 @@ def draw_subject(
     image = scan(hu, scanner, stage.spacing_zyx, profile.bmi, streams[3])
     volume = Volume(image, stage.frame, stage.frame, source="phantom")
     lungs = Mask(labels, stage.frame)
-    extents = {name: float(np.count_nonzero(mask) / np.count_nonzero(labels)) for name, mask in diseases.items()}
     litres = np.count_nonzero(labels) * stage.frame.voxel_volume / 1e6
-    variables = clinical_variables(profile, extents, streams[4])
-    variables |= {"lung_volume_l": round(float(litres), 3), "lung_hu": round(base_hu(profile), 1)}
+    variables: dict[str, float | int | str] = {
+        "age": profile.age,
+        "sex": profile.sex,
+        **scanner_columns(scanner, stage.frame.spacing),
+        **disease_columns(profile.disease, profile.age, diseases, labels, streams[4]),
+        "bmi": round(profile.bmi, 1),
+        "height_cm": round(profile.height_cm, 1),
+        "lung_volume_l": round(float(litres), 3),
+        "lung_hu": round(base_hu(profile), 1),
+    }
+    if settings.events:
+        variables |= event_columns(variables, streams[4])
     return PhantomSubject(volume, lungs, diseases, variables, profile, noise_free)

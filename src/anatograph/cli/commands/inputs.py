@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.choices import Archive, ImageFormat
-from anatograph.cli.command import Command, argument, option, required
-from anatograph.cli.output import DONE, say
+from anatograph.cli.command import Command, argument, option
+from anatograph.cli.output import DONE, finish, say
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phantom(Command):
-    """Write a synthetic chest-CT cohort with known disease."""
+    """Write a chest-CT cohort with known disease: synthetic, or drawn into real scans."""
 
     page = "phantom.md"
     out: Path = argument("OUT", "folder for cohort.csv, images and disease masks")
-    subjects: int = required("number of subjects", metavar="N", minimum=1)
+    subjects: int | None = option(None, "number of synthetic subjects", metavar="N", minimum=1)
+    onto: Path | None = option(None, "draw disease into the real scans of this table instead", metavar="COHORT")
+    per_scan: int = option(8, "with --onto: drawings into each scan", metavar="K", minimum=1)
     seed: int = option(0, "the same seed gives the same subjects")
     format: ImageFormat = option("nifti")
     workers: int = option(1, "processes", metavar="N", minimum=1)
-    sites: str | None = option(None, "scanners to simulate", unset="all", metavar="A,B")
+    sites: str | None = option(None, "scanners to simulate, or random", unset="all", metavar="A,B")
     diseases: str | None = option(None, "diseases of the subjects: copd, covid", unset="both", metavar="D,E")
-    spacing: float | None = option(None, "isotropic voxels of this size; 2.5 makes small scans", metavar="MM")
+    spacing: float | None = option(
+        None, "isotropic voxels of this size (with --onto: no finer voxels); 2.5 makes small scans", metavar="MM"
+    )
+    events: bool = option(False, "add the time-to-event columns event and event_years")
 
     def execute(self) -> int:
         """Write the cohort and name its table."""
-        print(f"Cohort: {self.call()}")
-        return DONE
+        from anatograph.phantoms.api import draw_cohort
+
+        account = draw_cohort(**dataclasses.asdict(self))
+        print(f"Cohort: {account.outputs[0]}")
+        return finish(account)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Centrilobular holes, paraseptal cysts, ground glass and consolidation of one subject."""
+"""All lesions of one subject, ready to be painted on the fine grid."""
 
 from __future__ import annotations
 
@@ -6,137 +6,121 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from anatograph.phantoms.profile import Disease
-from anatograph.phantoms.raster.grid import COARSE_MM, Box, Field, Stage
+from anatograph.phantoms.disease.description import Disease
+from anatograph.phantoms.disease.emphysema import draw_cysts, draw_holes
+from anatograph.phantoms.disease.mosaic import lobe_level, lobule_level
+from anatograph.phantoms.disease.opacities import Opacities, draw_opacities
+from anatograph.phantoms.disease.places import Places
+from anatograph.phantoms.raster.grid import Box, Field
 from anatograph.phantoms.raster.noise import smooth_noise
-from anatograph.phantoms.raster.paint import stamp_balls
-from anatograph.phantoms.thorax.lobes import fissure_distance
-from anatograph.phantoms.thorax.shape import BASE, LUNG_HEIGHT
+from anatograph.phantoms.raster.soft import over, soft
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
+MASKS = ("emphysema", "paraseptal", "ground_glass", "consolidation", "air_trapping")
+_AIR = -996.0
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """Disease of one subject, ready to be painted on the fine grid."""
+    """Diseases of one subject on the grids of a stage."""
 
+    box: Box
+    """Rows and columns around the lungs, within which everything is painted."""
     holes: Float | None
     """Centrilobular holes on the fine grid, 0..1; None without emphysema."""
-    cysts: Float | None
-    """Paraseptal cysts on the fine grid, 0..1; None without."""
-    walls: Float | None
-    """Thin walls of the cysts."""
-    glass: Field | None
-    """Signed mm inside the ground glass; None without."""
-    glass_hu: float
-    """What ground glass adds to the lung."""
-    dense: Field | None
-    """Signed mm inside consolidation; None without."""
+    cysts: tuple[Float, Float] | None
+    """Paraseptal cysts on the fine grid, 0..1, and their thin walls; None without."""
+    opacities: Opacities | None
+    """Ground glass and consolidation; None without."""
+    trapping: Field | None
+    """Signed mm inside the lobules that trap air; None without."""
+    trapping_hu: float
+    """How much darker these lobules are."""
+    dark_lobe: Field | None
+    """Signed mm inside the dark lobe; None without."""
+    dark_lobe_hu: float
+    """How much darker that lobe is."""
+    texture: Field
+    """Lobular texture of ground glass, unit variance."""
+
+    def paint_tissue(self, tissue: Float, start: int, stop: int) -> None:
+        """Paint everything but consolidation into lung tissue without vessels (HU), fine slices start..stop."""
+        f = np.float32
+        for field, darker, edge in ((self.dark_lobe, self.dark_lobe_hu, 5.0), (self.trapping, self.trapping_hu, 2.0)):
+            if field is not None:
+                tissue -= f(darker) * soft(field.slab(start, stop), edge)
+        if self.opacities:
+            texture = self.texture.slab(start, stop)
+            net = np.maximum(f(1.0) - np.abs(texture) * f(3.0), f(0.0))
+            amount = soft(self.opacities.glass.slab(start, stop), 9.0)
+            tissue += amount * (f(self.opacities.glass_hu) * (f(1.0) + f(0.16) * texture) + f(90.0) * net)
+        np.minimum(tissue, f(20.0), out=tissue)
+        # Holes stay air in ground glass, as bullae do.
+        box = (slice(start, stop), *self.box)
+        for drawn in (self.holes, self.cysts[0] if self.cysts else None):
+            if drawn is not None:
+                over(tissue, f(_AIR), np.minimum(drawn[box] * f(1.7), f(1.0)))
+        if self.cysts:
+            tissue += self.cysts[1][box] * np.maximum(f(-770.0) - tissue, f(0.0))
+
+    def paint_solid(self, hu: Float, start: int, stop: int) -> None:
+        """Paint consolidation over tissue and vessels, which vanish in it."""
+        if self.opacities and self.opacities.dense is not None:
+            level = self.opacities.dense.slab(start, stop)
+            hu += soft(level, 4.0) * np.maximum(np.float32(25.0) - hu, np.float32(0.0))
+
+    def masks(
+        self, inside: NDArray[np.bool_], clear: NDArray[np.bool_], start: int, stop: int
+    ) -> dict[str, NDArray[np.bool_]]:
+        """True masks on fine slices start..stop within the box, without overlap.
+
+        inside: in the lungs; clear: where no vessel hides a hole. Where several diseases meet, consolidation goes
+        before cysts, holes, ground glass and air trapping.
+        """
+        box = (slice(start, stop), *self.box)
+        found: dict[str, NDArray[np.bool_]] = {}
+        if self.opacities and self.opacities.dense is not None:
+            found["consolidation"] = inside & (self.opacities.dense.slab(start, stop) > 0)
+        if self.cysts:
+            found["paraseptal"] = clear & (self.cysts[0][box] > 0.5)
+        if self.holes is not None:
+            found["emphysema"] = clear & (self.holes[box] > 0.5)
+        if self.opacities:
+            found["ground_glass"] = inside & (self.opacities.glass.slab(start, stop) > 0)
+        if self.trapping is not None:
+            found["air_trapping"] = clear & (self.trapping.slab(start, stop) > 0)
+        taken = np.zeros_like(inside)
+        for mask in found.values():
+            mask &= ~taken
+            taken |= mask
+        return found
 
 
-def _threshold(field: Array, inside: NDArray[np.bool_], share: float) -> float:
-    return float(np.quantile(field[inside], 1.0 - min(share, 0.95)))
+def draw_lesions(disease: Disease, places: Places, lobules: Array, box: Box, rng: np.random.Generator) -> Lesions:
+    """Place the diseases of one subject.
 
-
-def draw_lesions(
-    disease: Disease,
-    stage: Stage,
-    lung_level: Array,
-    cage_level: Array,
-    lobules: Array,
-    box: Box,
-    rng: np.random.Generator,
-) -> Lesions:
-    """Place the disease of one subject.
-
-    lung_level, cage_level: coarse levels (z, y, x), mm inside the lungs and inside the cage; lobules (L, 3) in thorax
-    coordinates; fields are read within ``box``. Draws from ``rng`` do not depend on the voxel size.
+    lobules (L, 3) in thorax coordinates; fields are read within ``box``. What is drawn from ``rng`` does not depend
+    on the voxel size.
     """
-    _, y, z = stage.coarse_points
-    inside = lung_level > 0
-    height = (z - BASE) / LUNG_HEIGHT
-    streams = rng.spawn(3)
-    lung_mm3 = float(inside.sum()) * COARSE_MM**3
-    holes = _holes(disease, stage, lobules, height, lung_mm3, streams[0])
-    cysts = walls = None
-    if disease.paraseptal > 0:
-        cysts, walls = _cysts(disease, stage, lung_level, height, lung_mm3, streams[1])
-    glass = dense = None
-    amplitude = float(streams[2].uniform(170.0, 340.0))
-    if disease.ground_glass > 0:
-        shape = stage.coarse_shape
-        blobs = smooth_noise(streams[2], shape, 18.0) + 0.3 * smooth_noise(streams[2], shape, 6.5)
-        rim = np.exp(-np.maximum(cage_level, 0.0) / 20.0)
-        place = 1.3 * rim - 2.0 * (height - 0.35) + 0.006 * y + blobs
-        share = disease.ground_glass + disease.consolidation
-        glass = Field(11.0 * (place - _threshold(place, inside, share)), stage, box)
-        if disease.consolidation > 0:
-            core = place + 0.004 * y + 0.5 * smooth_noise(streams[2], shape, 9.0)
-            dense = Field(9.0 * (core - _threshold(core, inside, disease.consolidation)), stage, box)
-    return Lesions(holes, cysts, walls, glass, amplitude, dense)
-
-
-def _holes(
-    disease: Disease, stage: Stage, lobules: Array, height: Array, lung_mm3: float, rng: np.random.Generator
-) -> Float | None:
-    """Round holes around the centrilobular bronchioles, mostly in the upper lobes, confluent where severe."""
-    aim = disease.emphysema
-    patches = smooth_noise(rng, stage.coarse_shape, 16.0)
-    if aim <= 0:
-        return None
-    liking = np.exp(4.2 * (stage.nearest(height, lobules) - 0.55) + 0.75 * stage.nearest(patches, lobules))
-    mean_radius = 1.7 + 3.2 * aim
-    # Holes overlap where they crowd; a third more of them makes up for it on average.
-    count = int(1.15 * -np.log(1.0 - aim) * lung_mm3 / (4.19 * mean_radius**3 * 1.45))
-    chosen = rng.choice(len(lobules), size=count, p=liking / liking.sum())
-    radius = np.clip(mean_radius * rng.lognormal(-0.04, 0.34, count), 1.0, 7.0)
-    centre = lobules[chosen] + rng.normal(0.0, 1.8 + 5.0 * aim, (count, 3))
-    # A second, smaller ball on the side makes the hole less than perfectly round.
-    push = rng.normal(0.0, 1.0, (count, 3))
-    push *= (0.75 * radius / np.linalg.norm(push, axis=1))[:, None]
-    both = np.concatenate([centre, centre + push])
-    radii = np.concatenate([radius, 0.72 * radius])
-    out = np.zeros(stage.frame.shape, dtype=np.float32)
-    stamp_balls(out, stage.to_index(both), radii, stage.spacing_zyx, 0.7 * float(stage.spacing_zyx.mean()))
-    return out
-
-
-def _cysts(
-    disease: Disease, stage: Stage, lung_level: Array, height: Array, lung_mm3: float, rng: np.random.Generator
-) -> tuple[Float, Float]:
-    """A single row of thin-walled cysts under the pleura and along the fissures, mostly above."""
-    x, y, z = stage.coarse_points
-    fissure = fissure_distance(x, y, z) + 0.5
-    depth = np.minimum(lung_level, fissure)
-    rows = smooth_noise(rng, stage.coarse_shape, 20.0)
-    wanted = (lung_level > 0) & (depth > 2.0) & (depth < 7.0)
-    places = np.argwhere(wanted)
-    liking = np.exp(3.6 * (height[wanted] - 0.5) + 2.2 * rows[wanted] - 1.6 * (fissure < lung_level)[wanted])
-    order = np.argsort(rng.exponential(1.0, len(places)) / liking)[:6000]
-    jitter = rng.uniform(-0.4, 0.4, (len(order), 3))
-    lps = (places[order] + jitter)[:, ::-1] * COARSE_MM + np.asarray(stage.frame.origin)
-    radius = np.clip(depth[wanted][order] - 0.4, 1.8, 7.0)
-    tree = cKDTree(lps)
-    taken = np.zeros(len(lps), dtype=bool)
-    chosen: list[int] = []
-    budget = disease.paraseptal * lung_mm3
-    for i in range(len(lps)):
-        near = tree.query_ball_point(lps[i], radius[i] + 8.0)
-        if any(taken[j] and np.linalg.norm(lps[i] - lps[j]) < 0.84 * (radius[i] + radius[j]) for j in near):
-            continue
-        taken[i] = True
-        chosen.append(i)
-        budget -= 4.19 * radius[i] ** 3
-        if budget <= 0:
-            break
-    index = (lps[chosen] - np.asarray(stage.frame.origin))[:, ::-1] / stage.spacing_zyx
-    edge = 0.7 * float(stage.spacing_zyx.mean())
-    cysts = np.zeros(stage.frame.shape, dtype=np.float32)
-    stamp_balls(cysts, index, radius[chosen], stage.spacing_zyx, edge)
-    walls = np.zeros(stage.frame.shape, dtype=np.float32)
-    stamp_balls(walls, index, radius[chosen] + 0.9, stage.spacing_zyx, edge)
-    walls -= cysts
-    return cysts, np.maximum(walls, 0.0, out=walls)
+    stage = places.stage
+    streams = rng.spawn(5)
+    trapping = dark_lobe = None
+    trapping_hu = float(streams[3].uniform(45.0, 80.0))
+    if disease.air_trapping > 0:
+        wanted = 0.8 * smooth_noise(streams[3], stage.coarse_shape, 45.0)
+        trapping = Field(lobule_level(places, wanted, disease.air_trapping, streams[3]), stage, box)
+    if disease.dark_lobe is not None:
+        dark_lobe = Field(lobe_level(places, disease.dark_lobe), stage, box)
+    return Lesions(
+        box=box,
+        holes=draw_holes(disease, places, lobules, streams[0]),
+        cysts=draw_cysts(disease, places, streams[1]),
+        opacities=draw_opacities(disease, places, box, streams[2]),
+        trapping=trapping,
+        trapping_hu=trapping_hu,
+        dark_lobe=dark_lobe,
+        dark_lobe_hu=disease.dark_lobe_hu,
+        texture=Field(smooth_noise(streams[4], stage.coarse_shape, 2.4), stage, box),
+    )

@@ -90,7 +90,7 @@ class Body:
         inside = np.minimum(diaphragm, self.cage_coarse)
         self.abdomen = Level(inside, stage)
         heart = thorax.heart(x, y, z) - 3.5
-        self.heart = Level(np.minimum(heart, -diaphragm + 3.0), stage)
+        self.heart = Level(np.minimum(heart, -diaphragm + 3.0), stage, 18.0)
         hila = [
             ellipsoid(x, y, z, (side * 33.0 + 3.0, 6.0, 6.0 + 5.0 * side), np.array([19.0, 17.0, 27.0]))
             for side in (-1, 1)

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.phantoms.disease.lesions import Lesions
+from anatograph.phantoms.disease.places import Places
 from anatograph.phantoms.drawing.body import BLOOD
+from anatograph.phantoms.drawing.mimics import VariantFields
 from anatograph.phantoms.profile import SubjectProfile
-from anatograph.phantoms.raster.grid import Box, Field, Stage
+from anatograph.phantoms.raster.grid import Field
 from anatograph.phantoms.raster.noise import smooth_noise
 from anatograph.phantoms.raster.paint import deposit_tubes
 from anatograph.phantoms.raster.soft import over, soft
@@ -16,7 +18,6 @@ from anatograph.phantoms.thorax.lobes import fissure_distance
 from anatograph.phantoms.thorax.lungtrees import LungTrees
 
 Float = NDArray[np.float32]
-MASKS = ("emphysema", "paraseptal", "ground_glass", "consolidation")
 
 
 def base_hu(profile: SubjectProfile) -> float:
@@ -30,20 +31,20 @@ class Parenchyma:
     def __init__(
         self,
         profile: SubjectProfile,
-        stage: Stage,
-        box: Box,
+        places: Places,
         trees: LungTrees,
         lesions: Lesions,
+        variants: VariantFields,
         rng: np.random.Generator,
     ) -> None:
-        self.profile, self.lesions, self.box = profile, lesions, (slice(None), *box)
-        x, y, z = stage.coarse_points
+        stage, box = places.stage, lesions.box
+        self.profile, self.lesions, self.variants = profile, lesions, variants
+        x, y, z = places.points
         slow, lobular = (smooth_noise(rng, stage.coarse_shape, mm) for mm in (15.0, 2.4))
         # Blood settles to the back of a supine subject, more so at a shallow breath.
         gravity = (0.14 + 0.30 * (1.0 - profile.breath)) * y + 0.05 * (50.0 - z)
         self.tissue = Field(base_hu(profile) + gravity + 9.0 * slow + 11.0 * lobular, stage, box)
         self.fissure = Field(np.minimum(fissure_distance(x, y, z), 60.0), stage, box)
-        self.texture = Field(lobular, stage, box)
         loss = 1.0 - 0.55 * profile.disease.emphysema
         low = np.array([0, box[0].start, box[1].start])
         shape = (stage.frame.shape[0], box[0].stop - box[0].start, box[1].stop - box[1].start)
@@ -55,7 +56,7 @@ class Parenchyma:
             deposit_tubes(self.vessels, start, end, heading, radius, stage.spacing_zyx)
 
     def blend(self, hu: Float, lung: Float, start: int, stop: int) -> dict[str, NDArray[np.bool_]]:
-        """Paints the lung into ``hu`` where its level ``lung`` says so; returns the true masks.
+        """Paint the lung into ``hu`` where its level ``lung`` says so; return the true masks.
 
         hu, lung and the masks: fine slices start..stop within the box of the lungs.
         """
@@ -65,37 +66,13 @@ class Parenchyma:
         tissue = self.tissue.slab(start, stop)
         inside = lung > 0
         vessels = np.minimum(self.vessels[start:stop], f(1.0))
-        masks: dict[str, NDArray[np.bool_]] = {}
         line = self.fissure.slab(start, stop)
         tissue += f(105.0) * np.clip(f(1.0) - line * f(0.9), 0.0, 1.0)
-        clear = inside & (vessels < 0.25)
-        lesions = self.lesions
-        for name, drawn in (("emphysema", lesions.holes), ("paraseptal", lesions.cysts)):
-            if drawn is None:
-                continue
-            here = drawn[start:stop][self.box]
-            over(tissue, f(-996.0), np.minimum(here * f(1.7), f(1.0)))
-            masks[name] = clear & (here > 0.5)
-        if "emphysema" in masks and "paraseptal" in masks:
-            masks["emphysema"] &= ~masks["paraseptal"]
-        if lesions.walls is not None:
-            tissue += lesions.walls[start:stop][self.box] * np.maximum(f(-770.0) - tissue, 0.0)
-        dense = lesions.dense.slab(start, stop) if lesions.dense is not None else None
-        if lesions.glass is not None:
-            level, texture = lesions.glass.slab(start, stop), self.texture.slab(start, stop)
-            net = np.maximum(f(1.0) - np.abs(texture) * f(3.0), f(0.0))
-            amount = soft(level, 9.0)
-            tissue += amount * (f(lesions.glass_hu) * (f(1.0) + f(0.16) * texture) + f(90.0) * net)
-            masks["ground_glass"] = inside & (level > 0)
-        np.minimum(tissue, f(20.0), out=tissue)
+        self.variants.paint_tissue(tissue, start, stop)
+        self.lesions.paint_tissue(tissue, start, stop)
         tissue += vessels * np.maximum(blood - tissue, 0.0)
-        if dense is not None:
-            tissue += soft(dense, 4.0) * np.maximum(f(25.0) - tissue, 0.0)
-            masks["consolidation"] = solid = inside & (dense > 0)
-            for name in masks:
-                if name != "consolidation":
-                    masks[name] &= ~solid
+        self.lesions.paint_solid(tissue, start, stop)
         over(hu, tissue, weight)
         # Vessels go on through the fat of the hilum.
         hu += (f(1.0) - weight) * vessels * np.maximum(blood - hu, 0.0)
-        return masks
+        return self.lesions.masks(inside, inside & (vessels < 0.25), start, stop)

@@ -1,0 +1,1 @@
+"""Half-real cohorts: the phantom's diseases, scanners and small warps drawn into real scans."""
