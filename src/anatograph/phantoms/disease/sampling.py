@@ -9,7 +9,8 @@ import numpy as np
 from anatograph.phantoms.disease.description import EMPHYSEMA, GROUND_GLASS, Bias, Disease
 from anatograph.phantoms.settings import PhantomSettings
 
-_EMPHYSEMA_ODDS = (0.32, 0.22, 0.16, 0.12, 0.18)
+# Upper and lower are equally frequent, so that the axis of emphysema does not follow from its extent.
+_EMPHYSEMA_ODDS = (0.26, 0.26, 0.17, 0.11, 0.2)
 _GROUND_GLASS_ODDS = (0.34, 0.15, 0.16, 0.18, 0.17)
 
 

@@ -28,6 +28,7 @@ from anatograph.phantoms.settings import ADDED, ADDED_RANGES, RANDOM, PhantomSet
 
 _LONGEST_NAME = 60
 _PREFIX = "base_"
+_DISEASED = 0.875
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ def write_onto(
     long = [base.name for base in bases if len(base.name) > _LONGEST_NAME]
     if long:
         raise UserError(f"The name {long[0]} is too long to add a number to; shorten it to {_LONGEST_NAME} characters.")
-    settings = PhantomSettings(scanners=ADDED, spacing_mm=spacing_mm, diseases=diseases_of(diseases), events=events)
+    settings = PhantomSettings(
+        scanners=ADDED,
+        spacing_mm=spacing_mm,
+        diseased_share=_DISEASED,
+        diseases=diseases_of(diseases),
+        events=events,
+    )
     if sites == RANDOM:
         settings = replace(settings, ranges=ADDED_RANGES)
     elif sites is not None:
