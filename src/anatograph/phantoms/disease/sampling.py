@@ -30,7 +30,7 @@ def sample_disease(rng: np.random.Generator, settings: PhantomSettings) -> Disea
         return Disease()
     kind = which / settings.diseased_share
     wanted = settings.diseases
-    copd, covid = (kind < 0.62, kind >= 0.45) if wanted is None else ("copd" in wanted, "covid" in wanted)
+    copd, covid = (kind < 0.58, kind >= 0.42) if wanted is None else ("copd" in wanted, "covid" in wanted)
     disease = Disease("COPD+COVID-19" if copd and covid else "COPD" if copd else "COVID-19")
     if copd:
         septal = distribution == "paraseptal"
