@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
     from anatograph.learning.data.cohort import TrainingStudy
     from anatograph.learning.training.settings import PretrainSettings
+    from anatograph.study.store import Study
 
 
 def pretrain(
@@ -25,11 +27,16 @@ def pretrain(
     overrides: Sequence[str] = (),
     resume: bool = False,
     progress: bool = True,
+    group: str | None = None,
+    cohort: str | Path | None = None,
 ) -> RunAccount:
     """Pretrain on a study and leave the model in ``run/model``.
 
     ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
     as "epochs=5" over both.  With ``resume`` and nothing else the run continues with its own settings.
+
+    ``group`` is a column of the cohort table, such as the person, whose scans are not contrasted with each other;
+    ``cohort`` is that table, by default the one that the study was last preprocessed from.
 
     Raises:
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
@@ -37,9 +44,25 @@ def pretrain(
     from anatograph.learning.training.presets import build_settings
     from anatograph.study.store import Study
 
-    given = preset is not None or config is not None or bool(overrides)
+    opened = Study.open(study)
+    given = preset is not None or config is not None or bool(overrides) or group is not None
+    if group is not None:
+        table = _table_of(opened) if cohort is None else Path(cohort)
+        overrides = [*overrides, f"group={group}", f"group_table={table.resolve()}"]
     settings = None if resume and not given else build_settings(preset, config, overrides)
-    return train(Study.open(study), run, settings, resume=resume, progress=progress)
+    return train(opened, run, settings, resume=resume, progress=progress)
+
+
+def _table_of(study: Study) -> Path:
+    """The cohort table that a study was last preprocessed from."""
+    try:
+        account = json.loads((study.path / "preprocess.run.json").read_text(encoding="utf-8"))
+        table = Path(account["settings"]["cohort"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{study.path} does not say which cohort table it was made from; give --cohort.") from error
+    if not table.is_file():
+        raise UserError(f"the cohort table {table}, from which {study.path} was made, is not there; give --cohort.")
+    return table
 
 
 def train(
@@ -82,8 +105,23 @@ def train(
         if first:
             begin_run(run, chosen, about)
         with account if first else nullcontext():
-            Trainer(compute, study, run, chosen, account, progress).fit()
+            groups = _groups(study, chosen, account)
+            Trainer(compute, study, run, chosen, account, progress, groups).fit()
     return account
+
+
+def _groups(study: TrainingStudy, settings: PretrainSettings, account: RunAccount) -> dict[str, str]:
+    """The group of each subject that has one, with a note on those that do not."""
+    from anatograph.learning.data.cohort import read_groups
+
+    if not settings.group:
+        return {}
+    groups = read_groups(Path(settings.group_table), settings.group, study.subject_ids)
+    alone = len(study.subject_ids) - len(groups)
+    if alone:
+        account.note(f"{alone} subjects have no value of {settings.group} and are groups of their own.")
+    account.note(f"{len(groups)} subjects in {len(set(groups.values()))} groups by {settings.group}.")
+    return groups
 
 
 def import_reference(

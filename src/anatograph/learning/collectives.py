@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +20,17 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def local_world_size() -> int:
+    """Number of the run's processes on this machine."""
+    world = world_size()
+    return min(world, int(os.environ.get("LOCAL_WORLD_SIZE", str(world))))
+
+
+def local_rank() -> int:
+    """Index of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", str(rank()))) if world_size() > 1 else 0
+
+
 def share_of(total: int, rank: int, world: int) -> slice:
     """Rows of a batch of ``total`` (a multiple of ``world``) that process ``rank`` holds."""
     part = total // world
@@ -32,13 +43,33 @@ def own_share(total: int) -> slice:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows (B, ...) of all processes in the order of the whole batch, without gradient; B is the same in each."""
+    """The rows (B, ...) of all processes in the order of the whole batch, without gradient; B is the same in each.
+
+    The result is on the device of ``rows``, whatever devices the processes can exchange.
+    """
     if world_size() == 1:
         return rows.detach()
-    rows = rows.detach().contiguous()
-    out = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
-    dist.all_gather(list(out.chunk(world_size())), rows)
-    return out
+    sent = rows.detach().to(_exchange_device(rows.device)).contiguous()
+    out = sent.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
+    dist.all_gather(list(out.chunk(world_size())), sent)
+    return out.to(rows.device)
+
+
+def _exchange_device(device: torch.device) -> torch.device:
+    """``device`` where the process group exchanges its tensors, else one that it does exchange.
+
+    A group over NCCL knows CUDA tensors only.
+    """
+    known = _exchanged_types()
+    if device.type in known:
+        return device
+    kind = known[0]
+    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+
+
+def _exchanged_types() -> list[str]:
+    """Device types that the process group has a backend for."""
+    return [device.type for device in dist.distributed_c10d._get_default_group()._device_types]
 
 
 @torch.no_grad()
@@ -55,22 +86,6 @@ def sum_gradients(parameters: Sequence[Tensor], figures: Tensor) -> Tensor:
         gradient.copy_(part.view(gradient.shape))
         at += gradient.numel()
     return flat[at:]
-
-
-def own_items(items: int) -> range:
-    """Which of ``items`` (cut into runs of equal length, the last ones shorter) this process works on."""
-    part = math.ceil(items / world_size())
-    return range(min(items, rank() * part), min(items, (rank() + 1) * part))
-
-
-def gather_items(own: Tensor, items: int) -> Tensor:
-    """The results (len(own_items(items)), ...) of all processes as (items, ...)."""
-    if world_size() == 1:
-        return own
-    part = math.ceil(items / world_size())
-    padded = own.new_zeros((part, *own.shape[1:]))
-    padded[: own.shape[0]] = own
-    return gathered(padded)[:items]
 
 
 def barrier() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-INITIAL, PATCH_ORDER, GRAPH_ORDER, PATCH_VIEWS, GRAPH_VIEWS, GRAPH_PAIRS, RECALIBRATE, WATCH = range(8)
+INITIAL, PATCH_ORDER, GRAPH_ORDER, PATCH_VIEWS, GRAPH_VIEWS, GRAPH_PAIRS, RECALIBRATE, FIRST_KEYS, STATISTICS = range(9)
 """The purpose of a draw: its second number, after the run's seed."""
 
 

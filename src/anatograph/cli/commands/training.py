@@ -23,6 +23,12 @@ class Pretrain(Command):
     overrides: tuple[str, ...] = option(
         (), "one setting; may be repeated", flag="--set", metavar="key=value", each=True
     )
+    group: str | None = option(
+        None, "column of the cohort table, such as the person, whose scans are not contrasted", metavar="COLUMN"
+    )
+    cohort: Path | None = option(
+        None, "table with that column", unset="the one the study was made from", metavar="COHORT"
+    )
     seed: int | None = option(None, "the same as --set seed=S", passed=False)
     resume: bool = option(False, "continue from the last checkpoint")
 

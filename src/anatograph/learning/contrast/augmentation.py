@@ -115,7 +115,7 @@ class Augmenter:
         grid, moved = self._grids(seeds, total, slice(start, start + rows))
         out = F.grid_sample(x[:, None], grid, mode="bilinear", padding_mode=self.settings.padding, align_corners=False)
         return (
-            torch.where(moved[:, None, None, None], out[:, 0], x)
+            torch.where(moved.to(x.device)[:, None, None, None], out[:, 0], x)
             if self.settings.elastic_probability < 1
             else out[:, 0]
         )
@@ -148,10 +148,11 @@ class Augmenter:
             shift = (2 * u[:, 4] - 1) * (s.offset * self._per_hu)
             out = out + shift.to(x.device)[:, None, None, None]
         if s.noise > 0 and s.noise_probability > 0:
-            std = torch.where(u[:, 2] < s.noise_probability, u[:, 3] * (s.noise * self._per_hu), 0.0).to(x.device)
+            std = torch.where(u[:, 2] < s.noise_probability, u[:, 3] * (s.noise * self._per_hu), 0.0)
             if groups != x.shape[0]:
                 std = std.expand(x.shape[0])
-            if bool((std > 0).any()):
+            if bool((std > 0).any()):  # looked at on the CPU, so that nothing waits for a GPU
+                std = std.to(x.device)
                 noise = self._noise(seeds, start if groups == x.shape[0] else 0, x.shape)
                 out = torch.addcmul(out, noise, std[:, None, None, None])
         return out
@@ -171,14 +172,14 @@ class Augmenter:
         return torch.cat(blocks)[skip : skip + shape[0]] if len(blocks) > 1 else blocks[0][skip : skip + shape[0]]
 
     def _grids(self, seeds: tuple[int, ...], total: int, rows: slice) -> tuple[Tensor, Tensor]:
-        """Sampling grids (G, P, P, P, 3) in [-1, 1], x first, and which rows are deformed at all (G,) bool."""
+        """Sampling grids (G, P, P, P, 3) in [-1, 1], x first, and which rows are deformed (G,) bool on the CPU."""
         s = self.settings
         rank = self.bases.shape[-1]
         random = generator(*seeds, 0)
         # Drawn for the whole batch, so that every process draws the same numbers; they are few.
         u = torch.rand(total, 12, generator=random)[rows]
         coefficients = torch.randn(total, 3, rank**3, generator=random)[rows].to(self.device)
-        moved = (u[:, 0] < s.elastic_probability).to(self.device)
+        moved = u[:, 0] < s.elastic_probability
         which = (u[:, 1] * _SIGMAS).long().clamp(max=_SIGMAS - 1).to(self.device)
         magnitude = s.displacement_low + (s.displacement_high - s.displacement_low) * u[:, 2]
         signed = 2 * u[:, 3:] - 1

@@ -49,23 +49,25 @@ class InfoNCE(nn.Module):
 
         ``owners`` (B,) subject of each row; ``landmarks`` (B,) or None where there is one queue; a query is compared
         only with keys of its own landmark. Both are normalised here; no gradient reaches ``key`` or the queue.
-        Rows may come in any order; cost and memory are (landmarks in the batch) x (most rows of one) x K.
+        Rows may come in any order; cost and memory are (landmarks in the batch) x (most rows of one) x K. Indices are
+        computed on the CPU: with ``landmarks`` there, nothing waits for a GPU.
         """
         rows = query.shape[0]
         if key.shape != query.shape or owners.shape != (rows,):
             raise ValueError(f"queries {tuple(query.shape)}, keys {tuple(key.shape)}, owners {tuple(owners.shape)}")
         query = F.normalize(query.float(), dim=1)
         key = F.normalize(key.detach().float(), dim=1)
-        owners = owners.to(device=query.device, dtype=torch.int32)
-        if landmarks is None:
-            landmarks = torch.zeros(rows, dtype=torch.int64, device=query.device)
-        present, group = torch.unique(landmarks.to(query.device, torch.int64), return_inverse=True)
+        owners = owners.to(device=query.device, dtype=torch.int32, non_blocking=True)
+        landmarks = torch.zeros(rows, dtype=torch.int64) if landmarks is None else landmarks.to("cpu", torch.int64)
+        present, group = torch.unique(landmarks, return_inverse=True)
         order, place, counts = places_by_group(group, len(present))
-        group = group[order]
+        shape = (len(present), int(counts.max()) if rows else 0)
+        present, group, order, place = (
+            t.to(query.device, non_blocking=True) for t in (present, group[order], order, place)
+        )
         positive = (query * key).sum(dim=1)[order]
 
         # Rows of one landmark lie side by side, so that its queue is read once for all of them.
-        shape = (len(present), int(counts.max()) if rows else 0)
         block = query.new_zeros(*shape, query.shape[1]).index_put((group, place), query[order])
         own = owners.new_full(shape, EMPTY).index_put((group, place), owners[order])
         similar = torch.bmm(block, queue.keys[present].float().transpose(1, 2))
@@ -89,7 +91,7 @@ class InfoNCE(nn.Module):
             found = (negative > -torch.inf).sum(dim=1)
             counted = found > 0
             right = positive > negative.amax(dim=1) if negative.shape[1] else torch.zeros_like(counted)
-            accuracy = right[counted].float().mean()
+            accuracy = (right & counted).sum() / counted.sum()
         # A query without negatives has loss 0; it must not dilute the mean either.
         loss = each.sum() / counted.sum().clamp(min=1)
         return Contrast(loss, accuracy, positive.detach().mean(), found.float().mean())

@@ -57,6 +57,6 @@ def key_forward(
     return ordered[collectives.rank() * rows : (collectives.rank() + 1) * rows]
 
 
-def follow(key: nn.Module, query: nn.Module, momentum: float, norm: KeyNorm) -> None:
-    """The momentum step; a teacher's running statistics follow like its weights."""
-    momentum_update(key, query, momentum, "average" if norm == "teacher" else "own")
+def follow(key: nn.Module, query: nn.Module, momentum: float, norm: KeyNorm, move: Tensor | None = None) -> None:
+    """The momentum step, unless ``move`` is False; a teacher's running statistics follow like its weights."""
+    momentum_update(key, query, momentum, "average" if norm == "teacher" else "own", move)

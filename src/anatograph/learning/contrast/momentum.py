@@ -20,7 +20,9 @@ def key_copy(query: M) -> M:
 
 
 @torch.no_grad()
-def momentum_update(key: nn.Module, query: nn.Module, momentum: float, statistics: Statistics = "average") -> None:
+def momentum_update(
+    key: nn.Module, query: nn.Module, momentum: float, statistics: Statistics = "average", move: Tensor | None = None
+) -> None:
     """Move every weight of ``key`` to momentum · key + (1 - momentum) · query, in a few fused calls.
 
     ``statistics`` decides about BatchNorm's running mean and variance:
@@ -29,12 +31,14 @@ def momentum_update(key: nn.Module, query: nn.Module, momentum: float, statistic
       on the batch it was computed in (the leak that MoCo shuffles against).
     * ``copy``: copied from the query encoder.
     * ``own``: unchanged; for a key encoder in training mode, which keeps its own.
+
+    Where ``move``, a bool on the modules' device, is False nothing moves.
     """
     mine, theirs = _parameters(key), _parameters(query)
     if len(mine) != len(theirs):
         raise ValueError("the key and the query encoder do not have the same parameters")
     if mine:
-        torch._foreach_lerp_(mine, theirs, 1.0 - momentum)
+        _lerp(mine, theirs, 1.0 - momentum, move)
     if statistics == "own":
         return
     moving: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -43,9 +47,18 @@ def momentum_update(key: nn.Module, query: nn.Module, momentum: float, statistic
             moving[0].append(own)
             moving[1].append(new)
         else:
-            own.copy_(new)
+            own.copy_(new if move is None else torch.where(move, new, own))
     if moving[0]:
-        torch._foreach_lerp_(moving[0], moving[1], 1.0 - momentum)
+        _lerp(*moving, 1.0 - momentum, move)
+
+
+def _lerp(mine: list[Tensor], theirs: list[Tensor], weight: float, move: Tensor | None) -> None:
+    if move is None:
+        torch._foreach_lerp_(mine, theirs, weight)
+        return
+    steps = torch._foreach_sub(theirs, mine)
+    torch._foreach_mul_(steps, move * weight)
+    torch._foreach_add_(mine, steps)
 
 
 def _parameters(module: nn.Module) -> list[Tensor]:

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anatograph.learning.seeding import generator
+
 EMPTY = -1
 """Owner of a place without a key."""
+RANDOM = -2
+"""Owner of a random key, which is a negative of every subject."""
 
 
 def queue_length(queue_size: int, subjects: int, keys_per_subject: int = 4) -> int:
@@ -57,32 +61,48 @@ class KeyQueue(nn.Module):
         """K."""
         return int(self.keys.shape[1])
 
+    @torch.no_grad()
+    def fill_random(self, *seeds: int) -> None:
+        """Fill every place with a random unit vector, as published; ``seeds`` name the draw."""
+        for landmark, keys in enumerate(self.keys):
+            drawn = torch.randn(keys.shape, generator=generator(*seeds, landmark))
+            keys.copy_(F.normalize(drawn, dim=1))
+        self.owner.fill_(RANDOM)
+
     def filled(self) -> Tensor:
         """(L,) int64: how many keys each landmark's queue holds."""
         return (self.owner != EMPTY).sum(dim=1)
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor, owners: Tensor, landmarks: Tensor | None = None) -> None:
+    def enqueue(
+        self, keys: Tensor, owners: Tensor, landmarks: Tensor | None = None, write: Tensor | None = None
+    ) -> None:
         """Put keys (B, F) of subjects ``owners`` (B,) into the queues of ``landmarks`` (B,), oldest overwritten.
 
         ``landmarks`` may be left out where there is one queue. Keys are normalised here. Several keys of one landmark
         take successive places in the batch's order; of more than K, the last K stay. Owners must not be negative.
+        Where ``write``, a bool on the queue's device, is False nothing changes. Indices are computed on the CPU: with
+        ``landmarks`` there, nothing waits for a GPU.
         """
-        device = self.keys.device
-        rows = keys.shape[0]
-        owners = owners.to(device=device, dtype=torch.int32)
-        if landmarks is None:
-            landmarks = torch.zeros(rows, dtype=torch.int64, device=device)
-        landmarks = landmarks.to(device=device, dtype=torch.int64)
+        device, rows = self.keys.device, keys.shape[0]
+        landmarks = torch.zeros(rows, dtype=torch.int64) if landmarks is None else landmarks.to("cpu", torch.int64)
         if owners.shape != (rows,) or landmarks.shape != (rows,):
             raise ValueError(f"{rows} keys with owners {tuple(owners.shape)} and landmarks {tuple(landmarks.shape)}")
         order, place, counts = places_by_group(landmarks, self.landmarks)
         which = landmarks[order]
-        slot = (self.pointer[which] + place) % self.length
         keep = place >= counts[which] - self.length
-        order, which, slot = order[keep], which[keep], slot[keep]
-        self.keys[which, slot] = F.normalize(keys[order].float(), dim=1).to(device=device, dtype=self.keys.dtype)
-        self.owner[which, slot] = owners[order]
+        order, which, place, counts = (
+            t.to(device, non_blocking=True) for t in (order[keep], which[keep], place[keep], counts)
+        )
+        slot = (self.pointer[which] + place) % self.length
+        new = F.normalize(keys.to(device)[order].float(), dim=1).to(self.keys.dtype)
+        owned = owners.to(device=device, dtype=torch.int32, non_blocking=True)[order]
+        if write is not None:
+            new = torch.where(write, new, self.keys[which, slot])
+            owned = torch.where(write, owned, self.owner[which, slot])
+            counts = torch.where(write, counts, 0)
+        self.keys[which, slot] = new
+        self.owner[which, slot] = owned
         self.pointer.copy_((self.pointer + counts) % self.length)
 
 

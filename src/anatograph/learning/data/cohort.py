@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas
+from anatograph.errors import UserError
 from anatograph.learning.seeding import numpy_generator
+from anatograph.study.cohort import read_cohort as read_cohort_table
 from anatograph.study.settings import PreprocessSettings
+from anatograph.typed_settings import nearest
 
 
 class PatchSource(Protocol):
@@ -75,6 +79,13 @@ class TrainingCohort:
     """(S, N): which landmarks lie inside each subject's scan."""
     edges: list[NDArray[np.int32]]
     """S arrays (E, 2)."""
+    groups: NDArray[np.int64]
+    """(S,): scans of one person have one number and are never each other's negatives."""
+
+    def read(self, subjects: NDArray[np.integer], landmarks: NDArray[np.integer]) -> NDArray[np.int16]:
+        """Patches (B, P, P, P) HU of the subjects and landmarks with these indices, (B,) each."""
+        patches = self.source.read_patches([self.ids[s] for s in subjects], landmarks)
+        return np.ascontiguousarray(patches, dtype=np.int16)
 
     @property
     def landmarks(self) -> int:
@@ -82,13 +93,41 @@ class TrainingCohort:
         return int(self.present.shape[1])
 
 
-def read_cohort(study: TrainingStudy) -> TrainingCohort:
-    """The subjects of a study, their landmarks and edges in memory, their patches left on disk."""
+def read_cohort(study: TrainingStudy, groups: Mapping[str, str] | None = None) -> TrainingCohort:
+    """The subjects of a study, their landmarks and edges in memory, their patches left on disk.
+
+    ``groups`` names the group of a subject, such as the person; a subject without one is a group of its own.
+    """
     ids = list(study.subject_ids)
     subjects = [study.subject(name) for name in ids]
     present = np.stack([np.asarray(subject.present, dtype=bool) for subject in subjects])
     edges = [np.asarray(subject.edges, dtype=np.int32) for subject in subjects]
-    return TrainingCohort(study, ids, present, edges)
+    names = [(groups or {}).get(name) for name in ids]
+    keys = [("subject", name) if group is None else ("group", group) for name, group in zip(ids, names, strict=True)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return TrainingCohort(study, ids, present, edges, np.array([numbers[key] for key in keys], dtype=np.int64))
+
+
+def read_groups(table: Path, column: str, subject_ids: Sequence[str]) -> dict[str, str]:
+    """The value of ``column`` in a cohort table for each of the subjects that has one.
+
+    Raises:
+        UserError: no such table or column, or no subject with a value.
+    """
+    frame = read_cohort_table(table).table
+    if column not in frame.columns:
+        near = nearest(column, map(str, frame.columns))
+        raise UserError(f"{table} has no column {column!r} to group by; did you mean {near!r}?")
+    known = set(subject_ids)
+    pairs = zip(frame["subject_id"].astype(str), frame[column], strict=True)
+    groups = {name: str(value).strip() for name, value in pairs if name in known and not _missing(value)}
+    if not groups:
+        raise UserError(f"{table}: the column {column!r} has no value for any subject of the study.")
+    return groups
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value or not str(value).strip()
 
 
 def random_rows(

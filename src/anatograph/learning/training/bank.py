@@ -7,7 +7,6 @@ again and again: K (K - 1) ordered pairs a subject.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +20,10 @@ from anatograph.learning.data.cohort import TrainingCohort
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.model.windowing import window
+from anatograph.learning.shared_memory import shared_zeros
 
-CHUNK = 96
-"""Patches that go through E at once: fastest is what fits the CPU's cache beside the weights."""
+CHUNK = {"cpu": 96, "cuda": 1024}
+"""Patches that go through E at once: as many as the cache of a CPU holds beside the weights, or as fill a GPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,16 @@ class Bank:
     """(M, K, N, F or 2F) half precision in main memory: output of `GraphNetwork.gather`, or h where there is no G."""
     present: Tensor
     """(M, N) bool."""
+    groups: Tensor
+    """(M,) int64: subjects of one group are never each other's negatives."""
+
+    def groups_of(self, subjects: NDArray[np.int64]) -> Tensor:
+        """(B,) the groups of the given subjects."""
+        return self.groups[torch.from_numpy(np.searchsorted(self.subjects, subjects))]
+
+    def complete(self, subjects: NDArray[np.int64]) -> bool:
+        """Whether none of the given subjects lacks a landmark."""
+        return bool(self.present[torch.from_numpy(np.searchsorted(self.subjects, subjects))].all())
 
     def pair(self, subjects: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> list[Tensor]:
         """Two views (B, N, F or 2F) float32 of each of the given subjects, and which landmarks each has (B, N)."""
@@ -54,22 +64,27 @@ def build_bank(
     cohort: TrainingCohort,
     subjects: NDArray[np.int64],
     views: int,
-    augmenter: Augmenter,
+    augmenter: Augmenter | None,
     seeds: tuple[int, ...],
     autocast: torch.autocast | None = None,
 ) -> Bank:
-    """Features of ``views`` views of ``subjects`` (M,), each process computing a part; ``seeds`` name the draw.
+    """Features of ``views`` views of ``subjects`` (M,); ``seeds`` name the draw. Without ``augmenter`` as stored.
 
-    ``model`` is in evaluation mode and stays so.
+    ``model`` is in evaluation mode and stays so. The processes take turns over the subjects; each machine keeps one
+    bank that all its processes read.
     """
-    own = collectives.own_items(len(subjects))
-    shape = (len(own), views, cohort.landmarks, gathered_size(model))
-    found = torch.zeros(shape, dtype=torch.float16)
-    for row, place in enumerate(own):
-        index = int(subjects[place])
-        found[row] = subject_views(model, cohort, index, range(views), augmenter, seeds, autocast)
-    gathered = collectives.gather_items(found, len(subjects))
-    return Bank(np.asarray(subjects), gathered, torch.from_numpy(cohort.present[subjects]))
+    world, rank = collectives.world_size(), collectives.rank()
+    bank = shared_zeros((len(subjects), views, cohort.landmarks, gathered_size(model)))
+    for first in range(0, len(subjects), world):
+        # Past the end the last subject is computed once more, so that all processes take part in every exchange.
+        index = int(subjects[min(first + rank, len(subjects) - 1)])
+        found = subject_views(model, cohort, index, views, augmenter, seeds, autocast)
+        block = collectives.gathered(found[None])[: len(subjects) - first]
+        if collectives.local_rank() == 0:
+            bank[first : first + world] = block.cpu()
+    collectives.barrier()
+    present, groups = torch.from_numpy(cohort.present[subjects]), torch.from_numpy(cohort.groups[subjects])
+    return Bank(np.asarray(subjects), bank, present, groups)
 
 
 @torch.no_grad()
@@ -77,26 +92,26 @@ def subject_views(
     model: Model,
     cohort: TrainingCohort,
     index: int,
-    views: Sequence[int],
+    views: int,
     augmenter: Augmenter | None,
     seeds: tuple[int, ...],
     autocast: torch.autocast | None = None,
 ) -> Tensor:
-    """Views (K, N, F or 2F) half precision of one subject, after E and message passing; without augmenter as stored."""
+    """Views (K, N, F or 2F) of one subject after E and message passing, half precision on the model's device."""
     device = model.location_codes.device
     here = np.flatnonzero(cohort.present[index])
-    rows_on_device = torch.from_numpy(here).to(device)
-    hu = torch.from_numpy(np.ascontiguousarray(cohort.source.read_patches([cohort.ids[index]] * len(here), here)))
+    hu = torch.from_numpy(cohort.read(np.full(len(here), index), here))
     x = window(hu.to(device), model.config.hu_low, model.config.hu_high)
     graphs = make_graphs([cohort.edges[index]], cohort.landmarks, cohort.present[index][None], device)
-    codes = model.location_codes[rows_on_device]
-    out = torch.zeros(len(views), cohort.landmarks, gathered_size(model), dtype=torch.float16)
-    for row, view in enumerate(views):
+    landmarks = torch.from_numpy(here).to(device)
+    codes, chunk = model.location_codes[landmarks], CHUNK.get(device.type, 1024)
+    out = torch.zeros(views, cohort.landmarks, gathered_size(model), dtype=torch.float16, device=device)
+    for view in range(views):
         seen = x if augmenter is None else augmenter.subject_view(x, (*seeds, index, view))
         h = torch.zeros(cohort.landmarks, model.config.feature_size, device=device)
-        for start in range(0, len(here), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(here), chunk):
+            part = slice(start, start + chunk)
             with autocast or torch.autocast(device.type, enabled=False):
-                h[rows_on_device[part]] = model.patch_features(seen[part], codes[part]).float()
-        out[row] = (h[None] if model.graph is None else model.graph.gather(h[None], graphs))[0].half().cpu()
+                h[landmarks[part]] = model.patch_features(seen[part], codes[part]).float()
+        out[view] = (h[None] if model.graph is None else model.graph.gather(h[None], graphs))[0].half()
     return out

@@ -1,4 +1,8 @@
-"""What both levels do with their queries and keys: the loss, one optimiser step, the momentum step, the queue."""
+"""What both levels do with their queries and keys: the loss, one optimiser step, the momentum step, the queue.
+
+Nothing here waits for a GPU: whether an update is finite is decided where it is computed, and its figures are read
+when they are logged.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,16 @@ from anatograph.learning.training.state import Level, restore_buffers
 
 
 class Rows(NamedTuple):
-    """Which subject, and which landmark if the level has several queues, each row of a batch belongs to."""
+    """The group, and the landmark if the level has several queues, of each row of a batch; both on the CPU."""
 
-    subjects: Tensor
-    """(B,) int64."""
+    groups: Tensor
+    """(B,) int64: rows of one group (a subject, or all scans of one person) are never each other's negatives."""
     landmarks: Tensor | None = None
     """(B,) int64."""
 
 
-class UpdateResult(NamedTuple):
-    """The figures of one update."""
+class Figures(NamedTuple):
+    """The figures of one update as numbers."""
 
     loss: float
     """Mean over the whole batch."""
@@ -38,10 +42,27 @@ class UpdateResult(NamedTuple):
     """Mean number of negatives."""
     finite: bool
     """Whether the update was made; otherwise no weight was changed."""
+
+
+class UpdateResult(NamedTuple):
+    """What an update computed, still on its device."""
+
+    figures: Tensor
+    """(5,): loss, accuracy, positive, negatives, finite."""
     query: Tensor
     """This process's queries (B, F), to measure their spread."""
     key: Tensor
     """The keys of all processes (B, F)."""
+
+    def read(self) -> Figures:
+        """The figures as numbers; waits for the device."""
+        return figures_of(self.figures.tolist())
+
+
+def figures_of(values: list[float]) -> Figures:
+    """Figures from the values of `UpdateResult.figures`."""
+    loss, accuracy, positive, negatives, finite = values
+    return Figures(loss, accuracy if negatives > 0 else math.nan, positive, negatives, bool(finite))
 
 
 def contrast_step(
@@ -61,49 +82,56 @@ def contrast_step(
     anything is not finite they are restored, and no weight is changed.
     """
     gathered = [collectives.gathered(key.float()) for key in keys]
-    finite = all(bool(torch.isfinite(key).all()) for key in gathered)
+    finite = torch.stack([torch.isfinite(key).all() for key in gathered]).all()
     queue, part = level.queue, level.trained
     nce = InfoNCE(settings.temperature, settings.mask_same_subject)
-    if settings.in_batch and finite:
-        # Once in the queue, the batch's keys are negatives of the other subjects in it; a query's own are masked there.
-        queue.enqueue(gathered[0], batch.subjects, batch.landmarks)
-    results = [nce(q.float(), k, own.subjects, own.landmarks, queue) for q, k in zip(queries, keys, strict=True)]
+    if settings.in_batch:
+        # Once in the queue, the batch's keys are negatives of the other groups in it; a query's own are masked there.
+        queue.enqueue(gathered[0], *batch, write=finite)
+    results = [nce(q.float(), k, *own, queue) for q, k in zip(queries, keys, strict=True)]
     # A process's mean is weighted by its number of queries; each process knows all of them without an exchange.
-    share = _with_negatives(queue, settings, own) / max(1.0, _with_negatives(queue, settings, batch))
+    share = _with_negatives(queue, settings, own) / _with_negatives(queue, settings, batch).clamp(min=1)
     loss = torch.stack([r.loss for r in results]).mean() * share
     level.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    first = results[0]
-    rows = len(own.subjects) / len(batch.subjects)
+    first, rows = results[0], len(own.groups) / len(batch.groups)
     accuracy = torch.nan_to_num(first.accuracy) * share
     figures = torch.stack([loss.detach(), accuracy, first.positive * rows, first.negatives * rows])
     parameters = list(part.parameters())
-    total, accuracy_mean, positive, negatives = collectives.sum_gradients(parameters, figures).tolist()
+    figures = collectives.sum_gradients(parameters, figures)
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-    finite = finite and math.isfinite(total) and bool(torch.isfinite(norm))
-    if finite:
-        if settings.gradient_clip > 0 and float(norm) > settings.gradient_clip:
-            torch._foreach_mul_(gradients, settings.gradient_clip / float(norm))
-        for group in level.optimiser.param_groups:
-            group["lr"] = rate
+    norm = torch.nn.utils.get_total_norm(gradients)
+    finite = finite & torch.isfinite(figures[0]) & torch.isfinite(norm)
+    if settings.gradient_clip > 0:
+        torch._foreach_mul_(gradients, torch.clamp(settings.gradient_clip / norm, max=1.0))
+    for group in level.optimiser.param_groups:
+        group["lr"] = rate
+    _apply(level, settings, finite, buffers)
+    if not settings.in_batch:
+        queue.enqueue(gathered[0], *batch, write=finite)
+    return UpdateResult(torch.cat([figures, finite[None]]), queries[0].detach(), gathered[0])
+
+
+def _apply(level: Level, settings: PretrainSettings, finite: Tensor, buffers: list[Tensor]) -> None:
+    """The optimiser's step and the momentum step, or, where the update is not finite, the buffers of before."""
+    if level.gated:
+        level.optimiser.grad_scale = None  # type: ignore[attr-defined]
+        level.optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
         level.optimiser.step()
-        if not settings.in_batch:
-            queue.enqueue(gathered[0], batch.subjects, batch.landmarks)
-        follow(level.key, part, level.key_momentum, settings.key_norm)
+        restore_buffers(level.trained, buffers, finite)
+        follow(level.key, level.trained, level.key_momentum, settings.key_norm, finite)
+    elif bool(finite):
+        level.optimiser.step()
+        follow(level.key, level.trained, level.key_momentum, settings.key_norm)
     else:
-        restore_buffers(part, buffers)
-    compared = negatives > 0
-    return UpdateResult(
-        total, accuracy_mean if compared else math.nan, positive, negatives, finite, queries[0].detach(), gathered[0]
-    )
+        restore_buffers(level.trained, buffers)
 
 
-def _with_negatives(queue: KeyQueue, settings: PretrainSettings, rows: Rows) -> int:
-    """How many queries have at least one negative."""
-    subjects, landmarks = rows
-    held = queue.owner[landmarks] if landmarks is not None else queue.owner[0].expand(len(subjects), -1)
+def _with_negatives(queue: KeyQueue, settings: PretrainSettings, rows: Rows) -> Tensor:
+    """How many queries have at least one negative, a scalar on the queue's device."""
+    groups = rows.groups.to(queue.owner.device, queue.owner.dtype, non_blocking=True)
+    held = queue.owner[0].expand(len(groups), -1) if rows.landmarks is None else queue.owner[rows.landmarks]
     negative = held != EMPTY
     if settings.mask_same_subject:
-        negative &= held != subjects[:, None].to(held.dtype)
-    return int(negative.any(dim=1).sum())
+        negative &= held != groups[:, None]
+    return negative.any(dim=1).sum()

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from anatograph.learning import collectives
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.data.cohort import TrainingCohort, TrainingStudy, random_rows
 from anatograph.learning.data.sampler import PatchSampler
@@ -17,8 +19,8 @@ from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import save_model
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.monitoring.online_probe import probe_score
-from anatograph.learning.seeding import RECALIBRATE
-from anatograph.learning.training.bank import Bank
+from anatograph.learning.seeding import RECALIBRATE, STATISTICS, numpy_generator
+from anatograph.learning.training.bank import Bank, build_bank
 from anatograph.learning.training.graph_stage import region_nodes, subject_features
 from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import frozen_copy
@@ -41,39 +43,68 @@ class ModelExporter:
         size = PatchSampler(cohort.present, settings.patch_batch, settings.patch_batch, settings.seed).size
         batches: list[Tensor] = []
         for number in range(settings.recalibrate_batches):
-            subjects, landmarks = random_rows(cohort, size, (settings.seed, RECALIBRATE, epoch, number))
-            hu = cohort.source.read_patches([cohort.ids[s] for s in subjects], landmarks)
-            batches.append(torch.from_numpy(np.ascontiguousarray(hu)))
+            rows = random_rows(cohort, size, (settings.seed, RECALIBRATE, epoch, number))
+            batches.append(torch.from_numpy(cohort.read(*rows)))
         # Every process computes this: each needs the result, and it is a small part of an epoch.
         device = model.location_codes.device
         recalibrate_batchnorm(frozen.encoder, (b.to(device) for b in batches), frozen.encode)
         return frozen.eval()
 
-    def export(self, model: Model, frozen: Model, bank: Bank, epoch: int, updates: int) -> float | None:
+    def export(
+        self, model: Model, frozen: Model, epoch: int, updates: int, autocast: torch.autocast | None = None
+    ) -> float | None:
         """Write ``model`` as it is after ``epoch``, with the encoder of ``frozen``; returns the online probe's score.
 
-        BatchNorm's statistics in G and the whitening matrix are estimated on the bank. The score is None where no
-        probe is configured.
+        BatchNorm's statistics in G and the whitening matrix are estimated on stored patches, not on augmented views.
+        All processes call this, and the first one writes. The score is None where no probe is configured.
         """
+        subjects = self._statistics_subjects(epoch)
+        bank = build_bank(frozen, self.cohort, subjects, 1, None, (), autocast)
+        if collectives.rank() > 0:
+            return None
         ready = frozen_copy(model)
         ready.encoder.load_state_dict(frozen.encoder.state_dict())
-        device = model.location_codes.device
-        chunks = [slice(i, i + _CHUNK) for i in range(0, len(bank.subjects), _CHUNK)]
-        banked = [(bank.gathered[c, 0].float().to(device), bank.present[c].to(device)) for c in chunks]
+        banked = _chunks(bank, model.location_codes.device)
         if ready.graph is not None:
             network = ready.graph
             recalibrate_batchnorm(network, banked, lambda b: network.nodes(*b))  # type: ignore[arg-type]
         ready.eval()
         if ready.whitening is not None:
-            nodes = [region_nodes(ready, *some) for some in banked[: -(-MOST // _CHUNK)]]
-            matrix = whitening(torch.cat(nodes).cpu().numpy(), ready.config.whiten)
-            ready.whitening.copy_(torch.from_numpy(matrix))
+            nodes = torch.cat([region_nodes(ready, *some) for some in banked])
+            ready.whitening.copy_(torch.from_numpy(whitening(nodes.cpu().numpy(), ready.config.whiten)))
         training: dict[str, Any] = {"epochs": epoch + 1, "updates": updates, "subjects": len(self.cohort.ids)}
         training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
         save_model(ready, self.folder, self.study.atlas, dataclasses.asdict(self.study.settings), training)
-        if not self.settings.probe_target:
-            return None
-        subjects = torch.cat([subject_features(ready, *some) for some in banked])
+        return self._probe(ready, bank, banked) if self.settings.probe_target else None
+
+    def _statistics_subjects(self, epoch: int) -> NDArray[np.int64]:
+        """Ascending indices of the subjects that statistics come from: after the last epoch the cohort or `MOST` of
+        it, before that a batch of the graph level, for a model to look at."""
+        count, settings = len(self.cohort.ids), self.settings
+        last = epoch + 1 >= settings.epochs or bool(settings.probe_target)
+        wanted = min(count, MOST if last else settings.graph_batch)
+        random = numpy_generator(settings.seed, STATISTICS, max(epoch, 0))
+        return np.sort(random.permutation(count)[:wanted])
+
+    def _probe(self, ready: Model, bank: Bank, banked: list[tuple[Tensor, Tensor]]) -> float:
+        with torch.no_grad():
+            subjects = torch.cat([subject_features(ready, *some) for some in banked])
         features = (subjects if ready.whitening is None else subjects @ ready.whitening).cpu().numpy()
         names = [self.cohort.ids[i] for i in bank.subjects]
         return probe_score(features, names, Path(self.settings.probe_table), self.settings.probe_target)
+
+
+def first_graph_statistics(model: Model, bank: Bank) -> dict[str, Tensor]:
+    """The state of ``model``'s G with BatchNorm statistics of the bank's first views."""
+    ready = frozen_copy(model).graph
+    if ready is None:
+        return {}
+    recalibrate_batchnorm(ready, _chunks(bank, model.location_codes.device), lambda b: ready.nodes(*b))  # type: ignore[arg-type]
+    return dict(ready.state_dict())
+
+
+def _chunks(bank: Bank, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """The first views (B, N, F or 2F) of a bank and which landmarks are present (B, N), at most `MOST` subjects."""
+    count = min(len(bank.subjects), MOST)
+    parts = [slice(i, min(i + _CHUNK, count)) for i in range(0, count, _CHUNK)]
+    return [(bank.gathered[part, 0].float().to(device), bank.present[part].to(device)) for part in parts]

@@ -28,11 +28,11 @@ def pairs(seed: int, update: int, rows: int, views: int) -> Views:
     return first, (first + random.integers(1, views, rows)) % views
 
 
-def subject_features(model: Model, gathered: Tensor, present: Tensor) -> Tensor:
-    """S' (B, F): G after message passing, then the mean over nodes. gathered (B, N, F), present (B, N) bool."""
-    mask = None if bool(present.all()) else present
-    nodes = gathered if model.graph is None else model.graph.nodes(gathered, mask)
-    return pool_nodes(nodes, mask)
+def subject_features(model: Model, gathered: Tensor, present: Tensor | None) -> Tensor:
+    """S' (B, F): G after message passing, then the mean over nodes. gathered (B, N, F); present (B, N) bool, or None
+    where no landmark is absent."""
+    nodes = gathered if model.graph is None else model.graph.nodes(gathered, present)
+    return pool_nodes(nodes, present)
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def graph_update(
     views: Views | None = None,
     autocast: torch.autocast | None = None,
 ) -> UpdateResult:
-    """Pairs of views of subjects ``rows`` from the bank, the loss, a step of G's optimiser, momentum step, queue.
+    """Pairs of views of subjects ``rows`` (B,) from the bank, the loss, a step of G's optimiser, momentum step, queue.
 
     ``update`` counts the graph level's updates. ``views`` overrides which two views are paired.
     """
@@ -60,21 +60,25 @@ def graph_update(
     device = model.location_codes.device
     first, second = views or pairs(settings.seed, update, len(rows), bank.gathered.shape[1])
     part = collectives.own_share(len(rows))
-    one, two, present = (t.to(device) for t in bank.pair(rows[part], first[part], second[part]))
-    subjects = torch.from_numpy(rows).to(device)
+    one, two, present = bank.pair(rows[part], first[part], second[part])
+    one, two = one.to(device), two.to(device)
+    # Decided on the CPU, and by all processes alike: where nothing is absent no mask is needed.
+    there = [] if bank.complete(rows) else [present.to(device)]
+    groups = bank.groups_of(rows)
+    own, whole = Rows(groups[part]), Rows(groups)
     buffers = buffers_of(level.trained)
 
-    def query_network(h: Tensor, there: Tensor) -> Tensor:
-        return model.graph_projection(subject_features(model, h, there))  # type: ignore[no-any-return]
+    def query_network(h: Tensor, mask: Tensor | None = None) -> Tensor:
+        return model.graph_projection(subject_features(model, h, mask))  # type: ignore[no-any-return]
 
-    def key_network(h: Tensor, there: Tensor) -> Tensor:
-        return key.graph_projection(subject_features(key, h, there))  # type: ignore[no-any-return]
+    def key_network(h: Tensor, mask: Tensor | None = None) -> Tensor:
+        return key.graph_projection(subject_features(key, h, mask))  # type: ignore[no-any-return]
 
     level.trained.train()
     level.key.train(settings.key_norm == "shuffle")
     order = (settings.seed, GRAPH_PAIRS, update, 2)
     both = ((one, two), (two, one)) if settings.symmetric else ((one, two),)
     with autocast or torch.autocast(device.type, enabled=False):
-        keys = [key_forward(key_network, [k, present], settings.key_norm, order) for _, k in both]
-        queries = [query_forward(query_network, [q, present], settings.key_norm) for q, _ in both]
-    return contrast_step(level, settings, queries, keys, Rows(subjects[part]), Rows(subjects), rate, buffers)
+        keys = [key_forward(key_network, [k, *there], settings.key_norm, order) for _, k in both]
+        queries = [query_forward(query_network, [q, *there], settings.key_norm) for q, _ in both]
+    return contrast_step(level, settings, queries, keys, own, whole, rate, buffers)

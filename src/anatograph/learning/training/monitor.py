@@ -6,17 +6,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.learning.collectives import own_share
 from anatograph.learning.monitoring.diagnostics import alignment, collapse, effective_rank, uniformity
 from anatograph.learning.monitoring.metrics import MetricsFile
 from anatograph.learning.monitoring.progress import TrainingProgress
-from anatograph.learning.training.contrast_step import UpdateResult
-from anatograph.learning.training.schedule import Place, Schedule
+from anatograph.learning.training.contrast_step import UpdateResult, figures_of
+from anatograph.learning.training.schedule import Level, Place, Schedule
 from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import HISTORY, TrainState
 
+_AVERAGED = ("loss", "accuracy", "positive", "negatives")
 _BEFORE_ALARM = 2
 """Collapsed looks in a row before it is reported."""
 
@@ -34,6 +38,7 @@ class Monitor:
         """Whether the features have coincided; reported once."""
         self._metrics: MetricsFile | None = None
         self._suspected = 0
+        self._pending: list[tuple[Level, Tensor]] = []
         self._begun = self._marked = time.monotonic()
         self._patches = 0
 
@@ -55,23 +60,34 @@ class Monitor:
 
     def after(self, update: int, place: Place, result: UpdateResult, rate: float, patches: int) -> None:
         """Record one update of ``patches`` patches. Raises ``UserError`` where too many were not finite."""
-        averages = self.state.averages[place.level]
-        self.state.record(result.finite)
+        self._pending.append((place.level, result.figures))
         self._patches += patches
-        if result.finite:
-            averages.add(
-                loss=result.loss, accuracy=result.accuracy, positive=result.positive, negatives=result.negatives
-            )
-        if place.update % self.settings.watch_every == 0 and result.finite:
+        if place.update % self.settings.watch_every == 0:
             self._diagnose(result, place)
         if (place.update + 1) % self.settings.log_every == 0 or place.left == 1:
             self._log(update, place, rate)
         self.progress.step(place.level)
+
+    def flush(self) -> None:
+        """Read the figures of the updates since the last call from their device, all at once."""
+        if not self._pending:
+            return
+        rows = torch.stack([figures for _, figures in self._pending]).tolist()
+        levels = [level for level, _ in self._pending]
+        self._pending = []
+        for level, row in zip(levels, rows, strict=True):
+            figures = figures_of(row)
+            self.state.record(figures.finite)
+            if figures.finite:
+                self.state.averages[level].add(**{name: getattr(figures, name) for name in _AVERAGED})
+            self._stop_if_diverging(level)
+
+    def _stop_if_diverging(self, level: Level) -> None:
         skipped = sum(self.state.history)
         if skipped > self.settings.max_skipped * HISTORY:
             raise UserError(
                 f"training diverges: {skipped} of the last {len(self.state.history)} updates were not finite and were "
-                f"skipped (update {update}, {place.level} level); lower learning_rate, raise warmup, or set "
+                f"skipped ({level} level); lower learning_rate, raise warmup, or set "
                 "precision=fp32."
             )
 
@@ -82,6 +98,9 @@ class Monitor:
             self.progress.say(f"Epoch {epoch + 1}: probe of {self.settings.probe_target} {score:.3f}.")
 
     def _diagnose(self, result: UpdateResult, place: Place) -> None:
+        self.flush()
+        if self.state.history and self.state.history[-1]:
+            return
         keys = result.key
         own = keys[own_share(len(keys))]
         rank, spread = effective_rank(keys), uniformity(keys)
@@ -98,6 +117,7 @@ class Monitor:
             self.account.note(sentence)
 
     def _log(self, update: int, place: Place, rate: float) -> None:
+        self.flush()
         means = self.state.averages[place.level].take()
         speed = self._patches / max(time.monotonic() - self._marked, 1e-9)
         self.mark()

@@ -30,8 +30,7 @@ def patch_update(
     model, key, device, level = state.model, state.key, augmenter.device, state.patch_level
     config = model.config
     hu = batch.patches.to(device, non_blocking=True)
-    own = Rows(batch.subjects.to(device), batch.landmarks.to(device))
-    codes = model.location_codes[own.landmarks]
+    codes = model.location_codes[batch.landmarks]
     buffers = buffers_of(level.trained)
     with torch.no_grad():
         x = window(hu, config.hu_low, config.hu_high)
@@ -48,5 +47,5 @@ def patch_update(
             query_forward(model.contrast_features, [views[v], codes], settings.key_norm)
             for v in ((0, 1) if settings.symmetric else (0,))
         ]
-    everyone = Rows(batch.all_subjects.to(device), batch.all_landmarks.to(device))
-    return contrast_step(level, settings, queries, keys, own, everyone, rate, buffers)
+    own, whole = Rows(batch.groups, batch.landmarks), Rows(batch.all_groups, batch.all_landmarks)
+    return contrast_step(level, settings, queries, keys, own, whole, rate, buffers)

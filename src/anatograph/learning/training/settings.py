@@ -86,11 +86,18 @@ class PretrainSettings:
     queue_keys_per_subject: int = 4
     """Upper limit of a queue's length in keys per subject of the cohort; 0: ``queue_size`` alone decides."""
     mask_same_subject: bool = True
-    """v ≠ i: keys of the query's own subject are not negatives (the published code has no such mask)."""
+    """v ≠ i: keys of the query's own subject, or group, are not negatives (the published code has no such mask)."""
     in_batch: bool = True
-    """Other subjects' keys of the same batch and landmark are negatives too."""
+    """Other subjects' keys of the same batch and landmark are negatives too. Without them queues start full of random
+    unit keys, as published; an empty queue would give the first visit to a landmark nothing to learn from."""
     symmetric: bool = False
     """Use both views as queries (the mean of both losses); a step then costs nearly twice as much."""
+
+    group: str = ""
+    """A column of ``group_table``, such as the person: subjects (scans) of one group are never each other's negatives;
+    "": every subject is a group of its own."""
+    group_table: str = ""
+    """The cohort table with that column."""
 
     bank_views: int = 4
     """Views of each subject whose features are kept for the graph level's rounds of an epoch; pairs are drawn from
@@ -152,6 +159,8 @@ class PretrainSettings:
             raise UserError("bank_views=1 leaves no pair of views to draw: give 2 or more, or 0 for fresh views.")
         if self.in_batch and not self.mask_same_subject:
             raise UserError("in_batch=true needs mask_same_subject=true, or a query's own key would be a negative.")
+        if self.group and not self.group_table:
+            raise UserError("group names a column of a table: give the cohort table as group_table.")
         if bool(self.probe_target) != bool(self.probe_table):
             raise UserError("probe_target and probe_table belong together: give both or neither.")
 

@@ -12,6 +12,7 @@ from anatograph.learning.contrast.momentum import key_copy
 from anatograph.learning.contrast.queues import KeyQueue, queue_length
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.monitoring.metrics import Averages
+from anatograph.learning.seeding import FIRST_KEYS
 from anatograph.learning.training.settings import PretrainSettings
 
 HISTORY = 100
@@ -28,6 +29,8 @@ class Level(NamedTuple):
     queue: KeyQueue
     optimiser: torch.optim.Optimizer
     key_momentum: float
+    gated: bool
+    """Whether the optimiser skips a step that is not finite by itself, on the device, without the CPU waiting."""
 
 
 class TrainState:
@@ -45,8 +48,13 @@ class TrainState:
         features = model.config.feature_size
         self.patch_queue = KeyQueue(model.landmarks, length, features).to(device)
         self.graph_queue = KeyQueue(1, length, features).to(device)
-        self.patch_optimiser = make_optimiser(patch_part(self.model), settings)
-        self.graph_optimiser = make_optimiser(graph_part(self.model), settings)
+        if not settings.in_batch:
+            # Without negatives from the batch, a level's first epoch would else have none: random ones, as published.
+            self.patch_queue.fill_random(settings.seed, FIRST_KEYS, 0)
+            self.graph_queue.fill_random(settings.seed, FIRST_KEYS, 1)
+        self._gated = device.type == "cuda"
+        self.patch_optimiser = make_optimiser(patch_part(self.model), settings, self._gated)
+        self.graph_optimiser = make_optimiser(graph_part(self.model), settings, self._gated)
         self._momenta = settings.key_momentum, settings.graph_key_momentum
         self.averages = {"patch": Averages(), "graph": Averages()}
         self.skipped = 0
@@ -57,13 +65,13 @@ class TrainState:
     def patch_level(self) -> Level:
         """E, its key network, the queues of all landmarks."""
         parts = patch_part(self.model), patch_part(self.key)
-        return Level(*parts, self.patch_queue, self.patch_optimiser, self._momenta[0])
+        return Level(*parts, self.patch_queue, self.patch_optimiser, self._momenta[0], self._gated)
 
     @property
     def graph_level(self) -> Level:
         """G and f_g, their key network, the queue of subjects."""
         parts = graph_part(self.model), graph_part(self.key)
-        return Level(*parts, self.graph_queue, self.graph_optimiser, self._momenta[1])
+        return Level(*parts, self.graph_queue, self.graph_optimiser, self._momenta[1], self._gated)
 
     def record(self, finite: bool) -> None:
         """Count an update."""
@@ -107,13 +115,18 @@ def graph_part(model: Model) -> nn.ModuleList:
     return nn.ModuleList([model.graph_projection, *([] if model.graph is None else [model.graph])])
 
 
-def make_optimiser(module: nn.Module, settings: PretrainSettings) -> torch.optim.Optimizer:
-    """The optimiser of one level; the learning rate is set before every update."""
-    parameters = list(module.parameters())
+def make_optimiser(module: nn.Module, settings: PretrainSettings, fused: bool = False) -> torch.optim.Optimizer:
+    """The optimiser of one level; the learning rate is set before every update.
+
+    A ``fused`` one takes a whole step in one kernel, and skips it on the device where its ``found_inf`` is set.
+    """
+    parameters, decay = list(module.parameters()), settings.weight_decay
+    # None, not False: torch then picks the loop over all parameters at once that it takes by default.
+    choice = True if fused else None
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(parameters, 0.0, momentum=settings.momentum, weight_decay=decay, fused=choice)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=0.0, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay)
+    return kind(parameters, 0.0, betas=(settings.momentum, 0.999), weight_decay=decay, fused=choice)
 
 
 def buffers_of(module: nn.Module) -> list[Tensor]:
@@ -122,10 +135,10 @@ def buffers_of(module: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def restore_buffers(module: nn.Module, buffers: list[Tensor]) -> None:
-    """Give a module the buffers it had before a non-finite update."""
+def restore_buffers(module: nn.Module, buffers: list[Tensor], unless: Tensor | None = None) -> None:
+    """Give a module the buffers it had before a non-finite update, except where ``unless`` is True."""
     for buffer, old in zip(module.buffers(), buffers, strict=True):
-        buffer.copy_(old)
+        buffer.copy_(old if unless is None else torch.where(unless, buffer, old))
 
 
 def _match_layout(optimiser: torch.optim.Optimizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.seeding import GRAPH_ORDER, GRAPH_VIEWS, INITIAL, generator, numpy_generator
 from anatograph.learning.training.bank import Bank, build_bank
 from anatograph.learning.training.checkpoint import load_checkpoint, remove_unfinished, save_checkpoint
-from anatograph.learning.training.exporter import ModelExporter
+from anatograph.learning.training.exporter import ModelExporter, first_graph_statistics
 from anatograph.learning.training.graph_stage import graph_update
 from anatograph.learning.training.launch import Compute
 from anatograph.learning.training.monitor import Monitor
@@ -44,14 +45,18 @@ class Trainer:
         settings: PretrainSettings,
         account: RunAccount,
         progress: bool = True,
+        groups: Mapping[str, str] | None = None,
     ) -> None:
-        """``run`` is the folder of the run, ``account`` takes timings and notes, ``progress`` shows a bar."""
+        """``run`` is the folder of the run, ``account`` takes timings and notes, ``progress`` shows a bar.
+
+        ``groups`` names the group of a subject, such as the person; scans of one group are not contrasted.
+        """
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.compute, self.run, self.settings, self.account = compute, run, settings, account
         self.first = collectives.rank() == 0
         """Whether this process writes."""
-        self.cohort = cohort = read_cohort(study)
+        self.cohort = cohort = read_cohort(study, groups)
         world = collectives.world_size()
         self.patch_sampler = PatchSampler(
             cohort.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed, world
@@ -84,8 +89,8 @@ class Trainer:
         self.monitor.start(update, self.run if self.first else None)
         self._saved_at = time.monotonic()
         try:
-            if total == 0:
-                self._export_random_weights()
+            if total == 0:  # the networks as initialised, with BatchNorm statistics as a trained model has them
+                self._export(self.exporter.frozen(self.state.model, 0), -1, 0)
             while update < total:
                 place = self.schedule.place(update)
                 update = (
@@ -121,9 +126,7 @@ class Trainer:
         """T_l rounds of E, from ``update`` to the end of this level's turn; returns the updates done by then."""
         settings, total = self.settings, self.schedule.of_level("patch")
         stretch = range(place.update, place.update + place.left)
-        batches = read_updates(
-            self.cohort.source, self.cohort.ids, self.patch_sampler, stretch, workers=settings.workers
-        )
+        batches = read_updates(self.cohort, self.patch_sampler, stretch, settings.workers, device=self.compute.device)
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
@@ -151,6 +154,8 @@ class Trainer:
         bank: Bank | None = None
         if settings.bank_views:
             bank = self._bank(frozen, pool, settings.bank_views, (settings.seed, GRAPH_VIEWS, place.epoch))
+        if bank is not None and place.update == 0 and settings.key_norm == "teacher":
+            self._estimate_first_graph_statistics(bank)
         self.account.add_time("bank of views", time.perf_counter() - began)
         total = self.schedule.of_level("graph")
         self.monitor.mark()
@@ -171,7 +176,7 @@ class Trainer:
             update += 1
             last = place.left == 1
             if last:
-                self._export(frozen, bank, place.epoch, update)
+                self._export(frozen, place.epoch, update)
             self.monitor.after(update, place, result, rate, len(rows) * self.cohort.landmarks)
             self._save_if_due(update, end_of_epoch=last)
         return update
@@ -202,22 +207,25 @@ class Trainer:
         self.state.model.encoder.load_state_dict(statistics)
         self.state.key.encoder.load_state_dict(statistics)
 
-    def _export_random_weights(self) -> None:
-        """Write the networks as initialised, with BatchNorm statistics estimated as for a trained model."""
-        frozen, views = self.exporter.frozen(self.state.model, 0), max(2, self.settings.bank_views)
-        some = self._banked_subjects(0)[: self.graph_sampler.size]  # one batch of subjects is enough for G's statistics
-        bank = self._bank(frozen, some, views, (self.settings.seed, GRAPH_VIEWS, 0))
-        self._export(frozen, bank, -1, 0)
+    def _estimate_first_graph_statistics(self, bank: Bank) -> None:
+        """The same for G, on the first bank."""
+        if self.state.model.graph is not None and self.state.key.graph is not None:
+            statistics = first_graph_statistics(self.state.model, bank)
+            self.state.model.graph.load_state_dict(statistics)
+            self.state.key.graph.load_state_dict(statistics)
 
-    def _export(self, frozen: Model, bank: Bank, epoch: int, update: int) -> None:
-        if self.first:
-            score = self.exporter.export(self.state.model, frozen, bank, epoch, update)
-            if score is not None:
-                self.monitor.probed(update, epoch, score)
+    def _export(self, frozen: Model, epoch: int, update: int) -> None:
+        self.monitor.progress.stage("statistics of the study")
+        began = time.perf_counter()
+        score = self.exporter.export(self.state.model, frozen, epoch, update, self.compute.autocast())
+        self.account.add_time("export", time.perf_counter() - began)
+        if score is not None:
+            self.monitor.probed(update, epoch, score)
 
     def _save_if_due(self, update: int, end_of_epoch: bool = False) -> None:
         if not end_of_epoch and time.monotonic() - self._saved_at < 60.0 * self.settings.checkpoint_minutes:
             return
+        self.monitor.flush()
         if self.first:
             began = time.perf_counter()
             save_checkpoint(self.run / CHECKPOINTS, update, self.state.state(), self.settings.keep_checkpoints)
