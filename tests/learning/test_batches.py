@@ -9,6 +9,7 @@ from small_study import SmallStudy
 
 from anatograph.errors import UserError
 from anatograph.learning.collectives import share_of
+from anatograph.learning.data.cohort import read_cohort
 from anatograph.learning.data.loader import read_updates
 from anatograph.learning.data.sampler import PatchSampler, SubjectSampler
 
@@ -77,24 +78,24 @@ def test_the_number_of_workers_changes_nothing(workers: int) -> None:
     study = SmallStudy(subjects=5, grid=2, patch=8)
     sampler = PatchSampler(study.present, 8, 2, seed=0)
     updates = range(3, 12)
-    alone = list(read_updates(study, study.subject_ids, sampler, updates))
-    several = list(read_updates(study, study.subject_ids, sampler, updates, workers=workers))
+    alone = list(read_updates(read_cohort(study), sampler, updates))
+    several = list(read_updates(read_cohort(study), sampler, updates, workers=workers))
     assert len(alone) == len(several) == len(updates)
     for one, two in zip(alone, several, strict=True):
         assert torch.equal(one.patches, two.patches)
         assert torch.equal(one.landmarks, two.landmarks)
-        expected = study.patches[two.subjects.numpy(), two.landmarks.numpy()]
+        expected = study.patches[two.groups.numpy(), two.landmarks.numpy()]
         np.testing.assert_array_equal(two.patches.numpy(), expected)
 
 
 def test_processes_read_parts_of_one_batch() -> None:
     study = SmallStudy(subjects=5, grid=2, patch=8)
     sampler = PatchSampler(study.present, 8, 2, seed=0, multiple=2)
-    whole = next(read_updates(study, study.subject_ids, sampler, range(1)))
-    parts = [next(read_updates(study, study.subject_ids, sampler, range(1), part=share_of(8, r, 2))) for r in (0, 1)]
+    whole = next(read_updates(read_cohort(study), sampler, range(1)))
+    parts = [next(read_updates(read_cohort(study), sampler, range(1), part=share_of(8, r, 2))) for r in (0, 1)]
     assert torch.equal(torch.cat([p.patches for p in parts]), whole.patches)
     assert parts[1].start == len(whole.patches) // 2
-    assert torch.equal(parts[1].all_subjects, whole.subjects)
+    assert torch.equal(parts[1].all_groups, whole.groups)
 
 
 def test_a_study_without_any_landmark_is_refused() -> None:

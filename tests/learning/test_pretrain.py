@@ -16,7 +16,7 @@ from small_study import SmallStudy
 from anatograph.errors import UserError
 from anatograph.learning.api import train
 from anatograph.learning.contrast.augmentation import Augmenter
-from anatograph.learning.data.cohort import read_cohort
+from anatograph.learning.data.cohort import read_cohort, read_groups
 from anatograph.learning.data.loader import PatchBatch, read_updates
 from anatograph.learning.data.sampler import PatchSampler
 from anatograph.learning.model.embedding_model import Model
@@ -25,14 +25,13 @@ from anatograph.learning.model.whitening import whitening
 from anatograph.learning.monitoring.diagnostics import collapse, effective_rank, uniformity
 from anatograph.learning.monitoring.metrics import COLUMNS, MetricsFile, read_metrics
 from anatograph.learning.monitoring.online_probe import probe_score
-from anatograph.learning.seeding import GRAPH_VIEWS
-from anatograph.learning.training.bank import build_bank
+from anatograph.learning.training.bank import Bank, build_bank
 from anatograph.learning.training.graph_stage import graph_update, pairs, region_nodes
 from anatograph.learning.training.patch_stage import patch_update
 from anatograph.learning.training.presets import build_settings
 from anatograph.learning.training.schedule import Schedule, learning_rate
 from anatograph.learning.training.settings import PretrainSettings
-from anatograph.learning.training.state import TrainState, frozen_copy
+from anatograph.learning.training.state import TrainState, frozen_copy, make_optimiser, patch_part
 
 SMALL = (
     "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
@@ -50,7 +49,7 @@ def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Au
     model = Model(settings.model, study.atlas.location_codes)
     state = TrainState(model, settings, len(study.subject_ids), torch.device("cpu"))
     sampler = PatchSampler(study.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed)
-    batch = next(read_updates(study, study.subject_ids, sampler, range(1)))
+    batch = next(read_updates(read_cohort(study), sampler, range(1)))
     return state, Augmenter(settings.augment, settings.model.patch_size), batch
 
 
@@ -60,7 +59,7 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("graph", ["true", "false"])
 def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, graph: str) -> None:
-    """The matrix is that of the nodes of the bank's first views, which the run's last epoch had."""
+    """The matrix is that of the nodes of all subjects' stored patches, without augmentation."""
     study, run = SmallStudy(absent=0.2), tmp_path / "run"
     settings = small("model.whiten=0.5", f"model.graph={graph}", "precision=fp32", "bank_draws=1")
     train(study, run, settings, progress=False)
@@ -68,8 +67,7 @@ def test_the_exported_model_whitens_the_nodes_of_its_cohort(tmp_path: Path, grap
     assert model.whitening is not None
     cohort = read_cohort(study)
     subjects = np.arange(len(cohort.ids))
-    augmenter = Augmenter(settings.augment, settings.model.patch_size)
-    bank = build_bank(model, cohort, subjects, 1, augmenter, (settings.seed, GRAPH_VIEWS, 0))
+    bank = build_bank(model, cohort, subjects, 1, None, ())
     nodes = region_nodes(model, bank.gathered[:, 0].float(), bank.present).numpy()
     np.testing.assert_allclose(model.whitening.numpy(), whitening(nodes, 0.5), rtol=1e-3, atol=1e-3)
     assert not np.allclose(model.whitening.numpy(), np.eye(16), atol=0.1)
@@ -112,7 +110,7 @@ def test_absent_landmarks_are_neither_query_nor_key() -> None:
     study.patches[~study.present] = 30000  # would shine through anywhere
     state, augmenter, _ = begun(study, settings)
     sampler = PatchSampler(study.present, 8, 4, 0)
-    for number, batch in enumerate(read_updates(study, study.subject_ids, sampler, range(12))):
+    for number, batch in enumerate(read_updates(read_cohort(study), sampler, range(12))):
         patch_update(state, settings, augmenter, batch, number, 0.01)
     held = state.patch_queue.owner.numpy()
     for landmark in range(study.present.shape[1]):
@@ -240,17 +238,40 @@ def test_one_cosine_for_each_level_over_the_whole_run() -> None:
     assert levels == ("p" * 7 + "g" * 20) * 2
 
 
-def test_updates_that_are_not_finite_change_no_weight_and_many_stop_the_run(tmp_path: Path) -> None:
-    study, settings = SmallStudy(6), small()
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_updates_that_are_not_finite_change_no_weight(gated: bool, optimiser: str) -> None:
+    """Neither where the CPU decides, nor where the decision stays on the device, as on a GPU."""
+    study, settings = SmallStudy(6), small(f"optimiser={optimiser}")
     state, augmenter, batch = begun(study, settings)
-    patch_update(state, settings, augmenter, batch, 0, 0.05)
+    state._gated = gated
+    state.patch_optimiser = make_optimiser(patch_part(state.model), settings, fused=gated)
+    assert patch_update(state, settings, augmenter, batch, 0, 0.05).read().finite
     with torch.no_grad():
         state.model.projection.layers[0].weight[0, 0] = math.inf
-    before = weights(state.model), weights(state.key)
-    outcome = patch_update(state, settings, augmenter, batch, 1, 0.05)
-    assert not outcome.finite
-    for old, module in zip(before, (state.model, state.key), strict=True):
+    parts = state.model, state.key
+    before = [weights(part) for part in parts]
+    assert not patch_update(state, settings, augmenter, batch, 1, 0.05).read().finite
+    for old, module in zip(before, parts, strict=True):
         assert all(torch.equal(old[n], v) for n, v in module.state_dict().items())
+
+
+def test_a_decision_on_the_device_trains_as_one_of_the_cpu() -> None:
+    study, settings = SmallStudy(6), small("precision=fp32", "optimiser=sgd")
+    found = []
+    for gated in (False, True):
+        state, augmenter, batch = begun(study, settings)
+        state._gated = gated
+        state.patch_optimiser = make_optimiser(patch_part(state.model), settings, fused=gated)
+        losses = [patch_update(state, settings, augmenter, batch, u, 0.01).read().loss for u in range(4)]
+        found.append((losses, weights(state.key)))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)
+    for name, value in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_many_updates_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
+    study = SmallStudy(6)
     wild = replace(small("patch_steps=60", "warmup=0"), learning_rate=1e30, gradient_clip=0.0)
     with pytest.raises(UserError, match=r"diverges: 11 of the last \d+ updates"):
         train(study, tmp_path / "wild", wild, progress=False)
@@ -272,6 +293,60 @@ def test_other_ways_of_training_run(tmp_path: Path) -> None:
     for number, way in enumerate(ways):
         train(SmallStudy(4), tmp_path / str(number), small(*way), progress=False)
         assert (tmp_path / str(number) / "model" / "model.safetensors").is_file()
+
+
+def test_scans_of_one_person_are_never_contrasted() -> None:
+    """Neither at patch level nor at graph level, in a queue or in the batch."""
+    study, settings = SmallStudy(6), small("bank_draws=1")
+    state, augmenter, _ = begun(study, settings)
+    people = {"s000": "a", "s001": "a", "s002": "b", "s003": "b", "s004": "b"}  # s005 is on its own
+    cohort = read_cohort(study, people)
+    assert [len(set(cohort.groups[g])) for g in ([0, 1], [2, 3, 4], [1, 2, 5])] == [1, 1, 3]
+    sampler = PatchSampler(study.present, 8 * 6, 8, 0)
+    batch = next(read_updates(cohort, sampler, range(1)))
+    found = patch_update(state, settings, augmenter, batch, 0, 0.01).read()
+    assert found.negatives == pytest.approx((2 * 4 + 3 * 3 + 5) / 6)
+    bank = build_bank(frozen_copy(state.model), cohort, np.arange(6), 2, augmenter, (0, 4, 0))
+    found = graph_update(state, settings, bank, np.arange(6), 0, 0.05).read()
+    assert found.negatives == pytest.approx((2 * 4 + 3 * 3 + 5) / 6)
+
+
+def test_groups_come_from_a_column_of_the_cohort_table(tmp_path: Path) -> None:
+    table = tmp_path / "cohort.csv"
+    table.write_text("subject_id,image,person\na,a.nii,p1\nb,b.nii,p1\nc,c.nii,\nd,d.nii,p2\n")
+    assert read_groups(table, "person", ["a", "b", "c"]) == {"a": "p1", "b": "p1"}
+    with pytest.raises(UserError, match="did you mean 'person'"):
+        read_groups(table, "persn", ["a"])
+    with pytest.raises(UserError, match="no value for any subject"):
+        read_groups(table, "person", ["c"])
+
+
+def test_without_negatives_from_the_batch_queues_start_with_random_keys(tmp_path: Path) -> None:
+    """As published: the first visit to a landmark has something to learn from."""
+    settings = small("in_batch=no", "log_every=1", "key_norm=shuffle")
+    train(SmallStudy(6), tmp_path / "run", settings, progress=False)
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert all(float(row["loss"]) > 0.02 for row in rows)
+    state, _, _ = begun(SmallStudy(6), settings)
+    assert float(rows[0]["negatives"]) == state.patch_queue.length
+    norms = state.patch_queue.keys.float().norm(dim=2)
+    torch.testing.assert_close(norms, torch.ones_like(norms), atol=2e-3, rtol=0)
+
+
+def test_gs_teacher_starts_from_statistics_of_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def look(state: TrainState, settings: PretrainSettings, bank: Bank, *rest: Any) -> Any:
+        if not seen:
+            assert state.key.graph is not None
+            x = torch.nn.functional.linear(bank.gathered[:, 0].float(), state.key.graph.weight, state.key.graph.bias)
+            variance = state.key.graph.norm.running_var
+            seen.append(float((x.flatten(0, 1).var(dim=0) / variance).log().abs().mean().exp()))
+        return graph_update(state, settings, bank, *rest)
+
+    monkeypatch.setattr("anatograph.learning.training.trainer.graph_update", look)
+    train(SmallStudy(6), tmp_path / "run", small("precision=fp32", "bank_draws=1"), progress=False)
+    assert seen[0] < 1.05
 
 
 def test_rows_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None:

@@ -135,5 +135,5 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("my only copy")
-    with pytest.raises(UserError, match="not a pretraining run"):
+    with pytest.raises(UserError, match="does not hold a pretraining run"):
         check_run(other, settings, False, STUDY)

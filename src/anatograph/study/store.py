@@ -24,7 +24,7 @@ from anatograph.execution.failures import failures_in
 from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.execution.folders import refuse_foreign
 from anatograph.limits import read_json
-from anatograph.study.blocks import layout, read_block
+from anatograph.study.blocks import layout, read_blocks
 from anatograph.study.identifiers import subject_folder
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
@@ -202,9 +202,13 @@ class Study:
         patches = np.empty((len(subject_ids), size, size, size), dtype="<i2")
         start, end = layout(count, size)
         length = size**3 * 2
-        for patch, subject_id, row in zip(patches, subject_ids, rows, strict=True):
+        of_subject: dict[str, list[int]] = {}
+        for place, subject_id in enumerate(subject_ids):
+            of_subject.setdefault(subject_id, []).append(place)
+        for subject_id, places in of_subject.items():  # each file is opened once, whatever is read of it
             file = subject_folder(self.path, subject_id) / "patches.npy"
-            read_block(file, start + int(row) * length, patch, end)
+            offsets = [start + int(rows[place]) * length for place in places]
+            read_blocks(file, offsets, [patches[place] for place in places], end)
         return patches.astype(np.int16, copy=False)
 
     @property

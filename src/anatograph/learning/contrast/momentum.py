@@ -56,9 +56,8 @@ def _lerp(mine: list[Tensor], theirs: list[Tensor], weight: float, move: Tensor 
     if move is None:
         torch._foreach_lerp_(mine, theirs, weight)
         return
-    steps = torch._foreach_sub(theirs, mine)
-    torch._foreach_mul_(steps, move * weight)
-    torch._foreach_add_(mine, steps)
+    for own, new in zip(mine, torch._foreach_lerp(mine, theirs, weight), strict=True):
+        own.copy_(torch.where(move, new, own))
 
 
 def _parameters(module: nn.Module) -> list[Tensor]:

@@ -74,7 +74,7 @@ def _join(kind: str) -> torch.device:
     if kind == "cuda":
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl")
+        dist.init_process_group("nccl", device_id=device)
         return device
     _pin_to_own_cores(local, int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])))
     dist.init_process_group("gloo")

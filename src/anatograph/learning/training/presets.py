@@ -38,7 +38,7 @@ def _published(graph: str) -> PretrainSettings:
 
 PRESETS: dict[str, PretrainSettings] = {
     "default": PretrainSettings(),
-    "paper": replace(_published("paper"), graph_passes=1),
+    "paper": replace(_published("paper"), graph_passes=1, optimiser="adam"),
     "reference": replace(_published("reference"), epochs=50, mask_same_subject=False),
     "quick": PretrainSettings(
         epochs=2,
