@@ -10,6 +10,8 @@ BenchmarkPreset = Literal["default", "quick"]
 """Sizes of the benchmark's networks: those of their papers, or small enough for two cores."""
 Device = Literal["auto", "cpu", "cuda"]
 """Where networks run; ``auto`` takes a GPU where there is one."""
+GraphRule = Literal["atlas", "distance", "overlap"]
+"""Neighbours in a graph: by distance in the atlas, by distance in the subject (eq. 3), or by overlap of patches."""
 ImageFormat = Literal["nifti", "dicom"]
 """File format of phantoms."""
 LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator"]

@@ -206,3 +206,14 @@ def test_killed_at_any_moment_a_study_holds_whole_subjects_only(cohort: Path, at
     assert_whole(opened)
     assert not list((study / ".unfinished").iterdir())
     assert opened.settings == PreprocessSettings()
+
+
+def test_eq_3_and_its_rho_reach_the_subjects_graph(cohort: Path, atlas: Atlas, tmp_path: Path) -> None:
+    table = part_of(cohort, tmp_path, ["p00"])
+    preprocess(table, tmp_path / "study", atlas, graph="distance", rho=46.0, progress=False)
+    study = Study.open(tmp_path / "study")
+    assert (study.settings.graph_rule, study.settings.rho) == ("distance", 46.0)
+    subject = study.subject("p00")
+    apart = np.linalg.norm(subject.landmarks[:, None] - subject.landmarks[None], axis=2)
+    expected = np.argwhere(np.triu((apart < 46.0) & subject.present & subject.present[:, None], 1))
+    assert sorted(map(tuple, subject.edges.tolist())) == sorted(map(tuple, expected.tolist()))

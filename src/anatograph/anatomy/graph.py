@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from anatograph.choices import GraphRule
 from anatograph.errors import UserError
-
-GraphRule = Literal["atlas", "distance", "overlap"]
 
 DEFAULT_RHO_STEPS: dict[GraphRule, float] = {"atlas": 1.2, "distance": 1.5}
 """Default ρ in steps of the landmark grid. In the atlas distances are exact, and 1.2 joins the six face neighbours: a

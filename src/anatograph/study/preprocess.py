@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anatograph.anatomy.atlas import Atlas, default_atlas, load_atlas
-from anatograph.choices import LungMethod, Redo, RegistrationMethod
+from anatograph.choices import GraphRule, LungMethod, Redo, RegistrationMethod
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.progress import Progress
@@ -33,6 +33,8 @@ def preprocess(
     workers: int = 1,
     scheduler: str | None = None,
     *,
+    graph: GraphRule = "atlas",
+    rho: float | None = None,
     settings: PreprocessSettings | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
@@ -57,7 +59,9 @@ def preprocess(
         registration: ``affine``, ``ants-affine`` or ``ants-syn``.
         workers: local processes; fewer are started where memory has no room for them.
         scheduler: address of a dask scheduler to work on instead, or its scheduler file.
-        settings: all settings at once; ``lungs``, ``registration`` and ``seed`` are then not used.
+        graph: which landmarks are neighbours: ``atlas``, ``distance`` (eq. 3) or ``overlap`` (the published code).
+        rho: ρ of eq. 3 in mm; 1.2 steps of the landmark grid for ``atlas`` and 1.5 for ``distance`` if not given.
+        settings: all settings at once; ``lungs``, ``registration``, ``graph``, ``rho`` and ``seed`` are then not used.
         weights: file or folder of a lung network's weights.
         seed: for registrations that use chance.
         worker_memory: GB that a worker is expected to need; `anatograph.execution.memory.WORKER_GB` if not given.
@@ -74,7 +78,7 @@ def preprocess(
     Raises:
         UserError: a faulty table, a study made with other settings or by an older version, no scan found.
     """
-    settings = settings or PreprocessSettings(lungs, registration, seed=seed)
+    settings = settings or PreprocessSettings(lungs, registration, graph_rule=graph, rho=rho, seed=seed)
     weights = None if weights is None else Path(weights).resolve()
     described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.to_dict()}
     described |= {"atlas": _name(atlas), "weights": str(weights or ""), "workers": workers, "scheduler": scheduler}

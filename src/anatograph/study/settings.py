@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, cast, get_args
 
-from anatograph.anatomy.graph import GraphRule, GraphSettings
-from anatograph.choices import LungMethod, RegistrationMethod
+from anatograph.anatomy.graph import GraphSettings
+from anatograph.choices import GraphRule, LungMethod, RegistrationMethod
 from anatograph.errors import UserError
 from anatograph.imaging.spline import Interpolation
 

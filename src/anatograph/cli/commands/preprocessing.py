@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from anatograph.choices import LungMethod, Redo, RegistrationMethod
+from anatograph.choices import GraphRule, LungMethod, Redo, RegistrationMethod
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Parallel
 from anatograph.cli.output import DONE, finish
@@ -22,6 +22,13 @@ class Preprocess(Parallel):
     atlas: Path | None = option(None, "folder of an atlas", unset="the built-in one", metavar="ATLAS")
     lungs: LungMethod = option("auto", "source of the lung masks")
     registration: RegistrationMethod = option("affine", "registration of the atlas to a subject")
+    graph: GraphRule = option("atlas", "rule for the neighbours in a subject's graph; distance is eq. 3 of the paper")
+    rho: float | None = option(
+        None,
+        "largest distance of neighbours, for atlas and distance",
+        unset="1.2 or 1.5 steps of the grid",
+        metavar="MM",
+    )
     weights: Path | None = option(
         None, "weights of a lung network, to work offline", flag="--lung-weights", metavar="FILE"
     )
