@@ -101,7 +101,7 @@ def encode(model: Model, study: Study, views: int, augmenter: Augmenter) -> dict
 
     def through(x: torch.Tensor, codes: torch.Tensor) -> tuple[Array, Array]:
         with autocast:
-            c = torch.cat([model.encode(part).float() for part in x.split(CHUNK)])
+            c = torch.cat([model.encode(part).float() for part in x.split(CHUNK["cpu"])])
         return c.numpy(), model.project(c, codes).numpy()
 
     for number, subject_id in enumerate(tqdm(study.subject_ids, desc="features")):

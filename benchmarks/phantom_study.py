@@ -19,6 +19,7 @@ and densitometry (share of lung below -950 HU, share between -700 and -200 HU, m
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,11 @@ def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
         for some in np.split(rows, range(96, len(rows), 96)):
             patches = torch.from_numpy(np.ascontiguousarray(subject.patches[some]))
             with autocast:
-                encoded.append(model.encode(patches).float())
+                encoded.append(model.encode(patches, model.location_codes[some]).float())
         c = torch.cat(encoded)
-        h = model.project(c, model.location_codes[rows])
-        levels = {"encoder": c, "projection": h}
+        parts, size = model.config.parts, model.config.contrast_size
+        h = torch.cat([model.project(c[:, :size], model.location_codes[rows]), c[:, size:]], dim=1)
+        levels = {"encoder": c, "projection": h, "learnt part of encoder": c[:, parts["learnt"]]}
         if step == 1:
             graphs = make_graphs([subject.edges], model.landmarks, subject.present[None])
             nodes = model.node_features((h if model.config.graph_input == "projection" else c)[None], graphs)
@@ -171,6 +173,14 @@ def random_weights(model: Model, study: Study, seed: int) -> Model:
     return fresh.eval()
 
 
+def permuted_codes(model: Model) -> Model:
+    """The same model, each landmark with the location code of another."""
+    other = copy.deepcopy(model)
+    order = np.random.default_rng(0).permutation(model.landmarks)
+    other.location_codes = model.location_codes[torch.from_numpy(order)]
+    return other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("train_study", "train_cohort", "test_study", "test_cohort"):
@@ -178,6 +188,7 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="*", help="model folders; a run's model/ or others")
     parser.add_argument("--random-seeds", type=int, default=1)
     parser.add_argument("--step", type=int, default=1, help="use every n-th landmark")
+    parser.add_argument("--permuted-codes", action="store_true", help="also score each model with permuted codes")
     parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="score the given models only")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -214,15 +225,19 @@ def main() -> None:
         models += [
             (f"random weights {seed}", random_weights(models[0][1], train, seed)) for seed in range(args.random_seeds)
         ]
+    if args.permuted_codes:
+        models += [(f"{name}, location codes permuted", permuted_codes(model)) for name, model in list(models)]
     for name, model in models:
         of_train, of_test = network_features(model, train, args.step), network_features(model, test, args.step)
         for level in of_train:
             score(name, level, of_train[level], of_test[level])
         if args.step > 1:
-            both = np.concatenate([of_train["encoder"], of_test["encoder"]])
-            for target, value in subject_scores(both, pd.concat(extents)).items():
-                rows.append({"method": name, "level": "mean of regions", "target": target, "r2": round(value, 4)})
-                print(rows[-1], flush=True)
+            for level in ("encoder", "learnt part of encoder"):
+                both = np.concatenate([of_train[level], of_test[level]])
+                for target, value in subject_scores(both, pd.concat(extents)).items():
+                    row = {"method": name, "level": f"mean of {level}", "target": target, "r2": round(value, 4)}
+                    rows.append(row)
+                    print(rows[-1], flush=True)
         if args.json:
             args.json.write_text(json.dumps(rows, indent=2))
     if args.json:

@@ -25,7 +25,11 @@ ARMS: dict[str, tuple[str, ...]] = {
         "--preset", "paper", "--set", "learning_rate=0.001", "--set", "graph_learning_rate=0.001",
     ),
     "default": (),
+    "histogram joined after the contrasts": ("--set", "density_in_contrast=false"),
+    "location modulates C": ("--set", "film=true"),
+    "both": ("--set", "density_in_contrast=false", "--set", "film=true"),
 }  # fmt: skip
+TARGETS = ("emphysema", "ground_glass", "emphysema_extent", "ground_glass_extent", "FEV1pp", "FEV1_FVC", "site")
 
 
 def anatograph(*arguments: str | Path) -> None:
@@ -65,9 +69,24 @@ def main() -> None:
         scores = folder / "scores.json"
         if not scores.is_file():
             program = Path(__file__).with_name("phantom_study.py")
-            command = [sys.executable, program, *places, folder / "model", "--step", "4", "--no-baselines"]
+            command = [
+                sys.executable,
+                program,
+                *places,
+                folder / "model",
+                "--step",
+                "4",
+                "--no-baselines",
+                "--permuted-codes",
+            ]
             subprocess.run([*map(str, command), "--json", str(scores)], check=True)
-        found = {f"{one['level']} {one['target']}": round(one["r2"], 3) for one in json.loads(scores.read_text())}
+        found = {
+            f"{one['level']} {one['target']}" + (" permuted" if "permuted" in one["method"] else ""): round(
+                one["r2"], 3
+            )
+            for one in json.loads(scores.read_text(encoding="utf-8"))
+            if one["target"] in TARGETS
+        }
         metrics = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
         table = [dict(zip(metrics[0].split(","), line.split(","), strict=True)) for line in metrics[1:]]
         losses = {level: [float(r["loss"]) for r in table if r["level"] == level] for level in ("patch", "graph")}

@@ -82,11 +82,11 @@ def test_something_else_is_never_overwritten(folder: Path, tmp_path: Path) -> No
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.txt").write_text("years of work")
-    with pytest.raises(UserError, match="something other than a model"):
+    with pytest.raises(UserError, match="does not hold a model"):
         save_model(load_model(folder), other)
     assert (other / "chapter.txt").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="something other than a model"):
+    with pytest.raises(UserError, match="does not hold a model"):
         save_model(load_model(folder), tmp_path / "file")
 
 

@@ -155,7 +155,7 @@ def test_wrong_files_are_refused_in_plain_words(files: tuple[Path, Path], tmp_pa
     refused(tmp_path / "text", graph, "not a PyTorch checkpoint")
     torch.save([1, 2], tmp_path / "list")
     refused(tmp_path / "list", graph, "has no state_dict")
-    refused(write(tmp_path / "other", {"layer.weight": torch.ones(1)}), graph, "holds no published patch network")
+    refused(write(tmp_path / "other", {"layer.weight": torch.ones(1)}), graph, "is not a published patch network")
 
     tensors, _ = published_names(published)
     less = {name: value for name, value in tensors.items() if name != "bn3.running_var"}

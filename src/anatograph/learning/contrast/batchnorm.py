@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+B = TypeVar("B")
+
 
 @torch.no_grad()
-def recalibrate_batchnorm(
-    module: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], Any] | None = None
-) -> int:
+def recalibrate_batchnorm(module: nn.Module, batches: Iterable[B], forward: Callable[[B], Any] | None = None) -> int:
     """Replace the running mean and variance of every BatchNorm in ``module`` by those over all of ``batches``.
 
     Running averages follow the last batches seen. Where a batch holds one landmark, as published, they describe the

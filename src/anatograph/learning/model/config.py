@@ -62,6 +62,13 @@ class ModelConfig:
     """Whether the last 14 of a patch's F features are a 14-bin cumulative density histogram instead of being learnt
     (`anatograph.learning.model.density`; not in the paper)."""
 
+    density_in_contrast: bool = True
+    """With ``density``: whether the histogram takes part in both contrasts. False: it is joined to each region after
+    the graph and whitened separately, so that the learnt features must solve the contrasts without it."""
+    film: bool = False
+    """Whether the location code modulates C: each stage's channels are scaled and shifted by a function of p_j (FiLM,
+    Perez et al. 2018). Without it, p_j enters f_l only (not in the paper)."""
+
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
             if not 1 <= getattr(self, name) <= most:
@@ -84,6 +91,18 @@ class ModelConfig:
             raise UserError(f"pooling mean_std needs an even feature_size, not {self.feature_size}.")
         if not self.hu_low < self.hu_high:
             raise UserError(f"the HU window [{self.hu_low}, {self.hu_high}] is empty: hu_low must be below hu_high.")
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Which features of a patch, a region or a subject are learnt, and which are the density histogram."""
+        learnt = self.feature_size - (len(THRESHOLDS) if self.density else 0)
+        parts = {"learnt": slice(0, learnt)}
+        return {**parts, "density": slice(learnt, self.feature_size)} if self.density else parts
+
+    @property
+    def contrast_size(self) -> int:
+        """Number of features that take part in the contrasts; the others are joined to each region after the graph."""
+        return self.feature_size if self.density_in_contrast else self.parts["learnt"].stop
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

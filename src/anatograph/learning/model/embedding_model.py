@@ -37,14 +37,14 @@ class Model(nn.Module):
         if codes.ndim != 2 or codes.shape[1] != config.location_code_size:
             raise ValueError(f"location codes have shape {tuple(codes.shape)}, not (N, {config.location_code_size})")
         self.register_buffer("location_codes", codes, persistent=False)
-        features = config.feature_size
+        features = config.contrast_size
         self.encoder = PatchEncoder(config)
         joined = features + (config.location_code_size if config.conditional else 0)
         self.projection = ProjectionHead(joined, features, config.projection_layers)
         self.graph = GraphNetwork(features, config.graph_norm, config.graph_own) if config.graph else None
         self.graph_projection = ProjectionHead(features, features, config.graph_projection_layers)
         self.whitening: Tensor | None
-        self.register_buffer("whitening", torch.eye(features) if config.whiten > 0 else None)
+        self.register_buffer("whitening", torch.eye(config.feature_size) if config.whiten > 0 else None)
         self.atlas: Atlas | None = None
         """The atlas it belongs to, set by `load_model` and by pretraining."""
         self.preprocessing: Mapping[str, Any] = {}
@@ -64,29 +64,54 @@ class Model(nn.Module):
             patches = window(patches, self.config.hu_low, self.config.hu_high)
         return patches[:, None]
 
-    def encode(self, patches: Tensor) -> Tensor:
-        """C: patches (B, P, P, P), int16 HU or float windowed, to features (B, F)."""
-        return cast("Tensor", self.encoder(self.windowed(patches)))
+    def encode(self, patches: Tensor, codes: Tensor | None = None) -> Tensor:
+        """C: patches (B, P, P, P), int16 HU or float windowed, to features (B, F).
+
+        ``codes`` (B, 3) are the location codes, needed where they modulate C (``config.film``).
+        """
+        return cast("Tensor", self.encoder(self.windowed(patches), codes))
 
     def project(self, features: Tensor, codes: Tensor) -> Tensor:
-        """f_l: features (B, F) and location codes (B, 3) to h (B, F) (eq. 4), not normalised."""
+        """f_l: features (B, C) and location codes (B, 3) to h (B, C) (eq. 4), not normalised; C as contrasted."""
         if self.config.projection_layers == 0:
             return features
         joined = torch.cat([features, codes.to(features.dtype)], dim=-1) if self.config.conditional else features
         return cast("Tensor", self.projection(joined))
 
     def contrast_features(self, patches: Tensor, codes: Tensor) -> Tensor:
-        """E, what the patch loss compares: patches (B, P, P, P) and codes (B, 3) to f_l(C(x) ∥ p) (B, F)."""
-        return self.project(self.encode(patches), codes)
+        """E, what the patch loss compares: patches (B, P, P, P) and codes (B, 3) to f_l(C(x) ∥ p) (B, C)."""
+        x = self.windowed(patches)
+        return self.project(self.encoder(x, codes) if self.joined == 0 else self.encoder.learnt(x, codes), codes)
 
     def patch_features(self, patches: Tensor, codes: Tensor) -> Tensor:
         """What G is fed with: patches (B, P, P, P) and codes (B, 3) to (B, F), by ``config.graph_input``."""
-        features = self.encode(patches)
-        return self.project(features, codes) if self.config.graph_input == "projection" else features
+        features, size = self.encode(patches, codes), self.config.contrast_size
+        if self.config.graph_input == "encoder":
+            return features
+        return _join(self.project(features[:, :size], codes), features[:, size:])
+
+    @property
+    def joined(self) -> int:
+        """How many features are joined to each region after the graph, without taking part in the contrasts."""
+        return self.config.feature_size - self.config.contrast_size
+
+    def gather(self, h: Tensor, graphs: Graphs) -> Tensor:
+        """Message passing, before any weight of G: h (S, N, F) to what `nodes` continues from (S, N, …)."""
+        if self.graph is None:
+            return h
+        size = self.config.contrast_size
+        return _join(self.graph.gather(h[..., :size], graphs), h[..., size:])
+
+    def nodes(self, gathered: Tensor, present: Tensor | None) -> Tensor:
+        """The rest of G: gathered (S, N, …), present (S, N) bool or None for all, to nodes (S, N, F), not whitened."""
+        if self.graph is None:
+            return gathered
+        size = gathered.shape[-1] - self.joined
+        return _join(self.graph.nodes(gathered[..., :size], present), gathered[..., size:])
 
     def raw_nodes(self, h: Tensor, graphs: Graphs) -> Tensor:
         """G before pooling, as trained: h (S, N, F) to nodes (S, N, F); without G the nodes are h itself."""
-        return h if self.graph is None else cast("Tensor", self.graph(h, graphs))
+        return self.nodes(self.gather(h, graphs), graphs.present)
 
     def node_features(self, h: Tensor, graphs: Graphs) -> Tensor:
         """What embeddings hold for each region: h (S, N, F) to h' (S, N, F), whitened if so configured."""
@@ -98,8 +123,9 @@ class Model(nn.Module):
         return pool_nodes(self.node_features(h, graphs), graphs.present)
 
     def subject_projection(self, h: Tensor, graphs: Graphs) -> Tensor:
-        """What the graph loss compares (eq. 7): h (S, N, F) to f_g(Pool(G(h))) (S, F), not normalised."""
-        return cast("Tensor", self.graph_projection(pool_nodes(self.raw_nodes(h, graphs), graphs.present)))
+        """What the graph loss compares (eq. 7): h (S, N, F) to f_g(Pool(G(h))) (S, C), not normalised."""
+        pooled = pool_nodes(self.raw_nodes(h, graphs), graphs.present)
+        return cast("Tensor", self.graph_projection(pooled[..., : self.config.contrast_size]))
 
     def embed(
         self,
@@ -168,6 +194,11 @@ class Model(nn.Module):
             nodes[0].masked_fill(absent, float("nan")).cpu().numpy(),
             h.masked_fill(absent, float("nan")).cpu().numpy(),
         )
+
+
+def _join(contrasted: Tensor, joined: Tensor) -> Tensor:
+    """Features that take part in the contrasts, and those that do not."""
+    return torch.cat([contrasted, joined.to(contrasted.dtype)], dim=-1) if joined.shape[-1] else contrasted
 
 
 @contextmanager

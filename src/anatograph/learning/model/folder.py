@@ -124,6 +124,7 @@ def _config(
         "format_version": FORMAT_VERSION,
         "anatograph_version": __version__,
         "architecture": model.config.to_dict(),
+        "features": {name: [part.start, part.stop] for name, part in model.config.parts.items()},
         "input": _expected_input(model.config),
         "atlas": {
             "hash": atlas.hash,

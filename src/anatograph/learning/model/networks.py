@@ -5,6 +5,8 @@ Letters in shapes: B patches, S subjects, N landmarks, F features, P patch side,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,29 +108,61 @@ class PatchEncoder(nn.Module):
                 ConvLayer(config.feature_size, last, 1 if coarse else 2, config.norm),
             )
         )
+        widths = [channels for channels, _ in STAGES]
+        self.location = FiLM(config.location_code_size, widths) if config.film else None
         statistics = 2 * sum(channels for channels, _ in STAGES) + learnt
         self.mix = nn.Linear(statistics, learnt) if config.pooling == "multiscale" else None
         # Measured: a training step costs a third less than in the default layout, with the same results.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         """Windowed patches (B, 1, P, P, P) in [-1, 1] to features (B, F).
 
         With P = 32 the last map is one voxel, as in the table; a larger patch leaves several, which are averaged.
+        ``codes`` (B, 3) are the location codes, needed where they modulate the stages.
         """
-        learnt = self._learnt(x)
+        learnt = self.learnt(x, codes)
         return learnt if self.density is None else torch.cat([learnt, self.density(x).to(learnt.dtype)], dim=1)
 
-    def _learnt(self, x: Tensor) -> Tensor:
+    def learnt(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """`forward` without the density histogram."""
         found: list[Tensor] = []
-        for stage in self.stages:
+        modulation = None if self.location is None else self.location(codes)
+        for number, stage in enumerate(self.stages):
             x = _in_float32(stage, x) if unsound_in_bf16(x) else stage(x)
-            if self.mix is not None and stage is not self.stages[-1]:
+            if number == len(STAGES):
+                break
+            if modulation is not None:
+                scale, shift = modulation[number]
+                x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+            if self.mix is not None:
                 found.append(_mean_std(x))
         if self.pooling == "mean_std":
             return _mean_std(x)
         last = x.mean(dim=(2, 3, 4))
         return last if self.mix is None else self.mix(torch.cat([*found, last], dim=1))
+
+
+class FiLM(nn.Module):
+    """A scale and a shift for each channel of each stage as functions of the location code: 1 and 0 at first."""
+
+    def __init__(self, codes: int, widths: Sequence[int], hidden: int = 64) -> None:
+        """``codes``: length of a location code; ``widths``: channels of each stage."""
+        super().__init__()
+        self.widths = list(widths)
+        self.hidden = nn.Linear(codes, hidden)
+        self.out = nn.Linear(hidden, 2 * sum(widths))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, codes: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        """Codes (B, 3) to the scale and shift (B, C, 1, 1, 1) of each stage."""
+        if codes is None:
+            raise ValueError("an encoder whose stages are modulated by location needs the location codes")
+        with torch.autocast(codes.device.type, enabled=False):
+            both = self.out(F.relu(self.hidden(2.0 * codes.float() - 1.0)))[:, :, None, None, None]
+        parts = both.split([width for width in self.widths for _ in range(2)], dim=1)
+        return [(1.0 + scale, shift) for scale, shift in zip(parts[::2], parts[1::2], strict=True)]
 
 
 class ProjectionHead(nn.Module):

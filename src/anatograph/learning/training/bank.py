@@ -33,7 +33,7 @@ class Bank:
     subjects: NDArray[np.int64]
     """(M,) ascending: indices of the subjects in the cohort."""
     gathered: Tensor
-    """(M, K, N, F or 2F) half precision in main memory: output of `GraphNetwork.gather`, or h where there is no G."""
+    """(M, K, N, F or 2F) half precision in main memory: output of `Model.gather`."""
     present: Tensor
     """(M, N) bool."""
     groups: Tensor
@@ -55,8 +55,9 @@ class Bank:
 
 
 def gathered_size(model: Model) -> int:
-    """Length of what `GraphNetwork.gather` computes for a node."""
-    return model.config.feature_size * (2 if model.config.graph and model.config.graph_own else 1)
+    """Length of what `Model.gather` computes for a node."""
+    twice = model.config.graph and model.config.graph_own
+    return model.config.contrast_size * (2 if twice else 1) + model.joined
 
 
 def build_bank(
@@ -113,5 +114,5 @@ def subject_views(
             part = slice(start, start + chunk)
             with autocast or torch.autocast(device.type, enabled=False):
                 h[landmarks[part]] = model.patch_features(seen[part], codes[part]).float()
-        out[view] = (h[None] if model.graph is None else model.graph.gather(h[None], graphs))[0].half()
+        out[view] = model.gather(h[None], graphs)[0].half()
     return out

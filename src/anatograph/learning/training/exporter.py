@@ -15,6 +15,7 @@ from anatograph.learning import collectives
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.data.cohort import TrainingCohort, TrainingStudy, random_rows
 from anatograph.learning.data.sampler import PatchSampler
+from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import save_model
 from anatograph.learning.model.whitening import MOST, whitening
@@ -41,13 +42,14 @@ class ModelExporter:
         frozen = frozen_copy(model)
         settings, cohort = self.settings, self.cohort
         size = PatchSampler(cohort.present, settings.patch_batch, settings.patch_batch, settings.seed).size
-        batches: list[Tensor] = []
+        codes = model.location_codes
+        batches: list[tuple[Tensor, Tensor]] = []
         for number in range(settings.recalibrate_batches):
-            rows = random_rows(cohort, size, (settings.seed, RECALIBRATE, epoch, number))
-            batches.append(torch.from_numpy(cohort.read(*rows)))
+            subjects, landmarks = random_rows(cohort, size, (settings.seed, RECALIBRATE, epoch, number))
+            batches.append((torch.from_numpy(cohort.read(subjects, landmarks)), torch.from_numpy(landmarks)))
         # Every process computes this: each needs the result, and it is a small part of an epoch.
-        device = model.location_codes.device
-        recalibrate_batchnorm(frozen.encoder, (b.to(device) for b in batches), frozen.encode)
+        on_device = ((patches.to(codes.device), codes[rows]) for patches, rows in batches)
+        recalibrate_batchnorm(frozen.encoder, on_device, lambda batch: frozen.encode(*batch))
         return frozen.eval()
 
     def export(
@@ -66,12 +68,11 @@ class ModelExporter:
         ready.encoder.load_state_dict(frozen.encoder.state_dict())
         banked = _chunks(bank, model.location_codes.device)
         if ready.graph is not None:
-            network = ready.graph
-            recalibrate_batchnorm(network, banked, lambda b: network.nodes(*b))  # type: ignore[arg-type]
+            recalibrate_batchnorm(ready.graph, banked, lambda batch: ready.nodes(*batch))
         ready.eval()
         if ready.whitening is not None:
-            nodes = torch.cat([region_nodes(ready, *some) for some in banked])
-            ready.whitening.copy_(torch.from_numpy(whitening(nodes.cpu().numpy(), ready.config.whiten)))
+            nodes = torch.cat([region_nodes(ready, *some) for some in banked]).cpu().numpy()
+            ready.whitening.copy_(torch.from_numpy(_whitening(nodes, ready.config)))
         training: dict[str, Any] = {"epochs": epoch + 1, "updates": updates, "subjects": len(self.cohort.ids)}
         training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
         save_model(ready, self.folder, self.study.atlas, dataclasses.asdict(self.study.settings), training)
@@ -96,11 +97,22 @@ class ModelExporter:
 
 def first_graph_statistics(model: Model, bank: Bank) -> dict[str, Tensor]:
     """The state of ``model``'s G with BatchNorm statistics of the bank's first views."""
-    ready = frozen_copy(model).graph
-    if ready is None:
+    ready = frozen_copy(model)
+    if ready.graph is None:
         return {}
-    recalibrate_batchnorm(ready, _chunks(bank, model.location_codes.device), lambda b: ready.nodes(*b))  # type: ignore[arg-type]
-    return dict(ready.state_dict())
+    banked = _chunks(bank, model.location_codes.device)
+    recalibrate_batchnorm(ready.graph, banked, lambda batch: ready.nodes(*batch))
+    return dict(ready.graph.state_dict())
+
+
+def _whitening(nodes: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float64]:
+    """The matrix for nodes (S, N, F): a block for the features of the contrasts, and one for those joined to them."""
+    size = config.contrast_size
+    matrix = np.zeros((nodes.shape[-1],) * 2)
+    for part in (slice(0, size), slice(size, len(matrix))):
+        if part.stop > part.start:
+            matrix[part, part] = whitening(nodes[..., part], config.whiten)
+    return matrix
 
 
 def _chunks(bank: Bank, device: torch.device) -> list[tuple[Tensor, Tensor]]:

@@ -31,14 +31,13 @@ def pairs(seed: int, update: int, rows: int, views: int) -> Views:
 def subject_features(model: Model, gathered: Tensor, present: Tensor | None) -> Tensor:
     """S' (B, F): G after message passing, then the mean over nodes. gathered (B, N, F); present (B, N) bool, or None
     where no landmark is absent."""
-    nodes = gathered if model.graph is None else model.graph.nodes(gathered, present)
-    return pool_nodes(nodes, present)
+    return pool_nodes(model.nodes(gathered, present), present)
 
 
 @torch.no_grad()
 def region_nodes(model: Model, gathered: Tensor, present: Tensor) -> Tensor:
     """Nodes (B, N, F) of what a bank holds, before any whitening; NaN where absent."""
-    nodes = gathered if model.graph is None else model.graph.nodes(gathered, present)
+    nodes = model.nodes(gathered, present)
     return nodes.masked_fill(~present[..., None], float("nan"))
 
 
@@ -68,11 +67,13 @@ def graph_update(
     own, whole = Rows(groups[part]), Rows(groups)
     buffers = buffers_of(level.trained)
 
+    size = model.config.contrast_size
+
     def query_network(h: Tensor, mask: Tensor | None = None) -> Tensor:
-        return model.graph_projection(subject_features(model, h, mask))  # type: ignore[no-any-return]
+        return model.graph_projection(subject_features(model, h, mask)[:, :size])  # type: ignore[no-any-return]
 
     def key_network(h: Tensor, mask: Tensor | None = None) -> Tensor:
-        return key.graph_projection(subject_features(key, h, mask))  # type: ignore[no-any-return]
+        return key.graph_projection(subject_features(key, h, mask)[:, :size])  # type: ignore[no-any-return]
 
     level.trained.train()
     level.key.train(settings.key_norm == "shuffle")

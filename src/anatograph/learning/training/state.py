@@ -45,7 +45,7 @@ class TrainState:
         length = queue_length(settings.queue_size, subjects, settings.queue_keys_per_subject)
         if settings.queue_keys_per_subject == 0:
             length = settings.queue_size
-        features = model.config.feature_size
+        features = model.config.contrast_size
         self.patch_queue = KeyQueue(model.landmarks, length, features).to(device)
         self.graph_queue = KeyQueue(1, length, features).to(device)
         if not settings.in_batch:
