@@ -97,9 +97,9 @@ def test_missing_labels_and_rare_classes_are_reported(done: tuple[BenchmarkResul
     assert set(some["n"]) == {30}
     account = json.loads((out / "benchmark.run.json").read_text(encoding="utf-8"))
     notes = " ".join(account["notes"])
-    assert "10 of 40 people have no value of some" in notes
+    assert "10 of 40 subjects have no value of some" in notes
     assert "rare: fewer members than folds, so not every fold tests odd (3)" in notes
-    assert "10 of 40 people have no value of some" in found.table
+    assert "10 of 40 subjects have no value of some" in found.table
     auc = found.results[(found.results["target"] == "rare") & (found.results["metric"] == "auc")]
     assert (auc["folds"] <= 3).all()
 
@@ -136,7 +136,7 @@ def test_region_scores_locate_disease(done: tuple[BenchmarkResult, Path]) -> Non
     assert set(regions.index.get_level_values(0)) == {"patch-density", "mean-hu"}
     assert regions.loc[("mean-hu", "r2_pooled"), "mean"] > 0.5
     assert regions.loc[("mean-hu", "r2"), "folds"] == 4
-    assert (regions["people"] == SUBJECTS).all()
+    assert (regions["subjects"] == SUBJECTS).all()
     assert set(regions["target"]) == {"holes"}
 
 

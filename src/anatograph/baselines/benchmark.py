@@ -132,7 +132,7 @@ def benchmark(
             account.fail(name, "target", reason)
         for note in (*design.notes, *reporter.notes):
             account.note(note)
-        account.result(people=len(design.table), results=written.results.to_dict("records"))
+        account.result(subjects=len(design.table), results=written.results.to_dict("records"))
         for file in written.files:
             account.output(file)
     return BenchmarkResult(written.results, written.comparisons, written.table, account)

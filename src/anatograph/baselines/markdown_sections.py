@@ -68,7 +68,7 @@ def region_section(content: Content) -> list[str]:
         "",
         "A landmark's feature against the diseased fraction of its patch (true masks), split by subject, first round "
         f"of folds; AUC of patches with more than 5 % of disease; up to {count:,} patches of "
-        f"{int(table['people'].max())} subjects.",
+        f"{int(table['subjects'].max())} subjects.",
         "",
         *markdown([heads, *rows]),
         "",

@@ -155,7 +155,7 @@ def binary_auc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
 
 
 def region_table(rows: Sequence[RegionRow], design: Design, landmarks: int) -> pd.DataFrame:
-    """method, target (the disease), metric, mean, std, folds, n (patches), people."""
+    """method, target (the disease), metric, mean, std, folds, n (patches), subjects."""
     table = []
     for row in rows:
         for target, done in zip(row.targets, row.predictions, strict=True):
@@ -163,6 +163,6 @@ def region_table(rows: Sequence[RegionRow], design: Design, landmarks: int) -> p
             units = subject if design.groups is None else design.groups[subject]
             for one in [*score(target, done, units, design.seed, _REGION_BOOTSTRAPS), *_region_auc(target, done)]:
                 table.append({
-                    "method": row.slug, **score_row(target, one, False), "people": len(np.unique(subject)),
+                    "method": row.slug, **score_row(target, one, False), "subjects": len(np.unique(subject)),
                 })  # fmt: skip
     return pd.DataFrame(table)
