@@ -22,7 +22,7 @@ ProbeKind = Literal["evaluate", "smooth"]
 """Probe behind a heatmap: the one that `evaluate` scored, or the smoothest among those of similar accuracy."""
 Redo = Literal["outdated", "changed"]
 """Subjects of a study to process again: made by an older version, or with an image that changed since."""
-RegistrationMethod = Literal["affine", "ants-affine", "ants-syn"]
+RegistrationMethod = Literal["deformable", "affine", "ants-affine", "ants-syn"]
 """Registration of the atlas to a subject."""
 Task = Literal["regression", "classification", "ordinal"]
 """Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""

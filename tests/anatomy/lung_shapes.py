@@ -30,9 +30,12 @@ def bend(points: np.ndarray, height: float) -> np.ndarray:
 
 
 def draw(
-    map_: AffineMap = IDENTITY, spacing: tuple[float, float, float] = (2.0, 2.0, 2.0), height: float = 0.0
+    map_: AffineMap = IDENTITY,
+    spacing: tuple[float, float, float] = (2.0, 2.0, 2.0),
+    height: float = 0.0,
+    sided: bool = False,
 ) -> Mask:
-    """The lungs after `bend` and then ``map_``, as a mask with air around."""
+    """The lungs after `bend` and then ``map_``, as a mask with air around; ``sided`` labels right and left."""
     box = np.array([[x, y, z] for x in (-140, 140) for y in (-100, 100) for z in (-145, 145 + height)], dtype=float)
     corners = map_.to_subject(box)
     low, high = corners.min(axis=0) - 7.3, corners.max(axis=0) + 7.3
@@ -40,8 +43,9 @@ def draw(
     frame = Frame((int(size[2]), int(size[1]), int(size[0])), spacing, (low[0], low[1], low[2]))
     z, y, x = np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij")
     points = frame.to_lps(np.stack([x, y, z], axis=-1)).reshape(-1, 3)
-    lungs = inside(bend(map_.to_atlas(points), -height))
-    return Mask((lungs * Mask.UNSIDED).astype(np.uint8).reshape(frame.shape), frame)
+    own = bend(map_.to_atlas(points), -height)
+    side = np.where(own[:, 0] < 0, Mask.RIGHT, Mask.LEFT) if sided else Mask.UNSIDED
+    return Mask((inside(own) * side).astype(np.uint8).reshape(frame.shape), frame)
 
 
 def some_map(seed: int, entries: float = 0.06, shift: float = 25.0) -> AffineMap:

@@ -32,7 +32,7 @@ def errors(atlas: Atlas, found, truth) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_affine_images_of_the_atlas_are_found_to_a_tenth_of_a_millimetre(atlas: Atlas, seed: int):
     truth = some_map(seed)
-    result = register(atlas, draw(truth))
+    result = register(atlas, draw(truth), "affine")
     assert errors(atlas, result.map, truth).mean() < 0.15
     assert result.quality["dice"] > 0.97
     assert result.quality["landmarks_outside"] < 0.02
@@ -68,32 +68,34 @@ def test_the_shipped_atlas_at_a_millimetre():
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 5.0), (1.75, 1.25, 1.75), (3.0, 3.0, 3.0)])
 def test_coarse_and_uneven_voxels(atlas: Atlas, spacing: tuple[float, float, float]):
     truth = some_map(3)
-    assert errors(atlas, register(atlas, draw(truth, spacing)).map, truth).mean() < 0.5
+    assert errors(atlas, register(atlas, draw(truth, spacing), "affine").map, truth).mean() < 0.5
 
 
 def test_padding_and_moving_by_whole_voxels_moves_the_landmarks_along(atlas: Atlas):
     subject = draw(some_map(1), (1.5, 1.5, 2.5))
     frame = subject.frame
-    first = register(atlas, subject).map.to_subject(atlas.landmarks)
+    first = register(atlas, subject, "affine").map.to_subject(atlas.landmarks)
     padded = np.pad(subject.array, ((3, 40), (17, 0), (5, 9)))
     at_pad = Frame(padded.shape, frame.spacing, tuple(frame.to_lps((-5.0, -17.0, -3.0))))
-    np.testing.assert_allclose(register(atlas, Mask(padded, at_pad)).map.to_subject(atlas.landmarks), first, atol=1e-5)
+    np.testing.assert_allclose(
+        register(atlas, Mask(padded, at_pad), "affine").map.to_subject(atlas.landmarks), first, atol=1e-5
+    )
     shift = np.array([15.0, -30.0, 250.0])
     moved = replace(frame, origin=tuple(np.add(frame.origin, shift)))
-    again = register(atlas, Mask(subject.array, moved)).map.to_subject(atlas.landmarks)
+    again = register(atlas, Mask(subject.array, moved), "affine").map.to_subject(atlas.landmarks)
     np.testing.assert_allclose(again, first + shift, atol=0.01)
     noisy = replace(frame, spacing=tuple(float(np.float32(step * (1 + 5e-8))) for step in frame.spacing))
-    again = register(atlas, Mask(subject.array, noisy)).map.to_subject(atlas.landmarks)
+    again = register(atlas, Mask(subject.array, noisy), "affine").map.to_subject(atlas.landmarks)
     np.testing.assert_allclose(again, first, atol=0.01)
 
 
 def test_same_input_same_bits_whatever_the_labels(atlas: Atlas):
     subject = draw(some_map(2))
-    first = register(atlas, subject)
-    assert np.array_equal(first.map.matrix, register(atlas, subject, seed=5).map.matrix)
+    first = register(atlas, subject, "affine")
+    assert np.array_equal(first.map.matrix, register(atlas, subject, "affine", seed=5).map.matrix)
     x = subject.frame.to_lps(np.array([[n, 0, 0] for n in range(subject.array.shape[2])]))[:, 0]
     wrong = np.where(subject.lungs, np.where(x > 0, 1, 2), 0).astype(np.uint8)
-    assert np.array_equal(first.map.matrix, register(atlas, Mask(wrong, subject.frame)).map.matrix)
+    assert np.array_equal(first.map.matrix, register(atlas, Mask(wrong, subject.frame), "affine").map.matrix)
 
 
 def test_an_oblique_grid_is_only_another_way_to_store_the_lungs(atlas: Atlas):
@@ -104,7 +106,7 @@ def test_an_oblique_grid_is_only_another_way_to_store_the_lungs(atlas: Atlas):
     back = AffineMap(tilt.T @ truth.matrix, tilt.T @ truth.translation)
     drawn = draw(back)
     oblique = Mask(drawn.array, replace(drawn.frame, origin=tuple(tilt @ drawn.frame.origin), direction=tilt))
-    assert errors(atlas, register(atlas, oblique).map, truth).mean() < 0.2
+    assert errors(atlas, register(atlas, oblique, "affine").map, truth).mean() < 0.2
 
 
 @pytest.mark.parametrize(("end", "part"), [("base", 0.25), ("top", 0.2)])
@@ -116,7 +118,7 @@ def test_lungs_that_the_scan_cut_off(atlas: Atlas, end: str, part: float):
     border = int(rows[0] + part * len(rows)) if end == "base" else int(rows[-1] - part * len(rows))
     array[:border] *= end == "top"
     array[border:] *= end == "base"
-    result = register(atlas, Mask(array, subject.frame))
+    result = register(atlas, Mask(array, subject.frame), "affine")
     assert any("flat face" in note for note in result.notes)
     assert errors(atlas, result.map, truth).mean() < 1.0
 
@@ -126,17 +128,17 @@ def test_far_off_and_of_another_size(atlas: Atlas, scale: float):
     turn = np.radians(12.0)
     nod = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
     truth = AffineMap(scale * nod, (300.0, -200.0, 900.0))
-    assert errors(atlas, register(atlas, draw(truth)).map, truth).mean() < 0.2
+    assert errors(atlas, register(atlas, draw(truth), "affine").map, truth).mean() < 0.2
 
 
 def test_never_a_reflection_and_poor_maps_say_so(atlas: Atlas):
     mirrored = draw(AffineMap(np.diag([-1.0, 1.0, 1.0]), np.zeros(3)))
-    assert register(atlas, mirrored).quality["determinant"] > 0
+    assert register(atlas, mirrored, "affine").quality["determinant"] > 0
     one_lung = draw(some_map(1))
     x = one_lung.frame.to_lps(np.array([[n, 0, 0] for n in range(one_lung.array.shape[2])]))[:, 0]
     half = Mask((one_lung.lungs & (x < -10)).astype(np.uint8), one_lung.frame)
     try:
-        result = register(atlas, half)
+        result = register(atlas, half, "affine")
     except UserError as error:
         assert "both lungs" in str(error)  # noqa: PT017
     else:
@@ -147,10 +149,10 @@ def test_never_a_reflection_and_poor_maps_say_so(atlas: Atlas):
 
 def test_refusals(atlas: Atlas):
     subject = draw()
-    with pytest.raises(UserError, match="affine, ants-affine, ants-syn"):
+    with pytest.raises(UserError, match="deformable, affine, ants-affine, ants-syn"):
         register(atlas, subject, "elastic")
     with pytest.raises(UserError, match="empty"):
-        register(atlas, Mask(np.zeros_like(subject.array), subject.frame))
+        register(atlas, Mask(np.zeros_like(subject.array), subject.frame), "affine")
 
 
 def test_the_file_is_an_itk_transform(tmp_path: Path):
@@ -179,6 +181,6 @@ def test_breathing_pairs_no_worse_than_the_published_recipe(shared: Path, case: 
         breath: np.loadtxt(folder / f"copd{case}_{breath}_landmarks_lps_mm.csv", delimiter=",", skiprows=1)
         for breath in ("exp", "insp")
     }
-    result = register(build_atlas(lungs["exp"]), lungs["insp"])
+    result = register(build_atlas(lungs["exp"]), lungs["insp"], "affine")
     assert np.linalg.norm(result.map.to_subject(points["exp"]) - points["insp"], axis=1).mean() <= PUBLISHED[case]
     assert result.quality["poor"] is False

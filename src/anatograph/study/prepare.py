@@ -13,7 +13,8 @@ import numpy as np
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.graph import edges, graph_quality
 from anatograph.anatomy.patches import cut_patches
-from anatograph.anatomy.registration import Registration, register
+from anatograph.anatomy.registration import Registration, affine_dice, register
+from anatograph.anatomy.registration.quality import Limits
 from anatograph.errors import UserError
 from anatograph.imaging.lungs import LungResult, lung_quality, segment_lungs, surroundings
 from anatograph.imaging.lungs.quality import MISSING_SHARE
@@ -176,16 +177,14 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
     if len(sides) == 1 and not counts[Mask.UNSIDED] and (atlas.lungs.array == sides[0]).any():
         atlas, lungs = replace(atlas, lungs=_only(atlas.lungs, sides[0])), _only(lungs, sides[0])
     found = register(atlas, lungs, settings.registration, settings.seed)
-    if not found.quality.get("poor") or len(sides) < 2:
+    here = float(found.quality.get("dice_affine", found.quality["dice"]))
+    if len(sides) < 2 or (here > Limits.dice and not found.quality["poor"]):
         return found, []
-    # A poor map may be that of a scan that was turned over: then its mirror image fits far better.
+    # A poor map may be that of a scan that was turned over: then its mirror image fits far better. Affine maps are
+    # compared, as a deformable one may lay the atlas even onto lungs that are upside down.
     for axis, name in ((0, "upside down"), (1, "front to back")):
         turned = Mask(np.ascontiguousarray(np.flip(lungs.array, axis)), lungs.frame)
-        try:
-            other = register(atlas, turned, "affine")
-        except UserError:
-            continue
-        here, there = float(found.quality["dice"]), float(other.quality["dice"])
+        there = affine_dice(atlas, turned)
         if there > here + BETTER_TURNED:
             fit = f"the lungs fit the atlas better {name} (Dice {there:.2f}, not {here:.2f})"
             return found, [f"{fit}: check the scan's orientation"]

@@ -29,7 +29,7 @@ def preprocess(
     study: str | Path,
     atlas: str | Path | Atlas | None = None,
     lungs: LungMethod = "auto",
-    registration: RegistrationMethod = "affine",
+    registration: RegistrationMethod = "deformable",
     workers: int = 1,
     scheduler: str | None = None,
     *,
@@ -56,7 +56,7 @@ def preprocess(
         study: folder of the study, new or made with the same atlas and settings.
         atlas: folder of an atlas, or the atlas; the one that ships with the package if not given.
         lungs: ``auto``, ``given``, ``threshold``, ``lungmask`` or ``totalsegmentator``.
-        registration: ``affine``, ``ants-affine`` or ``ants-syn``.
+        registration: ``deformable``, ``affine``, ``ants-affine`` or ``ants-syn``.
         workers: local processes; fewer are started where memory has no room for them.
         scheduler: address of a dask scheduler to work on instead, or its scheduler file.
         graph: which landmarks are neighbours: ``atlas``, ``distance`` (eq. 3) or ``overlap`` (the published code).

@@ -18,7 +18,7 @@ class PreprocessSettings:
 
     lungs: LungMethod = "auto"
     """Where the lung mask comes from. ``auto`` takes the mask that the cohort names, else finds the lungs itself."""
-    registration: RegistrationMethod = "affine"
+    registration: RegistrationMethod = "deformable"
     """How the atlas is mapped onto the subject's lungs."""
     interpolation: Interpolation = "bspline"
     """Between voxels: cubic B-splines as in the paper, or linear."""
@@ -29,7 +29,7 @@ class PreprocessSettings:
     min_overlap: float = 0.13
     """Threshold of the rule ``overlap``."""
     seed: int = 0
-    """For the registrations that use chance."""
+    """For registrations that draw random numbers."""
 
     def __post_init__(self) -> None:
         for name, value, choices in (

@@ -16,6 +16,7 @@ VERSIONS: dict[str, int] = {
     "lungs:threshold": 1,
     "lungs:lungmask": 1,
     "lungs:totalsegmentator": 1,
+    "register:deformable": 1,
     "register:affine": 1,
     "register:ants-affine": 1,
     "register:ants-syn": 1,

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
-from anatograph.anatomy.registration.maps import AffineMap, DeformableMap, Displacement
-from anatograph.anatomy.registration.quality import Quality
+from anatograph.anatomy.registration.displacement import LinearDisplacement
+from anatograph.anatomy.registration.maps import AffineMap, DeformableMap
 from anatograph.anatomy.registration.shape import Occupancy, Shape
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Frame, Mask, vector
@@ -73,28 +72,10 @@ def deform(atlas: Shape, subject: Shape, affine: AffineMap, seed: int = 0) -> De
         schedule = ["-c", "[80x60x30,1e-7,10]", "-s", "2x1x0vox", "-f", "4x2x1"]
         _run(["-o", f"{place}/out_", "-r", start, "-t", "SyN[0.2,3,0.5]", "-m", metric, *schedule], seed)
         fields = [
-            Displacement.from_image(sitk.ReadImage(str(place / name), sitk.sitkVectorFloat64))
+            LinearDisplacement.from_image(sitk.ReadImage(str(place / name), sitk.sitkVectorFloat64))
             for name in ("out_1Warp.nii.gz", "out_1InverseWarp.nii.gz")
         ]
     return DeformableMap(affine, *fields)
-
-
-def deformation_quality(atlas: Shape, map_: DeformableMap, landmarks: NDArray[np.float64]) -> Quality:
-    """Range of the whole map's Jacobian determinant in the atlas's lungs, and the inverse consistency error in mm."""
-    forward = map_.forward
-    z, y, x = np.meshgrid(*(np.arange(n) for n in forward.vectors.shape[:3]), indexing="ij")
-    index = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
-    places = (index * forward.spacing) @ forward.direction.T + forward.origin
-    inside = atlas.field(SIGMA).sample(atlas.to_own(places))[0] > 0.5
-    jacobians = forward.jacobians().ravel()[inside] * np.linalg.det(map_.affine.matrix)
-    points = np.concatenate([landmarks, places[inside][::5]])
-    errors = np.linalg.norm(map_.to_atlas(map_.to_subject(points)) - points, axis=1)
-    return {
-        "jacobian_min": float(jacobians.min()),
-        "jacobian_max": float(jacobians.max()),
-        "inverse_error_mm": float(errors.mean()),
-        "inverse_error_max_mm": float(errors.max()),
-    }
 
 
 def _write_field(shape: Shape, field: Occupancy, path: str) -> None:

@@ -9,9 +9,12 @@ from typing import ClassVar
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
+from anatograph.anatomy.registration.displacement import Displacement, LinearDisplacement, SplineDisplacement
 from anatograph.errors import UserError
+
+COMPRESSED_FROM = 100
+"""Parameters of a transform above which they are compressed."""
 
 
 class AtlasMap(ABC):
@@ -74,53 +77,6 @@ class AffineMap(AtlasMap):
         return target
 
 
-class Displacement:
-    """x → x + d(x) with d given on a grid, linear between, 0 outside: ITK's displacement field transform."""
-
-    def __init__(
-        self, vectors: NDArray[np.float64], spacing: ArrayLike, origin: ArrayLike, direction: ArrayLike
-    ) -> None:
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float64)
-        """(Z, Y, X, 3) displacements in LPS mm."""
-        self.spacing = np.asarray(spacing, dtype=np.float64)
-        """(3,) of the grid, x, y, z, mm."""
-        self.origin = np.asarray(origin, dtype=np.float64)
-        """(3,) LPS mm of voxel (0, 0, 0)."""
-        self.direction = np.asarray(direction, dtype=np.float64).reshape(3, 3)
-        """(3, 3) direction cosines."""
-
-    @classmethod
-    def from_image(cls, image: sitk.Image) -> Displacement:
-        """From a vector image."""
-        return cls(sitk.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-    def to_itk(self) -> sitk.DisplacementFieldTransform:
-        """The same map as an ITK transform."""
-        image = sitk.GetImageFromArray(self.vectors, isVector=True)
-        image.SetSpacing(self.spacing.tolist())
-        image.SetOrigin(self.origin.tolist())
-        image.SetDirection(self.direction.ravel().tolist())
-        return sitk.DisplacementFieldTransform(image)
-
-    def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Displaced points (N, 3), LPS mm."""
-        index = (points - self.origin) @ self.direction / self.spacing
-        size = np.array(self.vectors.shape[2::-1])
-        inside = ((index >= -0.5) & (index < size - 0.5)).all(axis=1)
-        moved = np.empty_like(points)
-        for axis in range(3):
-            component = self.vectors[..., axis]
-            shift = ndimage.map_coordinates(component, index.T[::-1], order=1, mode="nearest")
-            moved[:, axis] = points[:, axis] + np.where(inside, shift, 0.0)
-        return moved
-
-    def jacobians(self) -> NDArray[np.float64]:
-        """(Z, Y, X) determinant of the map's derivative at the grid's points, by central differences."""
-        along = np.stack([np.gradient(self.vectors, axis=2 - axis) / self.spacing[axis] for axis in range(3)], axis=-1)
-        matrices = along @ self.direction.T + np.eye(3)
-        return np.asarray(np.linalg.det(matrices), dtype=np.float64)
-
-
 class DeformableMap(AtlasMap):
     """A displacement in the atlas's space, then an affine map; with the inverse displacement beside it."""
 
@@ -146,9 +102,9 @@ class DeformableMap(AtlasMap):
         """Write an ITK composite transform, and its inverse beside it as ``NAME_inverse.h5``."""
         target = Path(path).with_suffix(self.suffix)
         # ITK applies the transform that was added last first.
-        sitk.WriteTransform(sitk.CompositeTransform([self.affine.to_itk(), self.forward.to_itk()]), str(target))
-        composite = sitk.CompositeTransform([self.inverse.to_itk(), self.affine.inverse().to_itk()])
-        sitk.WriteTransform(composite, str(_inverse_path(target)))
+        _write_compressed(sitk.CompositeTransform([self.affine.to_itk(), self.forward.to_itk()]), target)
+        back = sitk.CompositeTransform([self.inverse.to_itk(), self.affine.inverse().to_itk()])
+        _write_compressed(back, _inverse_path(target))
         return target
 
 
@@ -167,12 +123,12 @@ def load_map(path: str | Path) -> AtlasMap:
     if len(parts) == 1 and isinstance(parts[0], sitk.AffineTransform):
         return _affine(parts[0])
     if len(parts) == 2 and isinstance(parts[0], sitk.AffineTransform):
-        back = _read(_inverse_path(found))
-        fields = (parts[1], back[0])
-        if all(isinstance(field, sitk.DisplacementFieldTransform) for field in fields):
-            forward, inverse = (Displacement.from_image(field.GetDisplacementField()) for field in fields)
-            return DeformableMap(_affine(parts[0]), forward, inverse)
-    raise UserError(f"{found}: not a map that anatograph writes (an affine map, or one with a displacement field)")
+        fields = [_displacement(part) for part in (parts[1], _read(_inverse_path(found))[0])]
+        if fields[0] is not None and fields[1] is not None:
+            return DeformableMap(_affine(parts[0]), fields[0], fields[1])
+    raise UserError(
+        f"{found}: not a map that anatograph writes (an affine map, or one with a displacement field or a B-spline)"
+    )
 
 
 def _read(path: Path) -> list[sitk.Transform]:
@@ -185,10 +141,40 @@ def _read(path: Path) -> list[sitk.Transform]:
     return [transform]
 
 
+def _displacement(transform: sitk.Transform) -> Displacement | None:
+    if isinstance(transform, sitk.BSplineTransform):
+        return SplineDisplacement.from_itk(transform)
+    if isinstance(transform, sitk.DisplacementFieldTransform):
+        return LinearDisplacement.from_itk(transform)
+    return None
+
+
 def _affine(transform: sitk.AffineTransform) -> AffineMap:
     matrix = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = np.array(transform.GetCenter())
     return AffineMap(matrix, np.array(transform.GetTranslation()) + centre - matrix @ centre)
+
+
+def _write_compressed(transform: sitk.Transform, path: Path) -> None:
+    """Write a transform as ITK does, with the parameters compressed: ITK reads such files but cannot write them."""
+    import h5py
+
+    plain = path.with_name(path.stem + "_plain" + path.suffix)
+    try:
+        sitk.WriteTransform(transform, str(plain))
+        with h5py.File(plain, "r") as source, h5py.File(path, "w") as target:
+
+            def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+                if isinstance(item, h5py.Group):
+                    target.require_group(name)
+                elif item.dtype.kind == "f" and item.size > COMPRESSED_FROM:
+                    target.create_dataset(name, data=item[()], compression="gzip", shuffle=True)
+                else:
+                    source.copy(item, target, name)
+
+            source.visititems(copy)
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _inverse_path(path: Path) -> Path:

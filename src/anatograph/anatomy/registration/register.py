@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.registration.affine import fit_affine
-from anatograph.anatomy.registration.maps import AffineMap, AtlasMap
-from anatograph.anatomy.registration.quality import Quality, judge, map_quality
+from anatograph.anatomy.registration.deformable import fit_deformable
+from anatograph.anatomy.registration.maps import AffineMap, AtlasMap, DeformableMap
+from anatograph.anatomy.registration.quality import (
+    DEFORMABLE,
+    Quality,
+    deformation_figures,
+    judge,
+    map_quality,
+    overlap,
+    side_figures,
+)
 from anatograph.anatomy.registration.shape import Shape
+from anatograph.choices import RegistrationMethod
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask
 
-METHODS = ("affine", "ants-affine", "ants-syn")
+METHODS: tuple[RegistrationMethod, ...] = get_args(RegistrationMethod)
 HOPELESS = 0.3
 """Dice below which registration fails."""
 GROSS = 0.6
@@ -51,17 +62,19 @@ class _Checked:
         return len(self.reasons), -float(self.figures["dice"])
 
 
-def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -> Registration:
+def register(atlas: Atlas, lungs: Mask, method: str = "deformable", seed: int = 0) -> Registration:
     """Map the atlas's lungs onto a subject's (eq. 1 of the paper).
 
-    Only the masks are compared, right and left lung together; side labels are ignored. Padding, cropping or shifting
-    a mask by whole voxels shifts the result with it and changes nothing else.
+    Only the masks are compared: both lungs together for an affine map and by ANTs, right with right and left with left
+    by ``deformable``, where both masks part them. Padding, cropping or shifting a mask by whole voxels shifts the
+    result with it and changes nothing else.
 
     Args:
         atlas: with its lungs, LPS mm.
         lungs: the subject's mask, any spacing and direction.
-        method: ``affine`` (ours), ``ants-affine`` (the published recipe), ``ants-syn`` (deformable).
-        seed: for the ANTs methods; ``affine`` is deterministic.
+        method: ``deformable`` (ours, diffeomorphic), ``affine`` (ours), ``ants-affine`` (the published recipe),
+            ``ants-syn`` (deformable).
+        seed: for the ANTs methods; ours are deterministic.
 
     Raises:
         UserError: unknown method, empty mask, ANTs not installed, or no map overlaps the lungs by a third.
@@ -70,42 +83,74 @@ def register(atlas: Atlas, lungs: Mask, method: str = "affine", seed: int = 0) -
         raise UserError(f"there is no registration method '{method}'; choose one of {', '.join(METHODS)}")
     fixed, moving = _atlas_shape(atlas), Shape(lungs)
     notes: list[str] = []
-    if fixed.is_cut or moving.is_cut:
-        whose = " and ".join(name for name, shape in (("atlas", fixed), ("subject", moving)) if shape.is_cut)
-        notes.append(
-            f"the lungs of the {whose} end in a flat face, as if truncated by the scan; what lies beyond is ignored"
-        )
     if method == "ants-affine":
-        from anatograph.anatomy.registration.ants import published_affine
-
-        found = published_affine(atlas.lungs, lungs, seed)
-        checked = _check(fixed, moving, atlas, found)
-        if checked.reasons:
-            notes.append(f"the result from the published recipe's own start was rejected: {'; '.join(checked.reasons)}")
-            better = _affine(fixed, moving, atlas, notes)
-            again = _check(fixed, moving, atlas, published_affine(atlas.lungs, lungs, seed, start=better.map))
-            checked = min(checked, again, key=lambda one: one.rank)
-        result: AtlasMap = checked.map
-        figures, reasons = checked.figures, checked.reasons
+        checked = _published(fixed, moving, atlas, lungs, seed, notes)
     else:
         checked = _affine(fixed, moving, atlas, notes)
-        result, figures, reasons = checked.map, checked.figures, checked.reasons
-        if method == "ants-syn" and float(figures["dice"]) >= HOPELESS:
-            from anatograph.anatomy.registration.ants import deform, deformation_quality
+    _refuse_hopeless(checked.figures)
+    result: AtlasMap = checked.map
+    figures, reasons = checked.figures, checked.reasons
+    if method in ("deformable", "ants-syn"):
+        deformed = _deformed(fixed, moving, checked.map, method, seed)
+        figures = {
+            **map_quality(fixed, moving, atlas.landmarks, deformed, checked.map),
+            **deformation_figures(fixed, deformed, atlas.landmarks),
+            "dice_affine": checked.figures["dice"],
+        }
+        _refuse_hopeless(figures)
+        result, reasons = deformed, judge(figures, DEFORMABLE)
+        if not reasons:
+            notes = []  # what the affine start was found wanting in has been made good
+    figures = {
+        **figures,
+        **side_figures(fixed, moving, result, checked.map),
+        "poor": bool(reasons),
+        "reasons": "; ".join(reasons),
+    }
+    return Registration(result, method, figures, (*_truncation(fixed, moving), *notes))
 
-            deformed = deform(fixed, moving, checked.map, seed)
-            figures = {
-                **map_quality(fixed, moving, atlas.landmarks, deformed, checked.map),
-                **deformation_quality(fixed, deformed, atlas.landmarks),
-                "dice_affine": checked.figures["dice"],
-            }
-            result, reasons = deformed, judge(figures)
+
+def affine_dice(atlas: Atlas, lungs: Mask) -> float:
+    """Dice of our affine map from its most likely start, without looking any further."""
+    fixed, moving = _atlas_shape(atlas), Shape(lungs)
+    _, start = next(_starts(fixed, moving))
+    return overlap(fixed, moving, fit_affine(fixed, moving, start).map)
+
+
+def _deformed(atlas: Shape, subject: Shape, affine: AffineMap, method: str, seed: int) -> DeformableMap:
+    if method == "ants-syn":
+        from anatograph.anatomy.registration.ants import deform
+
+        return deform(atlas, subject, affine, seed)
+    return fit_deformable(atlas, subject, affine)
+
+
+def _published(atlas_shape: Shape, subject: Shape, atlas: Atlas, lungs: Mask, seed: int, notes: list[str]) -> _Checked:
+    """The published recipe, from our affine map where its own start fails."""
+    from anatograph.anatomy.registration.ants import published_affine
+
+    checked = _check(atlas_shape, subject, atlas, published_affine(atlas.lungs, lungs, seed))
+    if not checked.reasons:
+        return checked
+    notes.append(f"the result from the published recipe's own start was rejected: {'; '.join(checked.reasons)}")
+    better = _affine(atlas_shape, subject, atlas, notes)
+    again = _check(atlas_shape, subject, atlas, published_affine(atlas.lungs, lungs, seed, start=better.map))
+    return min(checked, again, key=lambda one: one.rank)
+
+
+def _refuse_hopeless(figures: Quality) -> None:
     if float(figures["dice"]) < HOPELESS:
         raise UserError(
             f"the lung mask cannot be aligned with the atlas's lungs (best Dice {float(figures['dice']):.2f}); inspect "
             "the mask: is this a chest CT, does the mask cover both lungs, and is the orientation right?"
         )
-    return Registration(result, method, {**figures, "poor": bool(reasons), "reasons": "; ".join(reasons)}, tuple(notes))
+
+
+def _truncation(atlas: Shape, subject: Shape) -> tuple[str, ...]:
+    whose = " and ".join(name for name, shape in (("atlas", atlas), ("subject", subject)) if shape.is_cut)
+    if not whose:
+        return ()
+    return (f"the lungs of the {whose} end in a flat face, as if truncated by the scan; what lies beyond is ignored",)
 
 
 def _affine(atlas_shape: Shape, subject: Shape, atlas: Atlas, notes: list[str]) -> _Checked:

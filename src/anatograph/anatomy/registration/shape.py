@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ MARGIN = 8.0
 """Air around the lungs in mm on the finest grid."""
 CUT = 0.3
 """A lung that ends in a flat face of more than this fraction of its widest section was truncated by the scan."""
+UNSIDED = 0.02
+"""Lungs of which more than this fraction has no known side are compared both together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +118,16 @@ class Shape:
         self.direction: NDArray[np.float64] = np.asarray(mask.frame.direction, dtype=np.float64)
         """(3, 3) from own millimetres to LPS."""
         spacing = np.asarray(mask.frame.spacing, dtype=np.float64)
-        self._fields: dict[float, Occupancy] = {FINEST: _finest_field(lungs, spacing)}
+        self._labels = mask.array[box]
+        counts = np.bincount(self._labels.ravel(), minlength=4)
+        sided = counts[Mask.UNSIDED] <= UNSIDED * counts[1:].sum()
+        self.sides: tuple[int, ...] = tuple(side for side in (Mask.RIGHT, Mask.LEFT) if sided and counts[side])
+        """The lungs that the mask has, by label; empty where it does not say which lung is which."""
+        self._fields: dict[tuple[int, float], Occupancy] = {(0, FINEST): _finest_field(lungs, spacing)}
         sections = [lungs.sum(axis=tuple({0, 1, 2} - {2 - axis}), dtype=np.int64) for axis in range(3)]
         self.volume = float(sections[0].sum() * spacing.prod())
         """mm³ of lung."""
-        self.mean, own_covariance = self._fields[FINEST].moments()
+        self.mean, own_covariance = self._fields[0, FINEST].moments()
         """(3,) centroid, own millimetres."""
         own_covariance -= np.diag(np.maximum(FINEST, spacing / 2) ** 2)
         self.spread: NDArray[np.float64] = np.sqrt(np.diag(own_covariance))
@@ -157,15 +164,39 @@ class Shape:
         """Whether the lungs end in a flat face anywhere."""
         return bool(self.cut.any())
 
-    def field(self, sigma: float) -> Occupancy:
-        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid of 0.4 sigma, at least `CELL`."""
-        if sigma not in self._fields:
-            self._fields[sigma] = _smoothed(self._fields[FINEST], sigma, max(CELL, 0.4 * sigma), 2.5 * sigma)
-        return self._fields[sigma]
+    def field(self, sigma: float, side: int = 0) -> Occupancy:
+        """Occupancy smoothed with a Gaussian of ``sigma`` mm, on a grid of 0.4 sigma, at least `CELL`.
+
+        ``side`` is one of `sides`, or 0 for both lungs together.
+        """
+        if (side, sigma) not in self._fields:
+            if sigma == FINEST:
+                self._fields[side, sigma] = self._one_side(side)
+            else:
+                finest = self.field(FINEST, side)
+                self._fields[side, sigma] = _smoothed(finest, sigma, max(CELL, 0.4 * sigma), 2.5 * sigma)
+        return self._fields[side, sigma]
+
+    def _one_side(self, side: int) -> Occupancy:
+        """The finest field of one lung, on the grid of both; that of the second is what the first leaves."""
+        both = self._fields[0, FINEST]
+        other = [known for known in self.sides if known != side and (known, FINEST) in self._fields]
+        if other and self.sides and not (self._labels == Mask.UNSIDED).any():
+            return replace(both, values=both.values - self._fields[other[0], FINEST].values)
+        lung = self._labels == side
+        spans = [np.flatnonzero(lung.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        part = lung[tuple(slice(span[0], span[-1] + 1) for span in spans)].astype(np.float32)
+        start = np.array([float(span[0]) for span in reversed(spans)]) * self.spacing
+        places = [
+            first + np.arange(n) * step
+            for first, n, step in zip(both.start, both.values.shape[::-1], both.spacing, strict=True)
+        ]
+        values = _boxes_smoothed(part, start, self.spacing, np.maximum(FINEST, self.spacing / 2), places)
+        return replace(both, values=values)
 
     def grid(self, sigma: float, step: float, margin: float) -> Occupancy:
         """Occupancy smoothed with ``sigma`` mm on a grid of ``step`` mm that reaches ``margin`` mm around the lungs."""
-        return _smoothed(self._fields[FINEST], sigma, step, margin - MARGIN)
+        return _smoothed(self._fields[0, FINEST], sigma, step, margin - MARGIN)
 
     def to_lps(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Own millimetres (N, 3) in LPS."""

@@ -21,7 +21,7 @@ class Preprocess(Parallel):
     study: Path = argument("STUDY", "folder of the study")
     atlas: Path | None = option(None, "folder of an atlas", unset="the built-in one", metavar="ATLAS")
     lungs: LungMethod = option("auto", "source of the lung masks")
-    registration: RegistrationMethod = option("affine", "registration of the atlas to a subject")
+    registration: RegistrationMethod = option("deformable", "registration of the atlas to a subject")
     graph: GraphRule = option("atlas", "rule for the neighbours in a subject's graph; distance is eq. 3 of the paper")
     rho: float | None = option(
         None,
