@@ -32,6 +32,8 @@ from anatograph.anatomy.registration.velocity import Smoothness, VelocityLattice
 
 Array = NDArray[np.float64]
 
+UNKNOWN = 2.0
+"""Within this many σ of a face at which a mask was truncated its smooth occupancy is not what the lung's would be."""
 PRECISION = 2.0**-7
 """mm to which the stored spline is rounded, so that it compresses well."""
 
@@ -134,7 +136,7 @@ class _Fit:
             own = other.to_own(self.affine.to_subject(places) if band.forward else places)
             value, slope = other.field(self.sigma, band.side).sample(own)
             slope = slope @ other.direction.T
-            weight = band.weight * other.known(own, 2 * self.sigma)
+            weight = band.weight * other.known(own, self.sigma, UNKNOWN * self.sigma)
             residuals.append((value - band.occupancy) * unit)
             slopes.append((slope @ self.affine.matrix if band.forward else slope) * unit)
             weights.append(weight / max(float(weight.sum()), 1e-9) / len(self.bands))
@@ -191,7 +193,7 @@ def _around_surface(shape: Shape, side: int, level: Level, band: float) -> tuple
     near = (occupancy > band) & (occupancy < 1 - band)
     own, occupancy = own[near], occupancy[near]
     rim = np.clip((np.minimum(occupancy, 1 - occupancy) - band) / (3 * band), 0, 1)
-    return shape.to_lps(own), occupancy, rim * shape.known(own, 2 * level.sigma)
+    return shape.to_lps(own), occupancy, rim * shape.known(own, level.sigma, UNKNOWN * level.sigma)
 
 
 def _solve(fit: _Fit, lattice: VelocityLattice, whitened: Array, level: Level, settings: DeformableSettings) -> Array:

@@ -190,6 +190,12 @@ def judge(figures: Quality, limits: Limits = Limits()) -> tuple[str, ...]:
     if float(figures["rotation_deg"]) > limits.rotation:
         reasons.append(f"the lungs are rotated by {float(figures['rotation_deg']):.0f}° (above {limits.rotation:.0f}°)")
     if "jacobian_min" in figures:
+        reasons += [
+            f"the mapped {name} lung of the atlas overlaps the subject's with a Dice of only {value:.2f} "
+            f"(below {limits.dice}): are right and left labelled correctly?"
+            for name in _SIDES.values()
+            if (value := float(figures.get(f"dice_{name}", 1.0))) < limits.dice <= dice
+        ]
         low, high = float(figures["jacobian_min"]), float(figures["jacobian_max"])
         if low <= limits.jacobian[0] or high > limits.jacobian[1]:
             reasons.append(f"the deformation folds or tears (Jacobian {low:.2f} to {high:.2f})")

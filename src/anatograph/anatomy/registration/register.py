@@ -98,15 +98,13 @@ def register(atlas: Atlas, lungs: Mask, method: str = "deformable", seed: int = 
             "dice_affine": checked.figures["dice"],
         }
         _refuse_hopeless(figures)
-        result, reasons = deformed, judge(figures, DEFORMABLE)
+        result = deformed
+    figures |= side_figures(fixed, moving, result, checked.map)
+    if result is not checked.map:
+        reasons = judge(figures, DEFORMABLE)
         if not reasons:
             notes = []  # what the affine start was found wanting in has been made good
-    figures = {
-        **figures,
-        **side_figures(fixed, moving, result, checked.map),
-        "poor": bool(reasons),
-        "reasons": "; ".join(reasons),
-    }
+    figures |= {"poor": bool(reasons), "reasons": "; ".join(reasons)}
     return Registration(result, method, figures, (*_truncation(fixed, moving), *notes))
 
 

@@ -206,15 +206,17 @@ class Shape:
         """LPS mm (N, 3) in own millimetres."""
         return np.asarray((lps - self.origin) @ self.direction, dtype=np.float64)
 
-    def known(self, own: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
-        """(N,) confidence at own points: 1, falling to 0 within ``reach`` mm of a truncated face."""
+    def known(self, own: NDArray[np.float64], reach: float, clear: float = 0.0) -> NDArray[np.float32]:
+        """(N,) confidence at own points: 1, and falling to 0 between ``clear + reach`` and ``clear`` mm of a truncated
+        face."""
         weight = np.ones(len(own), dtype=np.float32)
         for axis in range(3):
             if self.cut[0, axis]:
-                weight *= np.clip((own[:, axis] + self.spacing[axis] / 2) / reach, 0, 1).astype(np.float32)
+                depth = own[:, axis] + self.spacing[axis] / 2 - clear
+                weight *= np.clip(depth / reach, 0, 1).astype(np.float32)
             if self.cut[1, axis]:
-                end = self.size[axis] - self.spacing[axis] / 2
-                weight *= np.clip((end - own[:, axis]) / reach, 0, 1).astype(np.float32)
+                depth = self.size[axis] - self.spacing[axis] / 2 - clear - own[:, axis]
+                weight *= np.clip(depth / reach, 0, 1).astype(np.float32)
         return weight
 
 

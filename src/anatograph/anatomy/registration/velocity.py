@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 class Smoothness:
     """How strongly a velocity field is kept smooth."""
 
-    strength: float = 1.2e-3
+    strength: float = 1e-3
     """λ, in units of the data term (mm²)."""
     power: float = 1.5
     """p: between stretch (1) and bending (2)."""
