@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import SimpleITK as sitk
 
 from anatograph.errors import UserError
 from anatograph.phantoms import PhantomSettings, make_subject, write_cohort
+from anatograph.phantoms.disease.description import Disease
 from anatograph.phantoms.disease.lesions import MASKS
 from anatograph.phantoms.profile import SubjectProfile, sample_profile
 from anatograph.phantoms.settings import diseases_of
+from anatograph.phantoms.visits import Course, at_visit
 
 TINY = 4.0
 
@@ -131,3 +134,36 @@ def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:
     assert len({pydicom.dcmread(n, stop_before_pixels=True).SeriesInstanceUID for n in names}) == 1
     again = write_cohort(tmp_path / "e", 1, seed=11, format="dicom", spacing_mm=TINY, progress=False)
     assert digests(again.parent) == digests(table.parent)
+
+
+def test_visits_share_anatomy_and_the_first_is_that_of_the_plain_cohort(cohort: Path, tmp_path: Path) -> None:
+    table = write_cohort(tmp_path / "v", 1, seed=11, spacing_mm=TINY, visits=2, interval=0.0, progress=False)
+    rows = pd.read_csv(table)
+    assert list(rows["subject_id"]) == ["phantom-0001-v1", "phantom-0001-v2"]
+    assert list(rows["person"]) == ["phantom-0001"] * 2
+    assert list(rows["visit"]) == [1, 2]
+    images = [sitk.ReadImage(str(table.parent / name)) for name in rows["image"]]
+    plain = sitk.ReadImage(str(cohort.parent / pd.read_csv(cohort)["image"][0]))
+    first, second, alone = (sitk.GetArrayFromImage(image) for image in (*images, plain))
+    assert np.array_equal(first, alone)
+    # On one day only position and noise differ.
+    assert images[0].GetOrigin() != images[1].GetOrigin()
+    assert not np.array_equal(first, second)
+    assert np.abs(first.astype(int) - second).mean() < 40
+    assert rows["emphysema_extent"][0] == pytest.approx(rows["emphysema_extent"][1], abs=0.003)
+    with pytest.raises(UserError, match="visits"):
+        write_cohort(table.parent, 1, seed=11, spacing_mm=TINY, visits=3, interval=0.0, progress=False)
+
+
+def test_emphysema_grows_where_it_was_and_ground_glass_follows_its_course() -> None:
+    settings = PhantomSettings(spacing_mm=TINY, diseases=("copd",), diseased_share=1.0)
+    index = next(i for i in range(20) if make_subject(1, i, settings).profile.disease.emphysema > 0.08)
+    before, after = (make_subject(1, index, settings, visit, years) for visit, years in ((0, 0.0), (1, 5.0)))
+    masks = [subject.diseases["emphysema"] > 0 for subject in (before, after)]
+    assert masks[1].sum() > 1.05 * masks[0].sum()
+    assert (masks[0] & masks[1]).sum() > 0.75 * masks[0].sum()
+    assert after.profile.age == before.profile.age + 5
+    course = Course(emphysema_per_year=0.1, opacities_per_year=0.5)
+    profile = replace(before.profile, disease=Disease("COVID-19", ground_glass=0.4))
+    later = at_visit(profile, course, 2.0, np.random.default_rng(0))
+    assert later.disease.ground_glass == pytest.approx(0.4 * np.exp(-1.0))

@@ -27,6 +27,8 @@ def phantom(
     onto: str | Path | None = None,
     per_scan: int = 8,
     events: bool = False,
+    visits: int = 1,
+    interval: float = 1.5,
 ) -> Path:
     """Write a cohort with known disease into ``out`` and return its table ``cohort.csv``.
 
@@ -34,14 +36,28 @@ def phantom(
     that size (2.5 makes small, fast scans). With ``onto``, the table of a cohort of real scans, disease is drawn
     ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are
     coarser. ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names
-    the diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns.
+    the diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; synthetic subjects have
+    ``visits`` scans, ``interval`` years apart.
 
     Raises:
         UserError: neither or both of ``subjects`` and ``onto``, an unknown scanner or disease, a folder that holds
             something else, or no real scan that could be used.
     """
     account = draw_cohort(
-        out, subjects, seed, format, workers, sites, spacing, progress, diseases, onto, per_scan, events
+        out,
+        subjects,
+        seed,
+        format,
+        workers,
+        sites,
+        spacing,
+        progress,
+        diseases,
+        onto,
+        per_scan,
+        events,
+        visits,
+        interval,
     )
     return Path(account.outputs[0])
 
@@ -59,6 +75,8 @@ def draw_cohort(
     onto: str | Path | None = None,
     per_scan: int = 8,
     events: bool = False,
+    visits: int = 1,
+    interval: float = 1.5,
 ) -> RunAccount:
     """As `phantom`; returns the account of the run, whose first output is the table."""
     out = Path(out)
@@ -69,15 +87,19 @@ def draw_cohort(
             "given, so choose one of them."
         )
     settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing,
-                "diseases": diseases, "onto": onto, "per_scan": per_scan, "events": events}  # fmt: skip
+                "diseases": diseases, "onto": onto, "per_scan": per_scan, "events": events, "visits": visits,
+                "interval": interval}  # fmt: skip
     account = RunAccount("phantom", settings, out)
     failures: list[Failure] = []
     # The account is written only into a folder that turned out to be a phantom cohort's.
     with account.stage("draw"):
         if subjects is not None:
             table = write_cohort(out, subjects, seed, format, workers, spacing_mm=spacing, sites=sites,
-                                 diseases=diseases, events=events, progress=progress)  # fmt: skip
+                                 diseases=diseases, events=events, visits=visits, interval=interval,
+                                 progress=progress)  # fmt: skip
         else:
+            if visits != 1:
+                raise UserError("Half-real scans (--onto) have one visit each; leave --visits out.")
             if format != "nifti":
                 raise UserError("Half-real scans (--onto) are written as NIfTI only; leave --format out.")
             table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, spacing_mm=spacing,

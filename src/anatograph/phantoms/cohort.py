@@ -37,6 +37,16 @@ class _Job:
     seed: int
     format: Format
     settings: PhantomSettings
+    visit: int | None = None
+    """Counted from 0; None in a cohort with one visit each."""
+    years: float = 0.0
+    """Time since the first visit."""
+
+    @property
+    def name(self) -> str:
+        """subject_id."""
+        person = subject_name(self.index)
+        return person if self.visit is None else f"{person}-v{self.visit + 1}"
 
 
 def write_cohort(
@@ -50,6 +60,8 @@ def write_cohort(
     sites: str | None = None,
     diseases: str | None = None,
     events: bool = False,
+    visits: int = 1,
+    interval: float = 1.5,
     settings: PhantomSettings | None = None,
     progress: bool = True,
 ) -> Path:
@@ -59,7 +71,8 @@ def write_cohort(
     interrupted cohort continues where it stopped; finished subjects are kept. ``spacing_mm`` draws every scan on
     isotropic voxels of that size; ``sites`` names scanners, as in "A,C", or samples one for every subject, as
     "random"; ``diseases`` names the diseases of the diseased, as in "covid"; ``events`` adds
-    time-to-event columns; each overrides ``settings``.
+    time-to-event columns; each overrides ``settings``. With several ``visits`` every subject is scanned again each
+    ``interval`` years (0 for repeat scans of one day), and the columns person, visit and years are added.
 
     Raises UserError when ``out`` holds anything other than this cohort, or a number is out of range.
     """
@@ -69,6 +82,10 @@ def write_cohort(
     if format not in ("nifti", "dicom"):
         raise UserError(f"Unknown phantom format {format!r}; choose nifti or dicom.")
     check_numbers(seed, workers)
+    if not 1 <= visits <= 99:
+        raise UserError(f"{visits} visits are not possible; choose 1 to 99.")
+    if not 0.0 <= interval <= 10.0:
+        raise UserError(f"Visits cannot be {interval} years apart; choose 0 to 10.")
     settings = settings or PhantomSettings()
     if spacing_mm is not None:
         settings = replace(settings, spacing_mm=spacing_mm)
@@ -80,14 +97,17 @@ def write_cohort(
         settings = replace(settings, diseases=diseases_of(diseases))
     if events:
         settings = replace(settings, events=True)
-    claim_cohort(folder, {"seed": seed, "format": format, "settings": plain_settings(settings)})
+    account = {"seed": seed, "format": format, "settings": plain_settings(settings)}
+    claim_cohort(folder, account | ({"visits": visits, "interval": interval} if visits > 1 else {}))
 
     jobs = [_Job(str(folder), i, seed, format, settings) for i in range(subjects)]
-    missing = [job for job in jobs if not is_complete(folder, subject_name(job.index))]
+    if visits > 1:
+        jobs = [replace(job, visit=k, years=k * interval) for job in jobs for k in range(visits)]
+    missing = [job for job in jobs if not is_complete(folder, job.name)]
     done = run_jobs(_work, missing, workers)
     for _ in progress_over(done, "phantom", "subject", total=len(missing), shown=progress):
         pass
-    return write_table(folder, [subject_name(job.index) for job in jobs])
+    return write_table(folder, [job.name for job in jobs])
 
 
 def check_numbers(seed: int, workers: int) -> None:
@@ -114,25 +134,27 @@ def run_jobs(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterato
 
 def _work(job: _Job) -> str:
     """Draw one subject."""
-    name = subject_name(job.index)
-    with subject_folder(Path(job.out), name) as building:
-        _write_subject(make_subject(job.seed, job.index, job.settings), building, job, name)
-    return name
+    subject = make_subject(job.seed, job.index, job.settings, job.visit or 0, job.years)
+    with subject_folder(Path(job.out), job.name) as building:
+        _write_subject(subject, building, job)
+    return job.name
 
 
-def _write_subject(subject: PhantomSubject, folder: Path, job: _Job, name: str) -> None:
-    frame, profile = subject.volume.frame, subject.profile
+def _write_subject(subject: PhantomSubject, folder: Path, job: _Job) -> None:
+    frame, profile, name = subject.volume.frame, subject.profile, job.name
     relative = Path("subjects") / name
     row: dict[str, Any] = {"subject_id": name}
     if job.format == "nifti":
         write_nifti(subject.volume.array, frame, folder / "image.nii.gz")
         row["image"] = str(relative / "image.nii.gz")
     else:
-        key = f"{job.seed}/{job.index}/{json.dumps(plain_settings(job.settings), sort_keys=True)}"
+        key = f"{job.seed}/{name}/{json.dumps(plain_settings(job.settings), sort_keys=True)}"
         write_series(subject.volume, folder / "dicom", key, name, profile.sex, profile.age, profile.scanner.site)
         row["image"] = str(relative / "dicom")
     write_nifti(subject.lungs.array, frame, folder / "lungs.nii.gz")
     row["lungs"] = str(relative / "lungs.nii.gz")
+    if job.visit is not None:
+        row |= {"person": subject_name(job.index), "visit": job.visit + 1, "years": round(job.years, 3)}
     row |= subject.variables
     row |= write_masks(folder, subject.diseases, frame)
     write_truth(folder, row, profile=asdict(profile))

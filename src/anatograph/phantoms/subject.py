@@ -22,6 +22,7 @@ from anatograph.phantoms.raster.grid import stage_for
 from anatograph.phantoms.scanner import scan
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.thorax.lungtrees import grow_trees
+from anatograph.phantoms.visits import at_visit, sample_course
 
 Float = NDArray[np.float32]
 _SLAB = 2
@@ -46,11 +47,24 @@ class PhantomSubject:
     """The scan before kernel and noise (calibration error left out), for checking the truth."""
 
 
-def make_subject(seed: int, index: int = 0, settings: PhantomSettings | None = None) -> PhantomSubject:
-    """Draw subject number ``index`` of the cohort with ``seed``; its bits do not depend on the size of the cohort."""
+def make_subject(
+    seed: int, index: int = 0, settings: PhantomSettings | None = None, visit: int = 0, years: float = 0.0
+) -> PhantomSubject:
+    """Draw subject number ``index`` of the cohort with ``seed``; its bits do not depend on the size of the cohort.
+
+    ``visit`` counts from 0; later visits take place ``years`` after the first (see `at_visit`).
+    """
     settings = settings or PhantomSettings()
-    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, k))) for k in range(6)]
-    return draw_subject(sample_profile(streams[0], settings), settings, streams[1:])
+
+    def stream(*key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, *key)))
+
+    streams = [stream(k) for k in range(6)]
+    profile = sample_profile(streams[0], settings)
+    if visit:
+        profile = at_visit(profile, sample_course(stream(6)), years, stream(7, visit))
+        streams[4] = stream(8, visit)
+    return draw_subject(profile, settings, streams[1:])
 
 
 def draw_subject(
