@@ -15,7 +15,6 @@ from anatograph.baselines.methods.density_histogram import DensityHistogram
 from anatograph.baselines.methods.untrained import Untrained
 from anatograph.baselines.methods.without_ce import WithoutConditionalEncoding
 from anatograph.baselines.methods.without_graph import WithoutGraph
-from anatograph.baselines.methods.without_place import WithoutPlace
 from anatograph.baselines.options import MethodOptions
 from anatograph.baselines.registry import make_method
 from anatograph.errors import UserError
@@ -54,9 +53,6 @@ def test_rows_are_the_models_own_features(scans: Scans, tmp_path: Path) -> None:
     assert len(list((scans.work / "embeddings").glob("*.parquet"))) >= 1
     assert not np.allclose(rows["nodes"], rows["h"])
     assert whole.note == "a model given"
-    plain = make_method("without-place", options)
-    assert isinstance(plain, WithoutPlace)
-    np.testing.assert_allclose(plain.embed(scans), np.nanmean(regions, axis=1))
 
 
 def test_both_rows_of_a_model_share_one_pass(scans: Scans, tmp_path: Path) -> None:

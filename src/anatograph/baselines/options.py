@@ -8,9 +8,7 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 
-TAKES_MODEL = ("anatograph", "without-ce", "without-graph", "without-place", "untrained")
-_PARTS_OF_THE_MODEL = ("without-graph", "without-place")
-"""Ablations that use the whole model where none of their own is given."""
+TAKES_MODEL = ("anatograph", "without-ce", "without-graph", "untrained")
 TAKES_WEIGHTS = ("medicalnet", "models-genesis")
 
 
@@ -19,8 +17,8 @@ class MethodOptions:
     """Inputs of the rows besides the scans."""
 
     models: Mapping[str, Path] = field(default_factory=dict)
-    """Model folders by slug: ``anatograph``, ``without-ce``, ``without-graph`` and ``without-place`` (default: that of
-    ``anatograph``), and ``untrained``. A row without one is pretrained on the study."""
+    """Model folders by slug: ``anatograph``, ``without-ce``, ``without-graph`` (defaults to that of ``anatograph``) and
+    ``untrained``. A row without one is pretrained on the study."""
     weights: Mapping[str, Path] = field(default_factory=dict)
     """Files of the authors' weights by slug: ``medicalnet``, ``models-genesis``."""
     allow_random: bool = False
@@ -45,6 +43,6 @@ class MethodOptions:
             raise UserError(f"{stray[0]} has region features but no vectors; give --embeddings {stray[0]}=FILE too.")
 
     def model_of(self, slug: str) -> Path | None:
-        """The model folder of a row, if one was given; ablations without training of their own use the whole model."""
+        """The model folder of a row, if one was given; 'w/o Graph' falls back on the whole model."""
         found = self.models.get(slug)
-        return self.models.get("anatograph") if found is None and slug in _PARTS_OF_THE_MODEL else found
+        return self.models.get("anatograph") if found is None and slug == "without-graph" else found

@@ -24,7 +24,6 @@ from anatograph.baselines.methods.subject2vec import Subject2Vec
 from anatograph.baselines.methods.untrained import Untrained
 from anatograph.baselines.methods.without_ce import WithoutConditionalEncoding
 from anatograph.baselines.methods.without_graph import WithoutGraph
-from anatograph.baselines.methods.without_place import WithoutPlace
 from anatograph.baselines.options import MethodOptions
 from anatograph.errors import UserError
 
@@ -43,7 +42,6 @@ _ROWS: tuple[type[Method], ...] = (
     Untrained,
     WithoutConditionalEncoding,
     WithoutGraph,
-    WithoutPlace,
     Anatograph,
 )
 METHODS: Final[dict[str, type[Method]]] = {row.slug: row for row in _ROWS}
