@@ -42,7 +42,7 @@ PAPER = ("FEV1pp", "FEV1_FVC", "GOLD", "CLE")
 PLACE = ("emphysema_upper_minus_lower", "emphysema_right_minus_left", "ground_glass_upper_minus_lower",
          "ground_glass_right_minus_left")  # fmt: skip
 ORDINAL, LOG = ("GOLD", "CLE"), ("FEV1pp", "FEV1_FVC")
-ABLATIONS = ("without-ce", "without-graph", "without-place")
+ABLATIONS = ("without-ce", "without-graph", "mean-pooling")
 REFERENCE = "anatograph"
 
 
@@ -206,7 +206,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     from anatograph.baselines.registry import METHODS
 
-    rows = args.only or [slug for slug in METHODS if slug != "medicalnet"]
+    rows = args.only or [slug for slug in METHODS if slug != "medicalnet"]  # needs published weights
     _, study = draw(args.out / "pretrain", STAGES[args.stage].pretrain, args.subjects[0], args)
     if args.cohort:
         judged, cohort = args.cohort
