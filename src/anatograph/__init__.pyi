@@ -11,6 +11,7 @@ from .checkup.installation import doctor as doctor
 from .demonstration import demo as demo
 from .embedding.api import Embedded as Embedded
 from .embedding.api import embed as embed
+from .embedding.pool import pool as pool
 from .errors import UserError as UserError
 from .evaluation.densitometry.api import DensitometryResult as DensitometryResult
 from .evaluation.densitometry.api import densitometry as densitometry

@@ -18,6 +18,9 @@ LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator
 """Source of the lung mask; ``auto`` takes a given mask where there is one and the built-in method elsewhere."""
 MapScale = Literal["relative", "eq10"]
 """Scale of a heatmap: relative to the training subjects at that landmark, or equation 10 as printed."""
+PoolingRule = Literal["mean", "harmonics", "moments", "zones"]
+"""A subject's vector: the mean over regions (eq. 7) alone, or with weighted means by the first harmonics of the atlas
+graph, by the atlas coordinates L, P and S, or by thirds of the height of each lung."""
 ProbeKind = Literal["evaluate", "smooth"]
 """Probe behind a heatmap: the one that `evaluate` scored, or the smoothest among those of similar accuracy."""
 Redo = Literal["outdated", "changed"]

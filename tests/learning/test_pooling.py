@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import default_atlas
+from anatograph.choices import PoolingRule
 from anatograph.errors import UserError
-from anatograph.learning.model.pooling import PoolingRule, PoolingSettings, harmonics, make_pooling, settings_from
+from anatograph.learning.model.pooling import PoolingSettings, harmonics, make_pooling, settings_from
 
 Array = NDArray[np.float64]
 ATLAS = np.asarray(default_atlas().landmarks)

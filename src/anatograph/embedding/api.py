@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.choices import Device, LungMethod, RegistrationMethod
+from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, id_from, settings_for
 from anatograph.embedding.stream import embed_stream
@@ -19,6 +20,7 @@ from anatograph.embedding.worker import ahead
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.scheduling import Workplace, ended_like_interrupted
+from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Embedded:
     subject_ids: list[str]
     """(n,) their ids."""
     features: NDArray[np.float32]
-    """(n, F) a vector each, S' of the paper: the mean over the regions."""
+    """(n, M · F) a vector each, S' of the paper: the mean over the regions, and further parts that say where."""
     landmarks: NDArray[np.float64]
     """(N, 3) the regions' places in the atlas, LPS mm."""
     regions: NDArray[np.float32] | None = None
@@ -73,6 +75,8 @@ def embed(
     lung_weights: str | Path | None = None,
     registration: RegistrationMethod | None = None,
     subject_id: str | None = None,
+    pooling: PoolingRule | None = None,
+    harmonics: int | None = None,
     patch_features: bool = False,
     batch_size: int = 64,
     device: Device = "auto",
@@ -103,6 +107,8 @@ def embed(
         lung_weights: for one CT, weights of a lung network.
         registration: for one CT, how the atlas is registered.
         subject_id: for one CT, its name.
+        pooling: how regions become a subject's vector; as the model says by default.
+        harmonics: parts of the vector where the pooling is harmonics; as the model says by default.
         patch_features: whether to write ``OUT.patches.zarr`` too.
         batch_size: patches at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -120,6 +126,10 @@ def embed(
 
     source = Path(source)
     network = load_model(model) if isinstance(model, str | Path) else model
+    usual = network.pooling_settings
+    if pooling is not None or harmonics is not None:
+        network = copy(network)  # the caller's model keeps its own
+        network.pooling_settings = PoolingSettings(pooling or usual.rule, harmonics or usual.harmonics)
     chosen = chosen_device(device)
     network.to(chosen)
     if batch_size < 1:
@@ -149,6 +159,7 @@ def embed(
         "model": str(model) if isinstance(model, str | Path) else "in memory",
         "preprocessing": found.settings.to_dict(),
         "atlas_hash": found.atlas_hash,
+        "pooling": asdict(network.pooling_settings),
         "batch_size": batch_size,
         "workers": workers,
         "scheduler": scheduler,

@@ -114,10 +114,12 @@ class PartialEmbeddings:
             sync(self.path / f"{kind}.zarr" / "c" / str(row) / "0" / "0")
         _write_done(self.path, subject_id, stamp, found.subject)
 
-    def finish(self, subject_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> bool:
+    def finish(
+        self, subject_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]
+    ) -> bool:
         """Write the table and the stores of these subjects, in this order; False where another run has done so.
 
-        ``attributes`` say what each kind of store is.
+        ``attributes`` say what each kind of store is, ``about`` what the features of the table are.
         """
         with _lock(self.table):
             if self.finished:
@@ -132,7 +134,7 @@ class PartialEmbeddings:
                 store.finish(beside(self.table, kind), subject_ids, {**attributes[kind], **made})
             if "patches" not in self.kinds:
                 shutil.rmtree(beside(self.table, "patches"), ignore_errors=True)  # of an earlier run
-            write_embeddings(self.table, subject_ids, vectors)
+            write_embeddings(self.table, subject_ids, vectors, about)
             remove_folder(self.path)
         return True
 

@@ -14,6 +14,7 @@ from anatograph.embedding.table import beside, parquet_path
 from anatograph.embedding.zarr_check import check_zarr
 from anatograph.errors import UserError
 from anatograph.execution.files import replace_folder
+from anatograph.learning.model.pooling import Pooling, PoolingSettings, make_pooling
 from anatograph.study.store import Study
 
 
@@ -110,6 +111,22 @@ class Regions:
         if subject_id not in self._rows:
             raise UserError(f"{self.path} has no subject '{subject_id}'.")
         return np.asarray(self._array[self._rows[subject_id]], dtype=np.float32)
+
+    def pooling(self, settings: PoolingSettings) -> Pooling:
+        """The functions by which these regions are pooled into a subject's vector.
+
+        Raises:
+            UserError: a store that does not say where its landmarks lie.
+        """
+        try:
+            landmarks = np.asarray(self.attributes.get("landmarks", []), dtype=np.float64)
+        except (TypeError, ValueError):
+            landmarks = np.zeros((0, 3))
+        if landmarks.shape != (self.shape[1], 3):
+            if settings.rule != "mean":
+                raise UserError(f"{self.path} does not say where its landmarks lie; embed the study again.")
+            landmarks = np.zeros((self.shape[1], 3))
+        return make_pooling(settings, landmarks)
 
     def unwhitened(self, subject_id: str) -> NDArray[np.float32]:
         """The same before the model's whitening, as G made it: where a feature is large it varies much between regions.

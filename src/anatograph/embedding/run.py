@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,8 @@ class EmbedRun:
             "source": str(source.path.resolve()),
             "atlas_hash": source.atlas_hash,
             "preprocessing": source.settings.to_dict(),
-            "model": _digest(model),
+            "model": model.digest,
+            "pooling": asdict(model.pooling_settings),
             "batch_size": batch_size,
         }
         self.partial = PartialEmbeddings.start(table, request, source.subject_ids, shape, kinds, source.stamp)
@@ -111,9 +111,10 @@ class EmbedRun:
         assert self.folder is not None
         size = max(1, min(_BLOCK, len(names) // (4 * place.workers)))
         study, table = self.source.path.resolve(), self.table.resolve()
+        parts = [tuple(names[k : k + size]) for k in range(0, len(names), size)]
+        pooling = self.model.pooling_settings
         blocks = [
-            Block(study, self.folder, table, tuple(names[k : k + size]), self.batch_size, self.device, self.since)
-            for k in range(0, len(names), size)
+            Block(study, self.folder, table, part, self.batch_size, self.device, self.since, pooling) for part in parts
         ]
         with closing(run_tasks(embed_block, blocks, place, shared.say)) as done:
             for block, results in done:
@@ -138,7 +139,9 @@ class EmbedRun:
         kinds = {kind: {**about, "feature": text} for kind, text in _KINDS.items()}
         if self.model.whitening is not None:
             kinds["regions"]["whitening"] = self.model.whitening.tolist()
-        self.partial.finish(names, kinds)
+        features = {"pooling": self.model.pooling.about(self.model.config.feature_size),
+                    "atlas_hash": self.source.atlas_hash, "model": self.model.digest}  # fmt: skip
+        self.partial.finish(names, kinds, features)
         written = read_embeddings(self.table)
         there = set(written.subject_ids)
         for name in shared.open_ids:  # another run has completed everything meanwhile
@@ -162,12 +165,3 @@ class EmbedRun:
 def landmarks_of(model: Model) -> NDArray[np.float64]:
     """(N, 3) LPS mm of the atlas, empty where the model has no atlas."""
     return np.zeros((0, 3)) if model.atlas is None else np.asarray(model.atlas.landmarks, dtype=np.float64)
-
-
-def _digest(model: Model) -> str:
-    """A digest of the weights and the architecture."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

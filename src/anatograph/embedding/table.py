@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.execution.files import whole_file
+from anatograph.learning.model.pooling import PoolingSettings, settings_from
+
+FORMAT_VERSION = 1
+_KEY = "anatograph"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,18 @@ class Embeddings:
     """(n, F), finite."""
     path: Path
     """The file."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What `write_embeddings` was given; empty for tables from elsewhere and of earlier versions."""
+
+    @property
+    def pooling(self) -> PoolingSettings:
+        """How the vectors were pooled from their regions."""
+        return settings_from(self.about.get("pooling"))
+
+    @property
+    def parts(self) -> int:
+        """Parts of one length that the features consist of; the first says nothing of place."""
+        return len(self.about.get("pooling", {}).get("parts", ())) or 1
 
     def only(self, wanted: Sequence[str]) -> NDArray[np.float64]:
         """(len(wanted), F) features of these subjects, in this order."""
@@ -43,13 +60,23 @@ def beside(table: str | Path, kind: str) -> Path:
     return path.with_name(f"{path.stem}.{kind}.zarr")
 
 
-def write_embeddings(out: str | Path, subject_ids: Sequence[str], features: NDArray[np.float32]) -> Path:
-    """Write ``features`` (n, F) as columns ``feature_000`` … beside ``subject_id``; whole or not at all."""
+def write_embeddings(
+    out: str | Path,
+    subject_ids: Sequence[str],
+    features: NDArray[np.float32],
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``features`` (n, F) as columns ``feature_000`` … beside ``subject_id``; whole or not at all.
+
+    ``about`` goes into the file's metadata (pandas' ``attrs``, under the key ``anatograph``): the number of features,
+    the ``pooling`` with the meaning of each part, the ``atlas_hash``, and the ``model`` by the hash of its weights.
+    """
     path = parquet_path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     width = max(3, len(str(features.shape[1] - 1)))
     columns = {f"feature_{k:0{width}d}": features[:, k] for k in range(features.shape[1])}
     table = pd.DataFrame({"subject_id": pd.Series(list(subject_ids), dtype="str"), **columns})
+    table.attrs = {_KEY: {"format_version": FORMAT_VERSION, "features": features.shape[1], **(about or {})}}
     with whole_file(path) as part:
         table.to_parquet(part, index=False)
     return path
@@ -98,4 +125,23 @@ def read_embeddings(path: str | Path) -> Embeddings:
     bad = [subject_ids[i] for i in np.flatnonzero(~np.isfinite(features).all(axis=1))]
     if bad:
         raise UserError(f"{file} has features that are not finite numbers for {', '.join(bad[:5])}; embed them again.")
-    return Embeddings(subject_ids, features, file)
+    return Embeddings(subject_ids, features, file, _about(table, features.shape[1], file))
+
+
+def _about(table: pd.DataFrame, features: int, file: Path) -> dict[str, Any]:
+    """What the file's metadata says of the features.
+
+    Raises:
+        UserError: metadata of another table, or of a newer version.
+    """
+    about = table.attrs.get(_KEY)
+    if not isinstance(about, dict):
+        return {}
+    version, pooling = about.get("format_version"), about.get("pooling", {})
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(f"{file} is of format {version}, newer than this version reads; install a newer anatograph.")
+    parts = pooling.get("parts", ["all"]) if isinstance(pooling, dict) else []
+    if not isinstance(parts, list) or not parts or about.get("features") != features or features % len(parts):
+        raise UserError(f"The metadata of {file} does not fit its {features} features; embed the study again.")
+    settings_from(pooling)
+    return about

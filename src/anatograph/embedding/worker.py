@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +25,7 @@ from anatograph.execution.account import Failure
 from anatograph.execution.claims import Claim, claim
 from anatograph.execution.tasks import SubjectResult
 from anatograph.learning.model.embedding import Embedding
+from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.study.store import Study
 from anatograph.study.worker import FULL
 
@@ -47,12 +48,14 @@ class Block:
     device: str
     since: float
     """When the run began: a later failure is not retried."""
+    pooling: PoolingSettings = field(default_factory=PoolingSettings)
+    """How regions become a subject's vector."""
 
 
 def embed_block(block: Block) -> list[SubjectResult]:
     """`embed_subjects` in a worker, which keeps model and study from one block to the next."""
     try:
-        model = _model(block.model, (block.model / "config.json").stat().st_mtime_ns, block.device)
+        model = _model(block.model, (block.model / "config.json").stat().st_mtime_ns, block.device, block.pooling)
         source = _source(block.study, (block.study / "study.json").stat().st_mtime_ns, model)
         work = PartialEmbeddings(block.table)
         names = iter(block.subject_ids)
@@ -62,10 +65,12 @@ def embed_block(block: Block) -> list[SubjectResult]:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, modified_ns: int, device: str) -> Model:
+def _model(folder: Path, modified_ns: int, device: str, pooling: PoolingSettings) -> Model:
     from anatograph.learning.model.folder import load_model
 
-    return load_model(folder).to(device)
+    model = load_model(folder).to(device)
+    model.pooling_settings = pooling
+    return model
 
 
 @lru_cache(maxsize=1)

@@ -101,10 +101,11 @@ def cross_validate(
     groups: NDArray[np.int64] | None,
     folds: int,
     seed: int,
+    parts: int = 1,
 ) -> Predictions:
     """Predict each subject by a probe fitted on the other folds.
 
-    ``features`` (n, F) and ``groups`` (n,) belong to the n subjects of ``target.rows``.
+    ``features`` (n, F) and ``groups`` (n,) belong to the n subjects of ``target.rows``; ``parts`` as in `fit_probe`.
 
     Raises:
         UserError: where the groups leave a training fold with a single class.
@@ -122,12 +123,17 @@ def cross_validate(
                 f"'{target.name}' has a single class among the training subjects of fold {k + 1}; give fewer folds or "
                 f"a target that varies within the groups."
             )
-    predicted = [probe_fold(features, target, groups, split, seed) for split in splits]
+    predicted = [probe_fold(features, target, groups, split, seed, parts) for split in splits]
     return collect(target, splits, predicted)
 
 
 def probe_fold(
-    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, split: Split, seed: int
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    split: Split,
+    seed: int,
+    parts: int = 1,
 ) -> NDArray[np.float64]:
     """Predictions for the second rows of ``split`` by a probe fitted on the first.
 
@@ -136,9 +142,9 @@ def probe_fold(
     """
     train, test = split
     held = None if groups is None else groups[train]
-    probe = fit_probe(
-        features[train], target.values[train], len(target.classes), held, seed, ordered=target.task == "ordinal"
-    )
+    ordered = target.task == "ordinal"
+    classes = len(target.classes)
+    probe = fit_probe(features[train], target.values[train], classes, held, seed, ordered=ordered, parts=parts)
     return probe.probabilities(features[test]) if target.classes else probe.predict(features[test])
 
 

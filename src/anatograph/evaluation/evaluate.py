@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from anatograph.evaluation.tables import prediction_table, score_row
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.evaluation.within_group import within_group_score
 from anatograph.execution.account import RunAccount
+from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.study.cohort import read_cohort
 
 
@@ -41,6 +42,10 @@ class Aligned:
     """(n, F) their features."""
     notes: tuple[str, ...]
     """Which subjects were left out."""
+    parts: int = 1
+    """Parts of the features, the first of which says nothing of place (`anatograph.learning.model.pooling`)."""
+    pooling: PoolingSettings = field(default_factory=PoolingSettings)
+    """How the features were pooled from regions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +148,7 @@ def align(embeddings: str | Path, cohort: str | Path) -> Aligned:
     if strange:
         notes.append(f"{_count(strange)} with an embedding but not in the cohort, left out: {_some(strange)}")
     rows = table.set_index("subject_id", drop=False).loc[both].reset_index(drop=True)
-    return Aligned(rows, known.only(both), tuple(notes))
+    return Aligned(rows, known.only(both), tuple(notes), known.parts, known.pooling)
 
 
 def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
@@ -179,11 +184,11 @@ class _Job:
     leave_out: str | None
 
     def rounds(
-        self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None
+        self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, parts: int
     ) -> list[Predictions]:
         """The rounds of cross-validation, one a repeat."""
         seeds = [seed_of_repeat(self.seed, repeat) for repeat in range(self.repeats)]
-        return [cross_validate(features, target, groups, self.folds, seed) for seed in seeds]
+        return [cross_validate(features, target, groups, self.folds, seed, parts) for seed in seeds]
 
 
 def _evaluate(
@@ -204,7 +209,7 @@ def _evaluate(
     notes = list(data.notes)
     for target in chosen:
         x, g = data.features[target.rows], None if groups is None else groups[target.rows]
-        rounds = job.rounds(x, target, g)
+        rounds = job.rounds(x, target, g, data.parts)
         scores = score(target, rounds, g, job.seed, job.bootstrap or BOOTSTRAPS, job.bootstrap > 0)
         shown = [*scores, *within_group_score(target, rounds, g)]
         if left_out is not None:
@@ -224,7 +229,7 @@ def _evaluate(
             predictions.append(table)
         notes += target.notes
         if job.permutations:
-            chances += _chance(x, target, g, job, scores)
+            chances += _chance(x, target, g, job, scores, data.parts)
         if progress:
             progress(target.name)
     return Evaluation(
@@ -245,14 +250,19 @@ def _left_out(
 
 
 def _chance(
-    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, job: _Job, observed: list[Score]
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    job: _Job,
+    observed: list[Score],
+    parts: int,
 ) -> list[dict[str, str | float | int]]:
     """The same with shuffled labels; labels that are one per group are shuffled between groups."""
     random = np.random.default_rng(job.seed)
     drawn: dict[str, list[float]] = {s.metric: [] for s in observed}
     for _ in range(job.permutations):
         shuffled = target.shuffled(random, groups)
-        for s in score(shuffled, job.rounds(features, shuffled, groups), groups, job.seed, bootstraps=0):
+        for s in score(shuffled, job.rounds(features, shuffled, groups, parts), groups, job.seed, bootstraps=0):
             drawn[s.metric].append(s.mean)
     rows: list[dict[str, str | float | int]] = []
     for s in observed:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.ordinal import ProportionalOdds, all_steps, step_probabilities
 
@@ -19,6 +20,10 @@ LOGISTIC_STRENGTHS = np.logspace(2, -5, 15)
 """Penalty per subject, strongest first."""
 INNER_FOLDS = 5
 _PATIENCE = 3
+_PLACE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""How large standardised features that say where may be against those that do not: the larger, the less penalised."""
+_MOST_PREFIXES = (1, 2, 3, 5, 8, 16, 32)
+"""Numbers of parts that say where, beside all of them, that are tried."""
 _TALL = 16
 
 
@@ -40,6 +45,8 @@ class Probe:
     """Standard deviation of the same."""
     ordered: bool = False
     """Whether it is of the steps of a score, more than two, by proportional odds."""
+    scales: tuple[float, ...] = (1.0,)
+    """(parts,) chosen scale of each part of the features, 0 where a part is not used."""
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """W x + β, (n, K): the predicted value, the log-odds of the second class, or one logit a class.
@@ -73,6 +80,7 @@ def fit_probe(
     seed: int = 0,
     metric: NDArray[np.float64] | None = None,
     ordered: bool = False,
+    parts: int = 1,
 ) -> Probe:
     """Fit on n subjects: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
 
@@ -86,33 +94,86 @@ def fit_probe(
     ``metric`` (F, F), symmetric, changes what is penalised: wᵀ metric⁻² w in place of the squared weights of
     standardised features, as strongly as the inner folds allow, that is the strongest penalty whose error is within
     one standard error of the least (Breiman et al. 1984).
+
+    ``parts``: the features are this many parts of one length, the first of which says nothing of place
+    (`anatograph.learning.model.pooling`). How many of the others are used, and how large they are against the first,
+    is chosen by the inner folds too, by the squared error of ridge regression (of the classes' indicators); the first
+    part alone is among the choices, so that what has no place is not predicted worse for them.
+
+    Raises:
+        UserError: features that cannot be divided into the parts.
     """
+    if features.shape[1] % parts:
+        raise UserError(f"{features.shape[1]} features are not {parts} parts of one length; embed the study again.")
     inner = make_folds(values, classes > 0, groups, INNER_FOLDS, seed + 1)
-    scaling = _each if metric is None else _whole
-    given = features if metric is None else features @ metric
+    given = features if metric is None else _by_part(features, metric)
+    scaling = Scaling(parts, metric is None)
+    if parts > 1:
+        scaling = replace(scaling, scales=_choose_scales(given, values, classes, inner, scaling))
     if classes:
         probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling, ordered)
     else:
         probe = _fit_ridge(given, values, inner, scaling)
-    return probe if metric is None else replace(probe, weights=probe.weights @ metric)
+    weights = probe.weights if metric is None else _by_part(probe.weights, metric)
+    return replace(probe, weights=weights, scales=scaling.scales or (1.0,))
 
 
-Scaling = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""Features (n, F) to what is taken from each (F,) and what each is divided by (F,)."""
+@dataclass(frozen=True)
+class Scaling:
+    """How features are centred and scaled before they are penalised."""
+
+    parts: int
+    """Of the features, of one length."""
+    each: bool
+    """Whether every feature gets a variance of 1, or every part, which leaves the proportions within it."""
+    scales: tuple[float, ...] = ()
+    """(parts,) size of each part after that; 0 leaves it out, () is 1 for all."""
+
+    def of(self, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features (n, F) to what is subtracted from each (F,) and what each is divided by (F,)."""
+        mean = features.mean(axis=0)
+        if self.each:
+            std = features.std(axis=0)
+            # Features are float32: rounding errors of a constant are not variation and must not be scaled up to it.
+            std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
+        else:
+            of_part = np.sqrt(features.var(axis=0).reshape(self.parts, -1).mean(axis=1))
+            std = np.repeat(np.where(of_part > 0, of_part, 1.0), features.shape[1] // self.parts)
+        if self.scales:
+            scales = np.repeat(np.asarray(self.scales), features.shape[1] // self.parts)
+            std = np.where(scales > 0, std / np.where(scales > 0, scales, 1.0), np.inf)
+        return mean, std
 
 
-def _each(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation (F,); a feature that does not vary gets 1, so that it stays out."""
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    # Features are float32: what rounding leaves of a constant is not variation, and must not be blown up to it.
-    std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
-    return mean, std
+def _by_part(features: NDArray[np.float64], metric: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Features (n, parts · F) times a matrix (F, F), part by part."""
+    size = len(metric)
+    return np.asarray((features.reshape(len(features), -1, size) @ metric).reshape(features.shape), dtype=np.float64)
 
 
-def _whole(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (F,), and one standard deviation for all features (F,), which leaves their proportions as they are."""
-    std = float(np.sqrt(features.var(axis=0).mean()))
-    return features.mean(axis=0), np.full(features.shape[1], std if std > 0 else 1.0)
+def _choose_scales(
+    features: NDArray[np.float64], values: NDArray[np.float64], classes: int, inner: list[Split], scaling: Scaling
+) -> tuple[float, ...]:
+    """(parts,) the scales whose ridge regression has the least error in the inner folds, the fewest parts of equals."""
+    others = scaling.parts - 1
+    counts = sorted({n for n in _MOST_PREFIXES if n < others} | {others})
+    plans = [(1.0, *(0.0,) * others)]
+    plans += [(1.0, *(scale,) * n, *(0.0,) * (others - n)) for n in counts for scale in _PLACE_SCALES]
+    wanted = values[:, None] if not classes else (values[:, None] == np.arange(classes)[None]).astype(np.float64)
+    width = features.shape[1] // scaling.parts
+    errors = np.zeros((len(plans), len(RIDGE_STRENGTHS)))
+    for train, test in inner:
+        mean, std = scaling.of(features[train])
+        fit_on, predict = (features[train] - mean) / std, (features[test] - mean) / std
+        middle = wanted[train].mean(axis=0)
+        for row, plan in enumerate(plans):
+            used = width * int(np.count_nonzero(plan))
+            size = np.repeat(plan, width)[:used]
+            for column in range(wanted.shape[1]):
+                path = _ridge_path(fit_on[:, :used] * size, wanted[train, column] - middle[column])
+                predicted = (predict[:, :used] * size) @ path.T + middle[column]
+                errors[row] += ((predicted - wanted[test, column, None]) ** 2).sum(axis=0)
+    return plans[int(errors.min(axis=1).argmin())] if inner else plans[0]
 
 
 def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) -> int:
@@ -150,7 +211,7 @@ def _fit_ridge(
 ) -> Probe:
     errors = np.zeros((len(inner), len(RIDGE_STRENGTHS)))
     for row, (train, test) in enumerate(inner):
-        mean, std = scaling(features[train])
+        mean, std = scaling.of(features[train])
         middle = values[train].mean()
         path = _ridge_path((features[train] - mean) / std, values[train] - middle)
         predicted = (features[test] - mean) / std @ path.T + middle
@@ -158,8 +219,8 @@ def _fit_ridge(
     last = len(RIDGE_STRENGTHS) - 1
     best = last
     if inner:
-        best = last - _choose(errors[:, ::-1], [len(test) for _, test in inner], scaling is _whole)
-    mean, std = scaling(features)
+        best = last - _choose(errors[:, ::-1], [len(test) for _, test in inner], not scaling.each)
+    mean, std = scaling.of(features)
     middle = float(values.mean())
     weights = _ridge_path((features - mean) / std, values - middle)[best] / std
     return Probe(
@@ -186,7 +247,7 @@ def _fit_logistic(
     if usable:
         standardised = []
         for train, test in usable:
-            mean, std = scaling(features[train])
+            mean, std = scaling.of(features[train])
             standardised.append(((features[train] - mean) / std, (features[test] - mean) / std))
         models = [_logistic(ordered) for _ in usable]
         losses: list[list[float]] = []
@@ -198,8 +259,8 @@ def _fit_logistic(
             # Weaker penalties are slow to fit; once it only gets worse there is nothing to find.
             if len(losses) - 1 - int(np.argmin([sum(one) for one in losses])) >= _PATIENCE:
                 break
-        best = _choose(np.array(losses).T, [len(test) for _, test in usable], scaling is _whole)
-    mean, std = scaling(features)
+        best = _choose(np.array(losses).T, [len(test) for _, test in usable], not scaling.each)
+    mean, std = scaling.of(features)
     model = _logistic(ordered)
     _fit_step(model, LOGISTIC_STRENGTHS[best], (features - mean) / std, labels)
     weights = np.asarray(model.coef_, dtype=np.float64) / std

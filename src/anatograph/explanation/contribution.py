@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.linear import Probe, fit_probe
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.smooth_metric import smooth_metric
+from anatograph.learning.model.pooling import Pooling
 
 STRONG = 0.9
 """Value on the scale of a contribution that 5 % of the regions of reference subjects exceed."""
@@ -37,7 +38,7 @@ class Direction:
     """One linear answer of a fitted probe: answer = intercept + weights · S'."""
 
     weights: NDArray[np.float64]
-    """(F,) W of eq. 10."""
+    """(M · F,) W of eq. 10, part after part."""
     intercept: float
     """β of eq. 10."""
     class_name: str | None
@@ -50,9 +51,14 @@ class Direction:
     offset: float = 0.0
     """The target where the answer is 0: its mean in the training subjects."""
 
-    def of(self, features: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """M = W h' of features (..., F) as (...,), NaN where they are."""
-        return np.asarray(features.astype(np.float64) @ self.weights, dtype=np.float64)
+    pooling: Pooling | None = None
+    """How regions were pooled; None for their mean."""
+
+    def of(self, nodes: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """M_j = Σ_m a_m(j) W_m · h'_j of a subject's regions (N, F) as (N,), NaN where they are absent."""
+        if self.pooling is not None:
+            return self.pooling.contributions(self.weights, nodes)
+        return np.asarray(nodes.astype(np.float64) @ self.weights, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +80,7 @@ class Contribution:
     subject_id: str
     """Whose regions."""
     raw: NDArray[np.float64]
-    """(N,) M_j = W h'_j; NaN where the scan does not reach. β plus its mean over the regions is the probe's answer."""
+    """(N,) M_j of eq. 10; NaN where the scan does not reach. β plus its mean over the regions is the probe's answer."""
     direction: Direction
     """W, β and what they mean; fitted without this subject (and its group)."""
     reference: Reference
@@ -147,6 +153,7 @@ class Explainer:
     ) -> None:
         """``groups`` (n,) numbers the group of each subject of ``data``; raises UserError as `evaluate` does."""
         self.data, self.regions, self.groups, self.seed, self.kind = data, regions, groups, seed, probe
+        self.pooling = regions.pooling(data.pooling)
         self.target = usable(target, groups, folds)
         self.subject_ids: list[str] = data.table["subject_id"].tolist()
         of_target = None if groups is None else groups[self.target.rows]
@@ -184,7 +191,8 @@ class Explainer:
             if self.kind == "smooth":
                 metric = smooth_metric(self.regions, [self.subject_ids[row] for row in training.rows])
             ordered = training.task == "ordinal"
-            probe = fit_probe(features, training.values, len(training.classes), groups, self.seed, metric, ordered)
+            classes, parts = len(training.classes), self.data.parts
+            probe = fit_probe(features, training.values, classes, groups, self.seed, metric, ordered, parts)
             self._fitted[key] = Fitted(probe, training)
         return self._fitted[key]
 
@@ -196,7 +204,7 @@ class Explainer:
         """
         nodes = self.regions.of(subject_id)
         fitted = self.fitted_for(subject_id)
-        direction = towards(fitted, class_name, np.nanmean(nodes.astype(np.float64), axis=0))
+        direction = replace(towards(fitted, class_name, self.pooling.pool(nodes)), pooling=self.pooling)
         key = (id(fitted), direction.class_name)
         if key not in self._references:
             names = [self.subject_ids[row] for row in fitted.target.rows]

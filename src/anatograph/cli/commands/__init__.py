@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anatograph.cli.command import Command
 from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate
-from anatograph.cli.commands.embedding import Embed
+from anatograph.cli.commands.embedding import Embed, Pool
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
 from anatograph.cli.commands.preprocessing import Cluster, Preprocess
@@ -21,6 +21,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Cluster,
     Pretrain,
     Embed,
+    Pool,
     Evaluate,
     Benchmark,
     Densitometry,

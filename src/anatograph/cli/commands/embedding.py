@@ -1,12 +1,12 @@
-"""The command that embeds a study or a single scan."""
+"""The commands that embed a study or a single scan, and pool its regions again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from anatograph.choices import Device, LungMethod, RegistrationMethod
-from anatograph.cli.command import argument, option, required
+from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
+from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Parallel
 from anatograph.cli.output import finish
 
@@ -21,6 +21,11 @@ class Embed(Parallel):
     source: Path = argument("STUDY_OR_IMAGE", "a study, a volume file or a DICOM folder")
     out: Path = argument("OUT", "writes OUT.parquet and OUT.regions.zarr")
     model: Path = required("model folder, such as RUN/model", metavar="MODEL")
+    pooling: PoolingRule | None = option(None, "how regions become a subject's vector", unset="as the model says")
+    harmonics: int | None = option(
+        None, "parts of the vector, the mean included, where the pooling is harmonics", unset="as the model says",
+        metavar="M", minimum=1,
+    )  # fmt: skip
     patch_features: bool = option(False, "also write OUT.patches.zarr, the features before the graph network")
     batch_size: int = option(64, "patches per batch", metavar="N", minimum=1)
     device: Device = option("auto")
@@ -38,4 +43,21 @@ class Embed(Parallel):
             done = self.call(progress=bar.reached, say=bar.say)
         if done.table is not None:
             print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Command):
+    """Pool the regions of embeddings again, without running a model."""
+
+    page = "pooling.md"
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote, of any version")
+    out: Path = argument("OUT", "writes OUT.parquet and OUT.regions.zarr; may be the same table")
+    pooling: PoolingRule = option("harmonics", "how regions become a subject's vector")
+    harmonics: int = option(4, "parts of the vector, the mean included, where the pooling is harmonics", minimum=1)
+
+    def execute(self) -> int:
+        """Pool and name the table."""
+        done = self.call()
+        print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
         return finish(done.account)

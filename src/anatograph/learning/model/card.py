@@ -11,13 +11,21 @@ def model_card(config: Mapping[str, Any]) -> str:
     architecture, expected, atlas = config["architecture"], config["input"], config["atlas"]
     low, high = expected["hu_window"]
     side = expected["patch_size"][0]
+    features = architecture["feature_size"]
+    pooling = {
+        "mean": "their mean",
+        "zones": "their mean and those of thirds of each lung",
+        "moments": "their mean and their moments along the three axes",
+        "harmonics": f"their mean and {int(architecture.get('harmonics', 1)) - 1} harmonics of the atlas graph",
+    }
     graph = "a graph network over neighbouring regions" if architecture["graph"] else "no graph network"
     lines = [
         "# Anatograph model",
         "",
-        f"Encodes a chest CT as {architecture['feature_size']} features of the patient and as many of each of "
-        f"{atlas['landmarks']} landmarks in the lungs: a patch encoder conditioned on the location, and {graph}, "
-        "trained by contrastive learning without labels (Sun, Yu, Batmanghelich, *Context Matters*, AAAI 2021).",
+        f"Encodes a chest CT as {features} features of each of {atlas['landmarks']} landmarks in the lungs: a patch "
+        f"encoder conditioned on the location, and {graph}, trained by contrastive learning without labels (Sun, Yu, "
+        "Batmanghelich, *Context Matters*, AAAI 2021). The patient's vector is "
+        f"{pooling[architecture.get('subject_pooling', 'mean')]}.",
         "",
         "## Use",
         "",

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from anatograph.choices import PoolingRule
 from anatograph.errors import UserError
 from anatograph.learning.model.density import THRESHOLDS
+from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.learning.model.windowing import HU_WINDOW
 from anatograph.typed_settings import with_values
 
 GraphInput = Literal["projection", "encoder"]
 Norm = Literal["batch", "group", "none"]
-Pooling = Literal["paper", "mean_std", "multiscale"]
+EncoderPooling = Literal["paper", "mean_std", "multiscale"]
 
 
 _MOST = {"feature_size": 8192, "patch_size": 128, "location_code_size": 64}
@@ -53,7 +55,7 @@ class ModelConfig:
     """Normalisation after each convolution of C."""
     graph_norm: Norm = "batch"
     """Normalisation after the graph convolution of G."""
-    pooling: Pooling = "paper"
+    pooling: EncoderPooling = "paper"
     """How C ends: 'paper' strides down to one voxel; 'mean_std' stops at a coarse map (4x4x4 for a patch of 32) and
     takes the mean and standard deviation of each channel; 'multiscale' takes them after every stage and combines
     them in one dense layer."""
@@ -68,14 +70,24 @@ class ModelConfig:
     film: bool = False
     """Whether the location code modulates C: each stage's channels are scaled and shifted by a function of p_j (FiLM,
     Perez et al. 2018). Without it, p_j enters f_l only (not in the paper)."""
+    subject_pooling: PoolingRule = "mean"
+    """How embeddings pool regions into a subject's vector; no loss sees it (`anatograph.learning.model.pooling`)."""
+    harmonics: int = 4
+    """Parts of the subject's vector where ``subject_pooling`` is harmonics, the mean included."""
 
     def __post_init__(self) -> None:
+        PoolingSettings(self.subject_pooling, self.harmonics)
         for name, most in _MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise UserError(
                     f"model setting {name} must be at least 1 and at most {most}, not {getattr(self, name)}."
                 )
-        for name, choices in (("graph_input", GraphInput), ("norm", Norm), ("graph_norm", Norm), ("pooling", Pooling)):
+        for name, choices in (
+            ("graph_input", GraphInput),
+            ("norm", Norm),
+            ("graph_norm", Norm),
+            ("pooling", EncoderPooling),
+        ):
             if getattr(self, name) not in get_args(choices):
                 allowed = ", ".join(get_args(choices))
                 raise UserError(f"model setting {name} must be one of {allowed}, not {getattr(self, name)!r}.")

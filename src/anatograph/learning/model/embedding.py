@@ -12,7 +12,8 @@ class Embedding(NamedTuple):
     """Features of one subject and of each of its landmarks."""
 
     subject: NDArray[np.float32]
-    """(F,) the subject's feature: the mean over the nodes that are present (eq. 7 without f_g)."""
+    """(M · F,) the subject's feature: the mean over the nodes that are present (eq. 7 without f_g), and the model's
+    further parts that say where (`anatograph.learning.model.pooling`)."""
     nodes: NDArray[np.float32]
     """(N, F) each landmark's feature after G (h'_j of eq. 10); rows of absent landmarks are NaN."""
     patch_features: NDArray[np.float32]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +17,7 @@ from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding import Embedding
 from anatograph.learning.model.graphs import Graphs, make_graphs
 from anatograph.learning.model.networks import GraphNetwork, PatchEncoder, ProjectionHead, pool_nodes
+from anatograph.learning.model.pooling import Pooling, PoolingSettings, make_pooling
 from anatograph.learning.model.windowing import window
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Model(nn.Module):
         self.register_buffer("whitening", torch.eye(config.feature_size) if config.whiten > 0 else None)
         self.atlas: Atlas | None = None
         """The atlas it belongs to, set by `load_model` and by pretraining."""
+        self.pooling_settings = PoolingSettings(config.subject_pooling, config.harmonics)
+        """How embeddings pool regions into a subject's vector; may be changed, as no weight depends on it."""
         self.preprocessing: Mapping[str, Any] = {}
         """How the scans it was trained on were prepared, so that a new one can be prepared alike."""
 
@@ -54,6 +59,25 @@ class Model(nn.Module):
     def landmarks(self) -> int:
         """N."""
         return int(self.location_codes.shape[0])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the architecture and the weights; how embeddings are pooled is no part of it."""
+        without = {k: v for k, v in self.config.to_dict().items() if k not in ("subject_pooling", "harmonics")}
+        digest = hashlib.sha256(json.dumps(without, sort_keys=True, default=str).encode())
+        for name, value in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def pooling(self) -> Pooling:
+        """How a subject's vector is made of its regions, on the model's atlas."""
+        if self.atlas is not None:
+            return make_pooling(self.pooling_settings, self.atlas.landmarks)
+        if self.pooling_settings.rule != "mean":
+            raise ValueError(f"pooling by {self.pooling_settings.rule} needs the model's atlas")
+        return make_pooling(self.pooling_settings, np.zeros((self.landmarks, 3)))
 
     def windowed(self, patches: Tensor) -> Tensor:
         """Patches (B, P, P, P) as (B, 1, P, P, P) in [-1, 1]: integers are HU, floats are taken as windowed already."""
@@ -187,11 +211,14 @@ class Model(nn.Module):
         graphs = make_graphs([edges], self.landmarks, present[None], h.device)
         with _evaluating(self):
             nodes = self.node_features(h[None], graphs)
-            subject = pool_nodes(nodes, graphs.present)[0]
+            subject = pool_nodes(nodes, graphs.present)[0].cpu().numpy()
         absent = torch.from_numpy(~present).to(h.device)[:, None]
+        regions = nodes[0].masked_fill(absent, float("nan")).cpu().numpy()
+        if self.pooling_settings.rule != "mean":
+            subject = self.pooling.pool(regions).astype(np.float32)
         return Embedding(
-            subject.cpu().numpy(),
-            nodes[0].masked_fill(absent, float("nan")).cpu().numpy(),
+            subject,
+            regions,
             h.masked_fill(absent, float("nan")).cpu().numpy(),
         )
 

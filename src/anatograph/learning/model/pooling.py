@@ -16,18 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
+from anatograph.choices import PoolingRule
 from anatograph.errors import UserError
 
-PoolingRule = Literal["mean", "harmonics", "moments", "zones"]
-"""``mean``: eq. 7 alone.  ``harmonics``: with the first eigenvectors of the atlas graph's Laplacian.  ``moments``: with
-the atlas coordinates L, P and S.  ``zones``: with thirds of the height of each lung."""
 MOST_PARTS = 64
 _NEIGHBOURS = 1.2
 """Landmarks nearer than this many steps of the atlas grid are joined, as in the atlas graph."""
@@ -112,9 +110,10 @@ class Pooling:
 
 def settings_from(about: Mapping[str, Any] | None) -> PoolingSettings:
     """What `Pooling.about` wrote; the mean where nothing was written, as by earlier versions."""
-    if not about:
-        return PoolingSettings()
-    return PoolingSettings(about.get("rule", "mean"), int(about.get("harmonics", PoolingSettings.harmonics)))
+    rule, count = (about or {}).get("rule", "mean"), (about or {}).get("harmonics", PoolingSettings.harmonics)
+    if not isinstance(count, int):
+        raise UserError(f"The number of harmonics must be a whole number, not {count!r}.")
+    return PoolingSettings(rule, count)
 
 
 def make_pooling(settings: PoolingSettings, landmarks: ArrayLike) -> Pooling:

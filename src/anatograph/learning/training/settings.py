@@ -136,7 +136,9 @@ class PretrainSettings:
     augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(gamma_probability=0.0, shift=6.0))
     """How views are drawn."""
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(pooling="multiscale", graph_input="encoder", whiten=0.5, density=True)
+        default_factory=lambda: ModelConfig(
+            pooling="multiscale", graph_input="encoder", whiten=0.5, density=True, subject_pooling="harmonics"
+        )
     )
     """The networks."""
 

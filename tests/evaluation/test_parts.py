@@ -1,0 +1,69 @@
+"""Probes on features in parts: place is used where it helps, and does not cost where it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from anatograph.errors import UserError
+from anatograph.evaluation.cross_validation import cross_validate
+from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.metrics import r_squared
+from anatograph.evaluation.targets import Target
+
+Array = NDArray[np.float64]
+
+
+def made(count: int = 80, width: int = 40, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Features of four parts; a value that the first part predicts, and one that the second predicts."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, 4 * width))
+    weights = random.normal(size=width) / np.sqrt(width)
+    noise = 0.3 * random.normal(size=(2, count))
+    return features, features[:, :width] @ weights + noise[0], features[:, width : 2 * width] @ weights + noise[1]
+
+
+def score(features: Array, values: Array, parts: int) -> float:
+    target = Target("y", "regression", np.arange(len(values)), values)
+    return r_squared(values, cross_validate(features, target, None, 5, 0, parts).predicted)
+
+
+def test_place_is_used_where_it_helps_and_costs_nothing_elsewhere() -> None:
+    features, without, with_place = made()
+    alone = score(features[:, :40], without, 1)
+    assert score(features, without, 4) > alone - 0.03
+    assert score(features, without, 1) < alone - 0.1  # all features alike lose much
+    assert score(features[:, :40], with_place, 1) < 0.1
+    assert score(features, with_place, 4) > 0.4
+
+
+def test_one_part_is_the_probe_as_it_was() -> None:
+    features, values, _ = made()
+    first, second = fit_probe(features, values, 0), fit_probe(features, values, 0, parts=1)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.scales == (1.0,)
+
+
+def test_unused_parts_have_no_weight() -> None:
+    features, values, _ = made()
+    probe = fit_probe(features, values, 0, parts=4)
+    assert probe.scales[0] == 1
+    for part, scale in enumerate(probe.scales):
+        used = np.abs(probe.weights[0, 40 * part : 40 * part + 40]).max() > 0
+        assert used == (scale > 0)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_by_place(classes: int) -> None:
+    features, _, values = made(150)
+    labels = np.searchsorted(np.quantile(values, np.linspace(0, 1, classes + 1)[1:-1]), values).astype(float)
+    probe = fit_probe(features[:100], labels[:100], classes, parts=4)
+    assert sum(probe.scales[1:]) > 0
+    right = (probe.predict(features[100:]) == labels[100:]).mean()
+    assert right > 1.4 / classes
+
+
+def test_features_that_are_no_parts_are_refused() -> None:
+    with pytest.raises(UserError, match="not 3 parts"):
+        fit_probe(np.zeros((10, 7)), np.arange(10.0), 0, parts=3)
