@@ -333,5 +333,5 @@ def test_requests_for_workers_that_are_wrong(small: Small, tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_said(small: Small) -> None:
-    with pytest.raises(UserError, match="no GPU"):
+    with pytest.raises(UserError, match="no usable GPU"):
         embed(small.study, model=small.model, device="cuda")
