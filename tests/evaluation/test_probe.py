@@ -237,7 +237,7 @@ def test_missing_labels_and_people_are_named(tmp_path: Path) -> None:
     told = " ".join(done.notes)
     assert "stranger" in told
     assert "s0029" in told
-    assert "6 of 29 people have no value of y" in told
+    assert "6 of 29 subjects have no value of y" in told
     assert "6 of 29" in (tmp_path / "out" / "evaluate.run.json").read_text(encoding="utf-8")
 
 
@@ -294,7 +294,7 @@ def test_few_people_are_refused_in_a_sentence_or_served(tmp_path: Path) -> None:
         evaluate(embeddings, cohort, "number", group="person")
     rare = evaluate(embeddings, cohort, "rare")
     assert set(rare.results["n"]) == {11}
-    assert "fewer than 2 people are left out: a" in " ".join(rare.notes)
+    assert "fewer than 2 subjects are left out: a" in " ".join(rare.notes)
     tiny = evaluate(embeddings, cohort, "tiny").results.set_index("metric")
     assert tiny.loc["accuracy", "folds"] == 5
     assert tiny.loc["auc", "folds"] == 2

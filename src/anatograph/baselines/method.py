@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
@@ -74,6 +75,9 @@ class Method(ABC):
 
 class CohortMethod(Method):
     """One vector per subject, computed without labels, once for all folds and targets."""
+
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What `embed` knows of its features when it has run, as `anatograph.embedding.table.write_embeddings` takes it."""
 
     @abstractmethod
     def embed(self, scans: Scans) -> NDArray[np.float64]:

@@ -79,13 +79,15 @@ class RowRunner:
         began = time.monotonic()
         earlier = (store.load("seconds") or {"seconds": np.zeros(())})["seconds"].item()
         features: Array | None = None
+        feature_parts = 1
         parts = _parts(self.design, isinstance(method, SupervisedMethod))
         for number, part in enumerate(parts, start=1):
             if _is_complete(store.load(part.name), self.design, part):
                 continue
             if isinstance(method, CohortMethod) and features is None:
-                features = embedded(method, self.scans, store)
-            store.save(part.name, self.predict(method, part.split, features, part.seed, part))
+                features, feature_parts = embedded(method, self.scans, store)
+            predicted = self.predict(method, part.split, features, part.seed, part, feature_parts)
+            store.save(part.name, predicted)
             spent = earlier + time.monotonic() - began
             store.save("seconds", {"seconds": np.array(spent)})
             self.say(f"  {method.slug}: fold {number} of {len(parts)} done, {spent:.0f} s")
@@ -94,11 +96,18 @@ class RowRunner:
         store.finish(about if note is None else {**about, "note": note})
 
     def predict(
-        self, method: Method, split: Split, features: Array | None, seed: int, part: _Part | None = None
+        self,
+        method: Method,
+        split: Split,
+        features: Array | None,
+        seed: int,
+        part: _Part | None = None,
+        feature_parts: int = 1,
     ) -> dict[str, Array]:
         """A method's predictions for the test rows of a fold: ``t0``, ``t1``, … for the design's targets in order.
 
         A ``part`` may restrict the targets, and may add the left-out column's accuracies ``linear`` and ``nonlinear``.
+        ``features`` (S, D) consist of ``feature_parts`` parts, as in `anatograph.evaluation.linear.fit_probe`.
         """
         design, (train, test) = self.design, split
         targets = design.targets if part is None else part.targets
@@ -113,7 +122,8 @@ class RowRunner:
             predicted = []
             for target in targets:
                 own = design.split_of(target, split)
-                predicted.append(probe_fold(features[target.rows], target, design.groups_of(target), own, seed))
+                groups = design.groups_of(target)
+                predicted.append(probe_fold(features[target.rows], target, groups, own, seed, feature_parts))
             if part is not None and part.with_column:
                 found = _column_accuracy(features, design, split, seed)
         return found | {
@@ -160,8 +170,8 @@ def _column_accuracy(features: Array, design: Design, split: Split, seed: int) -
     return {name: np.array((guess == labels[test]).mean()) for name, guess in guesses.items()}
 
 
-def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> Array:
-    """(S, D) features of all subjects, computed once and stored as ``embeddings.parquet``.
+def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> tuple[Array, int]:
+    """(S, D) features of all subjects and the number of their parts, computed once and then stored.
 
     Raises:
         UserError: the method is unavailable, or its features are not finite.
@@ -171,10 +181,11 @@ def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> Array:
         features = np.asarray(method.embed(scans), dtype=np.float64)
         _check_features(features, method, len(scans.table), np.arange(len(scans.table)))
         store.set_facts(method.note, method.updates)  # some are known only once the weights are loaded
-        write_embeddings(file, scans.subject_ids, features.astype(np.float32))
+        write_embeddings(file, scans.subject_ids, features.astype(np.float32), method.about)
     elif (facts := store.facts) is not None:
         method.note, method.updates = facts
-    return read_embeddings(file).only(scans.subject_ids)
+    known = read_embeddings(file)
+    return known.only(scans.subject_ids), known.parts
 
 
 def read_row(store: RowStore, design: Design) -> Row | None:

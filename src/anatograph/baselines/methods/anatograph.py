@@ -6,7 +6,7 @@ from anatograph.baselines.networks.context_model import ContextModelRow
 
 
 class Anatograph(ContextModelRow):
-    """The mean of the node features after G (eq. 7)."""
+    """The node features after G, pooled as the model says: their mean (eq. 7) and parts that say where."""
 
     slug = "anatograph"
     title = "Anatograph"

@@ -9,7 +9,7 @@ from anatograph.errors import UserError
 
 
 class WithoutGraph(ContextModelRow):
-    """The mean of the patch features of the whole model, without message passing between patches.
+    """The patch features of the whole model, pooled as its nodes are, without message passing between patches.
 
     The graph loss never reaches E (Algorithm 1 updates only G with it), so E without G is the same E as in the whole
     model; pretraining it again would only add random variation.

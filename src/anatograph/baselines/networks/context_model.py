@@ -54,14 +54,17 @@ class ContextModelRow(CohortMethod):
         return cls(options.model_of(cls.slug), options.progress, options.pretrain_preset, options.pretrain_settings)
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
-        """(S, F) the mean of the region features.
+        """(S, M · F) the vectors of `embed`, or the patch features pooled in the same way.
 
         Raises:
             UserError: a folder that is not a model, a model of another ablation, or one that does not fit the study.
         """
-        if self.before_graph:
-            return np.asarray(np.nanmean(self.regions(scans), axis=1))
-        return read_embeddings(self._embedded(scans)).only(scans.subject_ids)
+        table = read_embeddings(self._embedded(scans))
+        functions = Regions(beside(table.path, "regions")).pooling(table.pooling)
+        self.about = {"pooling": functions.about(table.features.shape[1] // table.parts)}
+        if not self.before_graph:
+            return table.only(scans.subject_ids)
+        return np.stack([functions.pool(regions) for regions in self.regions(scans)])
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, F) of landmarks, NaN where absent."""

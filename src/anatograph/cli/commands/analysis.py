@@ -56,7 +56,11 @@ class Benchmark(Scoring):
     seed: int = option(0, "of folds and methods")
     device: Device = option("auto")
     model: Path | None = option(
-        None, "for anatograph and without-graph, such as RUN/model", metavar="MODEL", group=_MODELS, passed=False
+        None,
+        "for anatograph and the rows made of it, such as RUN/model",
+        metavar="MODEL",
+        group=_MODELS,
+        passed=False,
     )
     model_without_ce: Path | None = option(
         None, "a model without location codes", metavar="MODEL", group=_MODELS, passed=False
