@@ -76,6 +76,33 @@ def test_one_scan_alone_has_the_vector_it_has_in_the_study(small: Small, tmp_pat
     np.testing.assert_array_equal(Regions(tmp_path / "one.regions.zarr").of(str(number)), study.regions[number])
 
 
+def test_one_scan_does_not_replace_another(small: Small, tmp_path: Path) -> None:
+    first, second = small.folder / "3.nii.gz", small.folder / "4.nii.gz"
+    options = {"model": small.model, "lung_mask": small.folder / "3_lungs.nii.gz"}
+    embed(first, tmp_path / "one", **options)
+    before = (tmp_path / "one.parquet").read_bytes()
+    with pytest.raises(UserError, match="holds the embedding of 3; give another OUT"):
+        embed(second, tmp_path / "one", **options)
+    with pytest.raises(UserError, match=r"holds the embedding of 3, made from .*3\.nii\.gz"):
+        embed(second, tmp_path / "one", subject_id="3", **options)
+    assert (tmp_path / "one.parquet").read_bytes() == before
+    again = embed(first, tmp_path / "one", **options)
+    np.testing.assert_array_equal(again.features, read_embeddings(tmp_path / "one").features.astype(np.float32))
+
+
+def test_a_model_of_an_unfinished_run_is_said(small: Small, tmp_path: Path) -> None:
+    shutil.copytree(small.model, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    config["training"] = {"epochs": 2, "settings": {"epochs": 10}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    heard: list[str] = []
+    scan = small.folder / "3.nii.gz"
+    done = embed(scan, model=tmp_path / "model", lung_mask=small.folder / "3_lungs.nii.gz", say=heard.append)
+    assert "unfinished pretraining, epoch 2 of 10" in heard[0]
+    assert heard[0] in done.notes
+    assert not load_model(small.model).unfinished
+
+
 def test_three_lines_from_a_ct_to_a_vector(small: Small) -> None:
     result = anatograph.embed(small.folder / "0.nii.gz", model=small.model, lung_mask=small.folder / "0_lungs.nii.gz")
     assert result.vector.shape == (32,)

@@ -194,6 +194,9 @@ def test_change(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtur
     same = anatograph.change(extended.study, extended.embeddings, "vLPS", "vRAS", tmp_path)
     assert np.nanmax(same.shift) < 0.1
     assert np.nanmax(np.abs(same.after - same.before)) < 0.1
+    with pytest.raises(UserError, match="two different patients"):
+        anatograph.change(extended.study, extended.embeddings, "p03", "p09", tmp_path, extended.cohort, group="person")
+    assert any("was not checked" in note for note in same.account.notes)
     with pytest.raises(UserError, match="the same scan"):
         anatograph.change(extended.study, extended.embeddings, "p03", "p03", tmp_path)
 

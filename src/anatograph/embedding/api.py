@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMeth
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, id_from, settings_for
 from anatograph.embedding.stream import embed_stream
-from anatograph.embedding.table import parquet_path
+from anatograph.embedding.table import parquet_path, read_embeddings
 from anatograph.embedding.worker import ahead
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
@@ -152,6 +153,9 @@ def embed(
         name = check_id(subject_id) if subject_id else id_from(source)
         weights = Path(lung_weights) if lung_weights else None
         found = ScanSource(source, network, prepared, name, lung_mask, weights)
+    if network.unfinished:
+        found.notes.append(f"{network.unfinished}; embed again when `anatograph pretrain` has finished")
+        say(found.notes[-1])
     if out is None:
         return _in_memory(found, network, batch_size, progress)
     settings = {
@@ -164,6 +168,8 @@ def embed(
         "workers": workers,
         "scheduler": scheduler,
     }
+    if not is_study:
+        _check_place(parquet_path(out), found)
     folder = Path(model).resolve() if isinstance(model, str | Path) else None
     place = Workplace.choose(workers, scheduler, len(found.subject_ids), worker_memory or WORKER_GB)
     with RunAccount("embed", settings, parquet_path(out)) as account, ended_like_interrupted():
@@ -176,6 +182,27 @@ def embed(
             account.note(note)
     table = None if account.stopped else parquet_path(out)
     return Embedded(names, features, landmarks_of(network), None, table, account, tuple(found.notes))
+
+
+def _check_place(table: Path, scan: Source) -> None:
+    """Refuse to replace the embedding of another scan, or of a whole study, by that of one.
+
+    Raises:
+        UserError: naming what is there.
+    """
+    if not table.is_file():
+        return
+    held = read_embeddings(table).subject_ids
+    source: Path | None
+    try:
+        account = json.loads(RunAccount("embed", {}, table).path.read_text(encoding="utf-8"))
+        source = Path(account["settings"]["source"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        source = scan.path.resolve() if held == scan.subject_ids else None
+    if held != scan.subject_ids or source != scan.path.resolve():
+        what = f"the embedding of {held[0]}" if len(held) == 1 else f"embeddings of {len(held)} subjects"
+        where = f", made from {source}" if source is not None and held == scan.subject_ids else ""
+        raise UserError(f"{table} holds {what}{where}; give another OUT, or remove that file first.")
 
 
 def _in_memory(source: Source, model: Model, batch_size: int, progress: ProgressCallback | None) -> Embedded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,9 @@ def change(
         run.note(notes)
         for name in (before, after):
             run.study.subject(name)
+        _check_one_patient(before, after, group, compared.group_of)
+        if group is None:
+            run.note(["whether both scans are of one patient was not checked; --group COLUMN does"])
         first, second = regions.unwhitened(before), regions.unwhitened(after)
         calibrated, kept = compared.without([before, after])
         deviations = [calibrated.deviation(nodes) for nodes in (first, second)]
@@ -95,6 +99,24 @@ def change(
         table = table.assign(**{key: column[top] for key, column in columns.items()})
         run.account.result(**score)
     return Change(maps, deviations[0], deviations[1], shift, table, run.account)
+
+
+def _check_one_patient(before: str, after: str, group: str | None, group_of: Mapping[str, int]) -> None:
+    """Refuse scans of two patients.
+
+    Raises:
+        UserError: the grouping column differs between them, or lacks one of them.
+    """
+    if group is None:
+        return
+    for name in (before, after):
+        if name not in group_of:
+            raise UserError(f"{name} is not in the cohort, so '{group}' cannot tell whose scan it is; add its row.")
+    if group_of[before] != group_of[after]:
+        raise UserError(
+            f"{before} and {after} are scans of two different patients, their '{group}' differs; name two scans of "
+            "one patient, or leave --group out to compare two patients on purpose."
+        )
 
 
 def _apart(model: Normative, one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -52,6 +52,8 @@ class Model(nn.Module):
         """The atlas it belongs to, set by `load_model` and by pretraining."""
         self.pooling_settings = PoolingSettings(config.subject_pooling, config.harmonics)
         """How embeddings pool regions into a subject's vector; may be changed, as no weight depends on it."""
+        self.unfinished = ""
+        """Why it is not the model of a finished pretraining, empty where it is one; set by `load_model`."""
         self.preprocessing: Mapping[str, Any] = {}
         """How the scans it was trained on were prepared, so that a new one can be prepared alike."""
 

@@ -114,6 +114,7 @@ def load_model(folder: str | Path) -> Model:
         raise UserError(f"{folder}: the weights do not fit the architecture in {CONFIG} ({reason}).") from error
     model.atlas = atlas
     model.preprocessing = config.get("preprocessing", {})
+    model.unfinished = _unfinished(config.get("training"))
     return model.eval()
 
 
@@ -135,6 +136,15 @@ def _config(
         "preprocessing": dict(preprocessing),
         "training": dict(training),
     }
+
+
+def _unfinished(training: Any) -> str:
+    """Of what run the model is an intermediate state; empty for a finished one, or where nothing is known."""
+    try:
+        done, wanted = int(training["epochs"]), int(training["settings"]["epochs"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"the model is that of an unfinished pretraining, epoch {done} of {wanted}" if done < wanted else ""
 
 
 def _expected_input(config: ModelConfig) -> dict[str, Any]:
