@@ -196,7 +196,7 @@ def no_form(folder: Path) -> Path:
 
 @case(
     "NIfTI with a sheared affine",
-    "SCAN: cannot be read (its axes are not at right angles, as after an uncorrected gantry tilt); copy or convert the file again.",
+    "SCAN: the axes are not at right angles (affine …), as after an uncorrected gantry tilt; resample the scan onto a rectangular grid first.",
 )
 def sheared(folder: Path) -> Path:
     path = write(folder / "scan.nii")

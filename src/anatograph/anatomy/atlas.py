@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from anatograph.anatomy.landmarks import corner_centres, find_landmarks, location_codes
 from anatograph.anatomy.markups import write_markups
 from anatograph.errors import UserError, plain
-from anatograph.imaging.file_headers import read_file_header
+from anatograph.imaging.formats.read import read_file_header
 from anatograph.imaging.volume import Frame, Mask, vector
 from anatograph.limits import read_json
 

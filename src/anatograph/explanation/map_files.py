@@ -21,7 +21,7 @@ from anatograph.execution.files import write_text
 from anatograph.explanation.legend import MapLegend
 from anatograph.explanation.map_picture import draw_map
 from anatograph.explanation.painting import paint
-from anatograph.imaging.nifti_header import NiftiWords
+from anatograph.imaging.formats.nifti_words import NiftiWords
 from anatograph.imaging.volume import Volume
 from anatograph.study.scans import find_scan
 from anatograph.study.subject import StoredSubject

@@ -11,7 +11,7 @@ from pydicom.datadict import keyword_for_tag
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.elements import DamagedError, read_elements
 from anatograph.imaging.dicom.headers import folder_files
-from anatograph.imaging.file_headers import read_file_header
+from anatograph.imaging.formats.read import read_file_header
 
 _REMOVED, _BURNED_IN = "PatientIdentityRemoved", "BurnedInAnnotation"
 _NAMES = {

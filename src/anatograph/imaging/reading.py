@@ -15,7 +15,8 @@ from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, chest_volume
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
 from anatograph.imaging.dicom.series import inspect_dicom_folder, read_dicom_folder
-from anatograph.imaging.file_headers import FileHeader, read_file_header
+from anatograph.imaging.formats.header import FileHeader, scale_to_mm
+from anatograph.imaging.formats.read import read_file_header
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume, vector
@@ -26,7 +27,11 @@ __all__ = ["inspect_scan", "read_mask", "read_volume", "write_array", "write_mas
 _SLACK = 2**26
 """Bytes behind the voxels of a file that are passed over; a file with more of them is not what its header says."""
 _MOST_LABELS = 100
-"""A file with more different values than this is no mask."""
+"""A file with more different values than this is not a mask."""
+PLACEHOLDER = (
+    "its voxels are exactly 1 mm, unrotated, with the origin at 0, which is what software writes when it does not know "
+    "the geometry; check that the voxels are 1 mm and which way the axes run"
+)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -40,8 +45,10 @@ def read_volume(path: str | Path) -> Volume:
     if path.is_dir():
         return read_dicom_folder(path)
     with quiet():
-        image = _read_image(path, "scan")
-    return chest_volume(sitk.GetArrayViewFromImage(image), Frame.of_image(image), str(path))
+        reader, header = _open(path, "scan", whole=True)
+        image = _voxels(path, reader)
+    stored, flags = _grid(path, reader, header)
+    return chest_volume(sitk.GetArrayViewFromImage(image), stored, str(path), flags=flags)
 
 
 def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
@@ -56,8 +63,9 @@ def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
     if path.is_dir():
         raise UserError(f"{path}: a lung mask must be one file ({', '.join(SUFFIXES)}), not a folder.")
     with quiet():
-        image = _read_image(path, "mask")
-    stored = Frame.of_image(image)
+        reader, header = _open(path, "mask", whole=True)
+        image = _voxels(path, reader)
+    stored, _ = _grid(path, reader, header)
     if not np.isfinite(stored.direction).all() or abs(np.linalg.det(stored.direction)) < 1e-3:
         raise UserError(f"{path}: the direction matrix of the mask is degenerate; save the mask again.")
     labels = _labels(lps_view(sitk.GetArrayViewFromImage(image), stored.direction), str(path))
@@ -120,20 +128,33 @@ def inspect_scan(path: str | Path, what: str = "scan") -> tuple[str, ...]:
     if path.is_dir() and what == "scan":
         return inspect_dicom_folder(path)
     with quiet():
-        reader = _open(path, what)
-    if what == "scan":
+        reader, header = _open(path, what)
+    stored, flags = _grid(path, reader, header)
+    if what != "scan":
+        return ()
+    check_frame(stored, str(path))
+    return flags
+
+
+def _grid(path: Path, reader: sitk.ImageFileReader, header: FileHeader) -> tuple[Frame, tuple[str, ...]]:
+    """The grid of an opened file in LPS mm, and what is odd about it."""
+    frame = header.frame
+    if frame is None:
         z, y, x = reader.GetSize()[2::-1]
         count = len(reader.GetSize())
         direction = np.asarray(reader.GetDirection(), dtype=np.float64).reshape(count, count)[:3, :3]
-        check_frame(
-            Frame((z, y, x), vector(reader.GetSpacing()[:3]), vector(reader.GetOrigin()[:3]), direction), str(path)
-        )
-    return ()
+        scale = scale_to_mm(path, header.unit, reader.GetSpacing()[:3])
+        spacing, origin = (vector(np.multiply(v[:3], scale)) for v in (reader.GetSpacing(), reader.GetOrigin()))
+        frame = Frame((z, y, x), spacing, origin, direction)
+    flags = header.flags
+    axes = np.abs(np.abs(frame.direction) - np.rint(np.abs(frame.direction))).max()
+    if frame.spacing == (1.0, 1.0, 1.0) and not any(frame.origin) and axes < 1e-6:
+        flags += (PLACEHOLDER,)
+    return frame, flags
 
 
-def _read_image(path: Path, what: str) -> sitk.Image:
+def _voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
     """A three-dimensional image with one number a voxel, as stored."""
-    reader = _open(path, what, whole=True)
     size = reader.GetSize()
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
@@ -143,7 +164,7 @@ def _read_image(path: Path, what: str) -> sitk.Image:
         raise UserError(f"{path}: cannot be read ({_reason(error)}); copy or convert the file again.") from None
 
 
-def _open(path: Path, what: str, whole: bool = False) -> sitk.ImageFileReader:
+def _open(path: Path, what: str, whole: bool = False) -> tuple[sitk.ImageFileReader, FileHeader]:
     """A reader that has read a header with nothing wrong in it; ``whole`` unpacks the file to see that all is there."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
@@ -172,7 +193,11 @@ def _open(path: Path, what: str, whole: bool = False) -> sitk.ImageFileReader:
             f"{path}: {len(size)} dimensions ({' × '.join(map(str, size))}); split the series and give one {what}."
         )
     if path.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti(path, reader, present)
+        needed = header.needed
+        if present < needed:
+            raise UserError(
+                f"{path}: the file is damaged or cut short, {present} bytes of {needed}; copy or convert it again."
+            )
     if path.name.lower().endswith((".nrrd", ".nhdr")):
         # ITK turns the three spaces it knows into this one and takes the others as they come.
         space = reader.GetMetaData("NRRD_space") if reader.HasMetaDataKey("NRRD_space") else "not given"
@@ -181,7 +206,7 @@ def _open(path: Path, what: str, whole: bool = False) -> sitk.ImageFileReader:
                 f"{path}: the file does not say how the voxels lie in the patient (its space is {space}), so left and "
                 "right cannot be told; save it with the space left-posterior-superior."
             )
-    return reader
+    return reader, header
 
 
 def _uncompressed_size(path: Path, header: FileHeader) -> int:
@@ -225,36 +250,6 @@ def _check_finite(block: bytes, at: int, header: FileHeader, path: Path) -> None
             f"{path}: there are voxels that are not finite numbers (NaN or infinite); write the scan again with air "
             "(-1024) in their place."
         )
-
-
-def _check_nifti(path: Path, reader: sitk.ImageFileReader, present: int) -> None:
-    """Refuse what ITK lets pass in a NIfTI file: missing voxels, no orientation, an affine that is none of a grid."""
-
-    def number(key: str) -> float:
-        return float(reader.GetMetaData(key)) if reader.HasMetaDataKey(key) else 0.0
-
-    needed = int(number("vox_offset") + np.prod([int(n) for n in reader.GetSize()]) * number("bitpix") / 8)
-    if present < needed:
-        raise UserError(
-            f"{path}: the file is damaged or cut short, {present} bytes of {needed}; copy or convert it again."
-        )
-    if number("qform_code") == 0 and number("sform_code") == 0:
-        raise UserError(
-            f"{path}: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left "
-            "and right cannot be told; convert the scan again from its DICOM files, or set the code if you know it."
-        )
-    if number("sform_code") > 0 and reader.HasMetaDataKey("srow_x"):
-        rows = [[float(v) for v in reader.GetMetaData(f"srow_{axis}").split()[:3]] for axis in "xyz"]
-        matrix = np.asarray(rows)
-        lengths = np.linalg.norm(matrix, axis=0)
-        if not np.isfinite(matrix).all() or lengths.min() == 0 or abs(np.linalg.det(matrix / lengths)) < 1e-3:
-            raise UserError(f"{path}: the affine {rows} in the header is degenerate; convert the scan again.")
-        cosines = np.abs((matrix / lengths).T @ (matrix / lengths) - np.eye(3)).max()
-        if cosines > 1e-2:
-            raise UserError(
-                f"{path}: the axes are not at right angles (affine {rows}), as after an uncorrected gantry tilt; "
-                "resample the scan onto a rectangular grid first."
-            )
 
 
 def _reason(error: RuntimeError) -> str:

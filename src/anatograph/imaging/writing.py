@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.execution.files import whole_file
-from anatograph.imaging.nifti_header import NiftiWords, write_words
+from anatograph.imaging.formats.nifti_words import NiftiWords, write_words
 from anatograph.imaging.orientation import is_turned, stored_view
 from anatograph.imaging.volume import Mask, Volume
 

@@ -1,0 +1,1 @@
+"""Headers of volume files, read and checked before ITK is given the file."""
