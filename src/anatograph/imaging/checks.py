@@ -1,4 +1,4 @@
-"""What is refused on reading, and why: grids that cannot be a chest CT, and numbers that cannot be Hounsfield units."""
+"""What is refused on reading, and why: grids that cannot be a chest CT, and values that cannot be Hounsfield units."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.imaging.content import AIR, check_content, clear_background
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.volume import Frame, Volume
 
-AIR = -1024
-"""HU of everything outside the patient and outside the scan."""
 MIN_SLICES = 16
-"""Fewer slices than this are no chest."""
+"""A chest has at least this many slices."""
 MAX_SPACING = 10.0
-"""mm; with thicker slices a 32 mm patch would hold three of them."""
+"""mm; with thicker slices a 32 mm patch would span only three of them."""
+_SHIFTED = -930
+"""HU; soft tissue comes to lie below it where the intercept of -1024 is subtracted twice."""
 MIN_SPACING = 0.05
-"""mm; less means that the file counts in other units."""
+"""mm; less means that the file is in other units."""
 
 
 def chest_volume(
@@ -30,7 +31,9 @@ def chest_volume(
     """
     check_frame(stored, source)
     array = to_hounsfield(lps_view(values, stored.direction), source)
+    flags += clear_background(array)
     check_hounsfield(array, source)
+    check_content(array, source)
     return Volume(array, lps_frame(stored), stored, source, notes, flags)
 
 
@@ -42,8 +45,8 @@ def check_frame(frame: Frame, source: str) -> None:
     product = frame.direction.T @ frame.direction
     if abs(np.linalg.det(frame.direction)) < 1e-3 or np.abs(np.diag(product) - 1).max() > 1e-2:
         raise UserError(
-            f"{source}: the direction matrix {np.round(frame.direction, 4).tolist()} is degenerate, so nobody can tell "
-            "where the voxels lie; convert the scan again from its DICOM files."
+            f"{source}: the direction matrix {np.round(frame.direction, 4).tolist()} is degenerate, so the places "
+            "of the voxels are unknown; convert the scan again from its DICOM files."
         )
     if np.abs(product - np.eye(3)).max() > 1e-2:
         raise UserError(
@@ -73,7 +76,7 @@ def _xyz(values: tuple[float, ...]) -> str:
 def to_hounsfield(values: NDArray[Any], source: str) -> NDArray[np.int16]:
     """Round (z, y, x) numbers of any type to int16 HU, with everything below -1024 made air.
 
-    Works a few slices at a time, so beside the two arrays next to nothing is held. Raises UserError where a number
+    Works a few slices at a time, so beyond the two arrays hardly any memory is used. Raises UserError where a number
     is not finite or the numbers cannot be HU by their range.
     """
     result = np.empty(values.shape, dtype=np.int16)
@@ -103,24 +106,24 @@ def round_hounsfield(block: NDArray[Any], source: str) -> tuple[NDArray[np.int16
 def check_range(lowest: float, highest: float, floating: bool, source: str) -> None:
     """Refuse a volume by the smallest and largest number in it, before any rounding."""
     found = f"{source}: the numbers run from {lowest:g} to {highest:g}"
-    mend = "convert the scan again from its DICOM files without windowing or scaling"
+    fix = "convert the scan again from its DICOM files without windowing or scaling"
     if lowest == highest:
         raise UserError(f"{source}: every voxel holds {lowest:g}; this is not a scan.")
     if floating and lowest >= -1.5 and highest <= 1.5:
-        raise UserError(f"{found}, as after windowing to [0, 1] or [-1, 1], and are not Hounsfield units; {mend}.")
+        raise UserError(f"{found}, as after windowing to [0, 1] or [-1, 1], and are not Hounsfield units; {fix}.")
     if lowest >= 0 and highest <= 255:
-        raise UserError(f"{found}, as in an 8-bit picture that was already windowed, not Hounsfield units; {mend}.")
+        raise UserError(f"{found}, as in an 8-bit picture that was already windowed, not Hounsfield units; {fix}.")
     if highest - lowest < 500:
-        raise UserError(f"{found}, too narrow for the Hounsfield units of a chest; {mend}.")
+        raise UserError(f"{found}, too narrow for the Hounsfield units of a chest; {fix}.")
     if highest > 32767:
-        raise UserError(f"{found}, beyond any Hounsfield unit; {mend}.")
+        raise UserError(f"{found}, beyond any Hounsfield unit; {fix}.")
     if lowest >= 0:
         raise UserError(
             f"{found} with nothing below 0, so air cannot be at -1000 HU: these look like stored values without the "
             "rescale intercept (usually -1024); subtract it, or convert the scan again from its DICOM files."
         )
     if lowest > -700:
-        raise UserError(f"{found} with nothing below -700 HU, where lung and air should be; {mend}.")
+        raise UserError(f"{found} with nothing below -700 HU, where lung and air should be; {fix}.")
 
 
 def check_hounsfield(array: NDArray[np.int16], source: str) -> None:
@@ -137,16 +140,16 @@ def check_hounsfield(array: NDArray[np.int16], source: str) -> None:
         """Share of voxels from ``low`` HU to below ``high`` HU."""
         return float(counts[low - AIR : high - AIR].sum() / counts.sum())
 
-    mend = "convert the scan again from its DICOM files"
+    fix = "convert the scan again from its DICOM files"
     if part(AIR + 1, -200) < 0.002:
         raise UserError(
-            f"{source}: next to no voxel lies between -1023 and -200 HU, where lung and air should be; the rescale "
-            f"intercept was left out, or the numbers were scaled; {mend}."
+            f"{source}: hardly any voxel lies between -1023 and -200 HU, where lung and air should be; the rescale "
+            f"intercept was left out, the numbers were scaled, or the lungs were masked out; {fix}."
         )
     if part(-150, 200) < 0.005:
         raise UserError(
-            f"{source}: next to no voxel lies between -150 and 200 HU, where soft tissue should be; the rescale "
-            f"intercept was subtracted twice, or the numbers were scaled; {mend}."
+            f"{source}: hardly any voxel lies between -150 and 200 HU, where soft tissue should be: {_cause(counts)}; "
+            f"{fix}."
         )
     top = int(np.flatnonzero(counts)[-1])
     below = counts[max(0, top - 20) : top].mean()
@@ -157,5 +160,17 @@ def check_hounsfield(array: NDArray[np.int16], source: str) -> None:
     if top + AIR < 3000 and noisy and counts[top] > heap * counts.sum() and counts[top] > 10 * below:
         raise UserError(
             f"{source}: {counts[top] / counts.sum():.1%} of all voxels hold the greatest number, {top + AIR}, as after "
-            f"clipping to a window; {mend} without windowing."
+            f"clipping to a window; {fix} without windowing."
         )
+
+
+def _cause(counts: NDArray[np.int64]) -> str:
+    """Why a scan may lack soft tissue, by its histogram from -1024 HU."""
+    heap = int(counts.argmax())
+    share = counts[heap] / counts.sum()
+    rest = counts.copy()
+    rest[heap] = 0
+    middle = int(np.searchsorted(rest.cumsum(), rest.sum() / 2)) + AIR
+    if share > 0.5 and middle > _SHIFTED:
+        return f"{share:.0%} of the voxels hold exactly {heap + AIR} HU, so everything but the lungs seems masked out"
+    return "the numbers were scaled or shifted, as by a rescale intercept that is wrong or was subtracted twice"

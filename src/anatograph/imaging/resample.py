@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anatograph.imaging.checks import AIR
+from anatograph.imaging.content import AIR
 from anatograph.imaging.spline import MARGIN, Interpolation, coefficients, plane_weights, to_int16, weights
 from anatograph.imaging.volume import Frame, Volume, vector
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 
-from anatograph.imaging.checks import AIR
+from anatograph.imaging.content import AIR
 from anatograph.imaging.volume import Volume
 
 Interpolation = Literal["bspline", "linear"]

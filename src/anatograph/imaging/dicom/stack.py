@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anatograph.errors import UserError
-from anatograph.imaging.checks import AIR, MAX_SPACING, MIN_SLICES, check_range, round_hounsfield
+from anatograph.imaging.checks import MAX_SPACING, MIN_SLICES, check_range, round_hounsfield
+from anatograph.imaging.content import AIR
 from anatograph.imaging.dicom.headers import Slice, slice_reader
 from anatograph.imaging.volume import Frame, vector
 from anatograph.limits import check_scan_size
