@@ -17,7 +17,7 @@ from hostile.material import chest, series, write
 
 @case(
     "DICOM without ImagePositionPatient",
-    "SCAN: series 1 (24 images) is no usable CT scan: its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing).",
+    "SCAN: series 1 (24 images) is not a usable CT scan: its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing).",
 )
 def no_position(folder: Path) -> Path:
     return series(folder, tags={"ImagePositionPatient": None})
@@ -25,7 +25,7 @@ def no_position(folder: Path) -> Path:
 
 @case(
     "DICOM without PixelSpacing",
-    "SCAN: series 1 (24 images) is no usable CT scan: its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing).",
+    "SCAN: series 1 (24 images) is not a usable CT scan: its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing).",
 )
 def no_spacing(folder: Path) -> Path:
     return series(folder, tags={"PixelSpacing": None})
@@ -57,7 +57,7 @@ def several(folder: Path) -> Path:
 
 @case(
     "two scans under one series number and UID",
-    "SCAN: series 1 (48 images) is no usable CT scan: two different slices lie at the same place (…), so several scans are mixed; keep the files of one.",
+    "SCAN: series 1 (48 images) is not a usable CT scan: two different slices lie at the same place (…), so several scans are mixed; keep the files of one.",
 )
 def mixed(folder: Path) -> Path:
     series(folder / "a", uid="1.2.3")
@@ -92,7 +92,7 @@ def one_missing(folder: Path) -> Path:
 
 @case(
     "several slices missing",
-    "SCAN: series 1 (20 images) is no usable CT scan: 4 slices missing between -298.12 and -292.12 mm, between -286.12 and -274.12 mm along the slice normal; copy the series again.",
+    "SCAN: series 1 (20 images) is not a usable CT scan: 4 slices missing between -298.12 and -292.12 mm, between -286.12 and -274.12 mm along the slice normal; copy the series again.",
 )
 def many_missing(folder: Path) -> Path:
     return series(folder, skip=(5, 9, 10, 11))
@@ -109,7 +109,7 @@ def tilted(folder: Path) -> Path:
 
 @case(
     "two spacings in one series",
-    "SCAN: series 1 (24 images) is no usable CT scan: slices are unevenly spaced, from 3 to 5 mm; use a series with one spacing.",
+    "SCAN: series 1 (24 images) is not a usable CT scan: slices are unevenly spaced, from 3 to 5 mm; use a series with one spacing.",
 )
 def uneven(folder: Path) -> Path:
     series(folder / "a", chest()[:12], uid="1.2.3")
@@ -119,7 +119,7 @@ def uneven(folder: Path) -> Path:
 
 @case(
     "enhanced (multi-frame) DICOM",
-    "SCAN: series 1 (1 image) is no usable CT scan: 0000.dcm holds 24 frames (multi-frame DICOM); convert it to NIfTI, as with dcm2niix.",
+    "SCAN: series 1 (1 image) is not a usable CT scan: 0000.dcm holds 24 frames (multi-frame DICOM); convert it to NIfTI, as with dcm2niix.",
 )
 def enhanced(folder: Path) -> Path:
     def frames(k: int, data: FileDataset) -> None:
@@ -149,7 +149,7 @@ def big_endian(folder: Path) -> Path:
 
 @case(
     "DICOM compressed in a way that is not read (HTJ2K)",
-    "SCAN: series 1 (24 images) is no usable CT scan: it is compressed as 1.2.840.10008.1.2.4.201, which is not read; decompress it, as with gdcmconv --raw.",
+    "SCAN: series 1 (24 images) is not a usable CT scan: it is compressed as 1.2.840.10008.1.2.4.201, which is not read; decompress it, as with gdcmconv --raw.",
 )
 def unknown_syntax(folder: Path) -> Path:
     def change(k: int, data: FileDataset) -> None:
@@ -176,25 +176,25 @@ def giant_picture(folder: Path) -> Path:
 
 
 @case(
-    "screen captures", "SCAN: series 1 (24 images) is no usable CT scan: it holds screen captures (secondary capture)."
+    "screen captures", "SCAN: series 1 (24 images) is not a usable CT scan: it holds screen captures (secondary capture)."
 )
 def captures(folder: Path) -> Path:
     return series(folder, tags={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
 
 
-@case("localizers only", "SCAN: series 1 (2 images) is no usable CT scan: it is a localizer (scout), not a scan.")
+@case("localizers only", "SCAN: series 1 (2 images) is not a usable CT scan: it is a localizer (scout), not a scan.")
 def localizers(folder: Path) -> Path:
     return series(folder, chest()[:2], tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
 
 
-@case("an MR scan", "SCAN: series 1 (24 images) is no usable CT scan: the modality is MR, not CT.")
+@case("an MR scan", "SCAN: series 1 (24 images) is not a usable CT scan: the modality is MR, not CT.")
 def magnet(folder: Path) -> Path:
     return series(folder, tags={"Modality": "MR"})
 
 
 @case(
     "two patients in one folder",
-    "SCAN: the folder holds CT scans of 2 patients (by PatientID); give each patient's folder by itself.",
+    "SCAN: the folder holds CT scans of 2 patients (by PatientID): series 1 (24 images, 3 mm apart); series 1 (24 images, 3 mm apart); give each patient's folder by itself.",
 )
 def patients(folder: Path) -> Path:
     series(folder / "a", uid="1.2.3", tags={"PatientID": "DOE^JANE"})

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
 from anatograph.errors import UserError
+from anatograph.imaging.dicom.choice import list_series, read_dicom_folder
 from anatograph.imaging.dicom.codestream import picture_size
 from anatograph.imaging.dicom.headers import read_headers
-from anatograph.imaging.dicom.series import list_series, read_dicom_folder
 from anatograph.imaging.reading import read_volume, write_array
 
 HU = NDArray[np.int16]
@@ -415,7 +415,7 @@ def test_real_compressed_slices_whose_bytes_were_changed(shared: Path, tmp_path:
         (tmp_path / "x.dcm").write_bytes(whole[:place] + change + whole[place + len(change or b"1234") :])
         headers = read_headers(tmp_path)
         assert not headers.slices
-        assert "compressed picture" in headers.damaged[0][1] or "beyond its end" in headers.damaged[0][1]
+        assert "compressed picture" in headers.damaged[0].reason or "beyond its end" in headers.damaged[0].reason
     (tmp_path / "x.dcm").write_bytes(whole)
     assert len(read_headers(tmp_path).slices) == 1
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydicom.datadict import keyword_for_tag
 
 from anatograph.errors import UserError
-from anatograph.imaging.dicom.elements import DamagedError, read_elements
+from anatograph.imaging.dicom.bounded import DamagedError
+from anatograph.imaging.dicom.elements import read_elements
 from anatograph.imaging.dicom.headers import folder_files
 from anatograph.imaging.formats.read import read_file_header
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError, plain
 from anatograph.imaging.checks import check_frame, chest_volume
+from anatograph.imaging.dicom.choice import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
-from anatograph.imaging.dicom.series import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.formats.header import FileHeader, scale_to_mm
 from anatograph.imaging.formats.read import read_file_header
 from anatograph.imaging.orientation import lps_frame, lps_view

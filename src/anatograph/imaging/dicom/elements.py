@@ -1,7 +1,7 @@
 """The data elements of a DICOM file up to its pixels: pydicom, behind a guard that checks every length first.
 
 pydicom believes the lengths it meets, and so does GDCM, which takes minutes over a header with a byte missing. pydicom
-therefore reads through `_BoundedFile`, and each element is checked before its value is read; what does not hold
+therefore reads through `BoundedFile`, and each element is checked before its value is read; what does not hold
 together is reported as damaged at once, and only intact files are given to GDCM.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,14 +22,13 @@ from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import VR
 
+from anatograph.imaging.dicom.bounded import HEAD, BoundedFile, DamagedError, inflated
 from anatograph.imaging.dicom.codestream import LONGEST_HEADER
 
 _LONGEST = 1024
 """Bytes of a value that are kept."""
-_MOST = 2**26
-"""Bytes that are read at once; nothing before the pixels of an image is as large."""
-_HEAD = 8
-"""Bytes of an element before its value (12 for some value representations)."""
+_BEGINNING = 256
+"""Bytes by which a DICOM file is recognised."""
 _FRAGMENTS = 16
 """Fragments of compressed pixels among which the first that is not empty must be."""
 _UNDEFINED = 0xFFFFFFFF
@@ -40,10 +40,6 @@ _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _STRUCTURE = (struct.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
               RecursionError)  # fmt: skip
 """What pydicom raises where elements do not hold together."""
-
-
-class DamagedError(Exception):
-    """The file does not hold together: a clause that says where."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,8 @@ class Elements:
     """Bytes of pixels that are really there; None where they are compressed."""
     stream: bytes = b""
     """The beginning of the first compressed picture, where pixels are compressed."""
+    pixels_at: int | None = None
+    """Byte of the file at which uncompressed pixels begin; None where the file is deflated as a whole."""
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -70,14 +68,14 @@ def looks_like_dicom(path: Path) -> bool:
         if not path.is_file():  # a pipe or a device would never answer
             return False
         with path.open("rb") as file:
-            head = file.read(132)
+            head = file.read(_BEGINNING)
     except OSError:
         return False
     return _start(head) is not None
 
 
 def read_elements(path: Path, keywords: Iterable[str]) -> Elements | None:
-    """Read a file up to its pixels; None where it is not a DICOM file, or deflated as a whole.
+    """Read a file up to its pixels; None where it is not a DICOM file.
 
     ``keywords`` name elements of the data set itself; those inside sequences are passed over. Raises `DamagedError`
     where an element reaches beyond the file or is none, and OSError where the file cannot be read.
@@ -86,56 +84,24 @@ def read_elements(path: Path, keywords: Iterable[str]) -> Elements | None:
         return None
     with path.open("rb", buffering=2**14) as raw, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, about values: what matters of them is checked by the caller
-        start = _start(raw.read(132))
+        start = _start(raw.read(_BEGINNING))
         if start is None:
             return None
-        file = _BoundedFile(raw)
+        file = BoundedFile(raw)
         file.seek(start)
+        reading = _Reading(file, start, _names(frozenset(keywords)))
         try:
-            return _read(file, start, _names(frozenset(keywords)))
-        except OSError as error:
-            if error.errno is not None:
+            return reading.run()
+        except DamagedError as error:
+            damage = error
+        except (OSError, *_STRUCTURE) as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise DamagedError(f"its elements do not hold together at byte {file.tell()}") from error
-        except _STRUCTURE as error:
-            raise DamagedError(f"its elements do not hold together at byte {file.tell()}") from error
-
-
-class _BoundedFile:
-    """A file in which reading and seeking beyond the end, or more than `_MOST` bytes at once, is damage."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.length = file.seek(0, 2)
-        self._file = file
-        self._at = self.length
-
-    def read(self, count: int) -> bytes:
-        left = self.length - self._at
-        if count == _HEAD and left < _HEAD:
-            rest = self._file.read(left)
-            if rest.strip(b"\0"):
-                raise DamagedError(f"it ends within an element at byte {self._at}")
-            self._at = self.length
-            return rest  # a byte or two of padding behind the last element
-        self.check(count)
-        if count > _MOST:
-            raise DamagedError(f"an element of {count} bytes at byte {self._at} cannot be part of a header")
-        self._at += count
-        return self._file.read(count)
-
-    def seek(self, at: int, whence: int = 0) -> int:
-        at += self._at if whence == 1 else 0
-        self.check(at - self._at)
-        self._at = at
-        return self._file.seek(at)
-
-    def tell(self) -> int:
-        return self._at
-
-    def check(self, count: int) -> None:
-        """Raise DamagedError where fewer than ``count`` bytes follow."""
-        if self._at + count > self.length:
-            raise DamagedError(f"an element reaches beyond its end at byte {self._at}")
+            damage = DamagedError(f"its elements do not hold together at byte {reading.file.tell()}")
+        if start == 0 and not reading.values.get("Modality"):
+            return None  # it only happened to begin like an old DICOM file
+        damage.values, damage.storage_class = reading.values, reading.storage
+        raise damage
 
 
 @cache
@@ -145,45 +111,92 @@ def _names(keywords: frozenset[str]) -> dict[int, str]:
     return {tag: keyword for tag, keyword in tags.items() if tag is not None}
 
 
+def is_packed_dicom(path: Path) -> bool:
+    """Whether a regular file is a DICOM file inside a gzip."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(2**12)
+        return head[:2] == b"\x1f\x8b" and _start(zlib.decompressobj(wbits=31).decompress(head, _BEGINNING)) is not None
+    except (OSError, zlib.error):
+        return False
+
+
 def _start(head: bytes) -> int | None:
     """Where the first element begins: behind the preamble, or at once in old files, which have none."""
     if head[128:132] == b"DICM":
         return 132
-    bare = len(head) > 16 and head[:2] in (b"\x08\0", b"\x02\0") and head[3:4] == b"\0" and head[4:5].isalnum()
-    return 0 if bare else None
-
-
-def _read(file: _BoundedFile, start: int, names: dict[int, str]) -> Elements | None:
-    def past_meta(tag: int, _: str | None, length: int) -> bool:
-        if tag >> 16 == 2:
-            file.check(length)
-        return tag >> 16 != 2
-
-    meta = {int(one.tag): _text(one, "<") for one in _elements(file, False, "<", past_meta)}
-    syntax, storage = meta.get(0x00020010, ""), meta.get(0x00020002, "")
-    if start == 0 and not syntax:
-        syntax = str(ImplicitVRLittleEndian)
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if len(head) < 32 or head[:2] not in (b"\x08\0", b"\x02\0"):
         return None
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    explicit = _is_explicit(file, syntax)
-    guard = _Guard(file, explicit)
-    values = {}
-    for one in _elements(file, not explicit, order, guard, names):
-        if one.tag in names:
-            values[names[one.tag]] = _text(one, order)
-    if guard.pixels is None:
-        if file.length - file.tell() >= 8:
-            raise DamagedError(f"there is no element where one should begin, at byte {file.tell()}")
-        return Elements(values, syntax, storage, False, 0)
-    file.seek(guard.pixels_at)
-    if guard.pixels != _UNDEFINED:
-        return Elements(values, syntax, storage, True, min(guard.pixels, file.length - file.tell()))
-    return Elements(values, syntax, storage, True, None, _first_picture(file, order))
+    explicit = head[3:4] == b"\0" and head[4:6].decode("latin-1") in _VALUE_REPRESENTATIONS
+    return 0 if explicit or (head[:2] == b"\x08\0" and _begins_implicit(head)) else None
+
+
+def _begins_implicit(head: bytes) -> bool:
+    """Whether the first elements of a file are of group 8, in order and short, without value representations."""
+    at, last = 0, -1
+    while at + 8 <= len(head):
+        group, element, length = struct.unpack_from("<HHI", head, at)
+        if group != 8 or element <= last or length > _LONGEST or length % 2:
+            return False
+        at, last = at + 8 + length, element
+    return True
+
+
+class _Reading:
+    """One pass over the elements of a file; what was read so far outlasts an error."""
+
+    def __init__(self, file: BoundedFile, start: int, names: dict[int, str]) -> None:
+        self.file = file
+        self.start = start
+        self.names = names
+        self.values: dict[str, str] = {}
+        self.storage = ""
+
+    def run(self) -> Elements:
+        syntax = self._meta()
+        deflated = syntax == DeflatedExplicitVRLittleEndian
+        if deflated:
+            self.file = inflated(self.file)
+        file = self.file
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        explicit = _is_explicit(file, syntax)
+        guard = _Guard(file, explicit)
+        for one in _elements(file, not explicit, order, guard, self.names):
+            if one.tag in self.names:
+                self.values[self.names[one.tag]] = _text(one, order)
+        if guard.pixels is None:
+            if file.length - file.tell() >= HEAD:
+                raise DamagedError(f"there is no element where one should begin, at byte {file.tell()}")
+            return Elements(self.values, syntax, self.storage, False, 0)
+        file.seek(guard.pixels_at)
+        if guard.pixels != _UNDEFINED:
+            there = min(guard.pixels, file.length - file.tell())
+            at = None if deflated else guard.pixels_at
+            return Elements(self.values, syntax, self.storage, True, there, pixels_at=at)
+        return Elements(self.values, syntax, self.storage, True, None, _first_picture(file, order))
+
+    def _meta(self) -> str:
+        """The transfer syntax, from group 2."""
+
+        def past_meta(tag: int, _: str | None, length: int) -> bool:
+            if tag >> 16 == 2:
+                self.file.check(length)
+            return tag >> 16 != 2
+
+        syntax = "" if self.start else str(ImplicitVRLittleEndian)
+        if self.start or self.file.peek(2) == b"\x02\0":
+            for one in _elements(self.file, False, "<", past_meta):
+                if one.tag == 0x00020002:  # MediaStorageSOPClassUID
+                    self.storage = _text(one, "<")
+                elif one.tag == 0x00020010:  # TransferSyntaxUID
+                    syntax = _text(one, "<")
+        return syntax
 
 
 def _elements(
-    file: _BoundedFile,
+    file: BoundedFile,
     implicit: bool,
     order: str,
     stop: Callable[[int, str | None, int], bool],
@@ -198,7 +211,7 @@ def _elements(
 class _Guard:
     """Checks each element of the data set before pydicom reads its value, and stops at the pixels."""
 
-    def __init__(self, file: _BoundedFile, explicit: bool) -> None:
+    def __init__(self, file: BoundedFile, explicit: bool) -> None:
         self.file = file
         self.explicit = explicit
         self.pixels: int | None = None
@@ -224,17 +237,15 @@ class _Guard:
         return False
 
 
-def _is_explicit(file: _BoundedFile, syntax: str) -> bool:
+def _is_explicit(file: BoundedFile, syntax: str) -> bool:
     """What the file does, where it does not do what it says: makers have written explicit for implicit."""
     if syntax and syntax != ImplicitVRLittleEndian:
         return True
-    at = file.tell()
-    head = file.read(min(6, file.length - at))
-    file.seek(at)
+    head = file.peek(6)
     return len(head) < 6 or head[4:6].decode("latin-1") in _VALUE_REPRESENTATIONS
 
 
-def _first_picture(file: _BoundedFile, order: str) -> bytes:
+def _first_picture(file: BoundedFile, order: str) -> bytes:
     """The beginning of the first fragment that is not empty, behind the table of offsets."""
     for number in range(_FRAGMENTS):
         *tag, size = struct.unpack(f"{order}HHI", file.read(8))

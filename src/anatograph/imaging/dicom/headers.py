@@ -1,6 +1,6 @@
-"""What the headers of the DICOM files in a folder say, without reading their pixels.
+"""The headers of the DICOM files in a folder, without their pixels.
 
-Nothing that names a person is kept but PatientID, by which two people in one folder are told apart; it is never shown.
+Nothing that identifies a patient is kept but PatientID, which separates two patients in one folder and is never shown.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.imaging.dicom.bounded import DamagedError
 from anatograph.imaging.dicom.codestream import picture_size
-from anatograph.imaging.dicom.elements import DamagedError, Elements, looks_like_dicom, read_elements
+from anatograph.imaging.dicom.elements import Elements, is_packed_dicom, looks_like_dicom, read_elements
 from anatograph.imaging.volume import Vector, vector
 from anatograph.limits import MAX_FOLDER_FILES
 
 __all__ = ["Headers", "Slice", "folder_files", "looks_like_dicom", "quiet", "read_headers", "slice_reader"]
 
+LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM"}
+"""Values of ImageType of a localizer."""
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
-"""Transfer syntaxes whose pictures tell their size at their beginning."""
+"""Transfer syntaxes whose pictures begin with their size."""
 _LARGEST_PLANE = 2**26
 """Pixels of one image; a CT slice has up to 2048 × 2048."""
 _LARGEST_NUMBER = 1e7
 """mm; no place and no pixel size of a scanner is larger."""
 
-_CT_CLASSES = (b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.2.1", b"1.2.840.10008.5.1.4.1.1.2.2")
-"""Media storage classes of CT images: plain, enhanced, legacy converted."""
+_CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
+"""Storage classes of CT images: plain, enhanced, legacy converted."""
+_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_PACKED = "DICOM packed by gzip; unpack them with gunzip"
+_NOT_DICOM = "not DICOM though named so"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,8 @@ class Slice:
     """Numbers per pixel; 3 in a colour picture."""
     transfer_syntax: str = ""
     """TransferSyntaxUID: how the pixels are written."""
+    pixels_at: int | None = None
+    """Byte of the file at which uncompressed pixels begin, where they do."""
 
     def value(self, keyword: str) -> str:
         """The text of an element, stripped; empty where it is absent."""
@@ -75,7 +83,7 @@ class Slice:
 
     @property
     def along_normal(self) -> float:
-        """Position along the slice normal in mm, by which slices are put in order."""
+        """Position along the slice normal in mm, by which slices are ordered."""
         return float(np.dot(self.position, self.direction[:, 2]))
 
     @property
@@ -93,6 +101,22 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
+class Damaged:
+    """A CT image that cannot be read."""
+
+    path: Path
+    reason: str
+    """A clause."""
+    values: dict[str, str]
+    """What was read of its elements, by DICOM keyword."""
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is a localizer, which no scan needs."""
+        return bool(LOCALIZERS & {part.strip().upper() for part in self.values.get("ImageType", "").split("\\")})
+
+
+@dataclass(frozen=True, eq=False)
 class Headers:
     """All DICOM files of a folder and those below it."""
 
@@ -100,8 +124,10 @@ class Headers:
     """Files that hold an image."""
     without_image: list[Path]
     """DICOM files that hold none (reports, plans, directories)."""
-    damaged: list[tuple[Path, str]]
-    """CT images that cannot be read, each with the reason as a clause."""
+    damaged: list[Damaged]
+    """CT images that cannot be read."""
+    passed: list[str]
+    """Files that were passed over though they may belong to a scan, in words."""
 
 
 _KEYWORDS = frozenset(
@@ -111,6 +137,18 @@ _KEYWORDS = frozenset(
         "SOPInstanceUID",
         "Modality",
         "PatientID",
+        "StudyInstanceUID",
+        "FrameOfReferenceUID",
+        "InstanceNumber",
+        "KVP",
+        "SliceThickness",
+        "FilterType",
+        "ReconstructionDiameter",
+        "RescaleType",
+        "PixelPaddingRangeLimit",
+        "PixelRepresentation",
+        "BitsStored",
+        "HighBit",
         "ContrastBolusAgent",
         "BodyPartExamined",
         "GantryDetectorTilt",
@@ -160,23 +198,33 @@ def read_headers(folder: Path) -> Headers:
     Raises:
         UserError: more files than any scan has.
     """
-    headers = Headers([], [], [])
+    headers = Headers([], [], [], [])
+    packed: list[Path] = []
+    unreadable: list[Path] = []
     for path in folder_files(folder):
         try:
             elements = read_elements(path, _KEYWORDS)
             if elements is None:
+                if is_packed_dicom(path):
+                    packed.append(path)
+                elif path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file():
+                    unreadable.append(path)
                 continue
             if not elements.has_pixels:
                 headers.without_image.append(path)
                 continue
             headers.slices.append(_slice(path, elements))
         except DamagedError as error:
-            if _is_ct(path):
-                headers.damaged.append((path, str(error)))
+            if _is_ct(error):
+                headers.damaged.append(Damaged(path, str(error), error.values))
             else:
                 headers.without_image.append(path)
         except OSError as error:
-            headers.damaged.append((path, error.strerror or "it cannot be opened"))
+            headers.damaged.append(Damaged(path, error.strerror or "it cannot be opened", {}))
+    for kind, files in ((_PACKED, packed), (_NOT_DICOM, unreadable)):
+        if files:
+            count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+            headers.passed.append(f"{count} {kind} (such as {files[0].name})")
     return headers
 
 
@@ -187,15 +235,16 @@ def _slice(path: Path, elements: Elements) -> Slice:
         for key, default in (("Columns", 0), ("Rows", 0), ("NumberOfFrames", 1), ("BitsAllocated", 16))
     )
     if not (rows > 0 and columns > 0 and frames > 0):
-        raise DamagedError("it does not say how many pixels it has")
+        raise _damage(elements, "it does not say how many pixels it has")
     if rows * columns > _LARGEST_PLANE:
-        raise DamagedError(f"it claims {columns} × {rows} pixels")
+        raise _damage(elements, f"it claims {columns} × {rows} pixels")
     components = int(_numbers(values.get("SamplesPerPixel", ""), 1, 1)[0])
-    needed = rows * columns * frames * components * ((bits + 7) // 8)
-    if elements.pixel_bytes is not None and elements.pixel_bytes < needed:
-        raise DamagedError(f"it is cut short, {elements.pixel_bytes} bytes of pixels out of {needed}")
-    if elements.transfer_syntax in _JPEG and picture_size(elements.stream) != (columns, rows):
-        raise DamagedError("its compressed picture is not of the size that the header says")
+    if values.get("Modality", "CT").strip().upper() == "CT":  # other objects are not scans, and need not be whole
+        needed = (rows * columns * frames * components * bits + 7) // 8
+        if elements.pixel_bytes is not None and elements.pixel_bytes < needed:
+            raise _damage(elements, f"it is cut short, {elements.pixel_bytes} bytes of pixels out of {needed}")
+        if elements.transfer_syntax in _JPEG and picture_size(elements.stream) != (columns, rows):
+            raise _damage(elements, "its compressed picture is not of the size that the header says")
     row_step, column_step = _numbers(values.get("PixelSpacing", ""), 2, 1.0)
     direction = np.eye(3)
     cosines = np.asarray(_numbers(values.get("ImageOrientationPatient", ""), 6, np.nan))
@@ -211,11 +260,18 @@ def _slice(path: Path, elements: Elements) -> Slice:
         direction=direction,
         components=components,
         transfer_syntax=elements.transfer_syntax,
+        pixels_at=elements.pixels_at,
     )
 
 
+def _damage(elements: Elements, reason: str) -> DamagedError:
+    error = DamagedError(reason)
+    error.values, error.storage_class = elements.values, elements.storage_class
+    return error
+
+
 def _numbers(text: str, count: int, default: float) -> list[float]:
-    """``count`` numbers parted by backslashes; the default for each where they are not all there and finite."""
+    """``count`` numbers separated by backslashes; the default for each unless all are present and finite."""
     try:
         found = [float(part) for part in text.split("\\")[:count]]
     except ValueError:
@@ -244,8 +300,8 @@ def folder_files(folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def _is_ct(path: Path) -> bool:
-    """Whether the file meta information names a CT image as what the file holds."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    return any(uid in head for uid in _CT_CLASSES)
+def _is_ct(error: DamagedError) -> bool:
+    """Whether what was read of a damaged file names a CT image as its content."""
+    modality = error.values.get("Modality", "").strip().upper()
+    classes = {error.storage_class, error.values.get("SOPClassUID", "")}
+    return modality == "CT" or (not modality and bool(classes & _CT_CLASSES))

@@ -1,23 +1,23 @@
-"""The slices of one DICOM series put in order, with what is wrong between them found, mended or refused."""
+"""The slices of one DICOM series in order, with faults between them found, repaired or refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from anatograph.errors import UserError
 from anatograph.imaging.checks import MAX_SPACING, MIN_SLICES, check_range, round_hounsfield
 from anatograph.imaging.content import AIR
-from anatograph.imaging.dicom.headers import Slice, slice_reader
+from anatograph.imaging.dicom.headers import Slice
+from anatograph.imaging.dicom.pixels import number, read_slice, without_padding
 from anatograph.imaging.volume import Frame, vector
 from anatograph.limits import check_scan_size
 
 _SAME_PLACE = 0.01
-"""mm; slices nearer than this lie at the same place."""
+"""mm; slices closer than this lie at the same place."""
 _UNEVEN = 0.05
 """How far, in slice spacings, a slice may lie from its even place."""
 _ROUNDING = 0.06
@@ -29,7 +29,7 @@ _MAX_TILT = 35.0
 
 
 class UnusableError(Exception):
-    """Why the slices of a series make no volume: a clause that follows the name of the series."""
+    """Why the slices of a series do not make a volume: a clause that follows the name of the series."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Stack:
     shifts: NDArray[np.float64]
     """(planes, 2) columns and rows by which each plane lies beside the first; zeros without a gantry tilt."""
     repairs: tuple[str, ...]
-    """What was mended, in words."""
+    """What was repaired, in words."""
 
     @property
     def first(self) -> Slice:
@@ -60,10 +60,10 @@ class Stack:
 
 
 def arrange(slices: list[Slice]) -> Stack:
-    """Put the slices of one series, alike in size and orientation, in order by their place in the patient.
+    """Order the slices of one series, alike in size and orientation, by their position in the patient.
 
     Identical slices at one place are dropped, single missing slices marked for interpolation, small unevenness is
-    evened out, a gantry tilt measured. Raises UnusableError for everything else that keeps them from being a volume.
+    taken as even, a gantry tilt measured. Raises UnusableError for everything else that prevents a volume.
     """
     repairs: list[str] = []
     ordered, dropped = _without_duplicates(sorted(slices, key=lambda one: (one.along_normal, one.path.as_posix())))
@@ -76,15 +76,11 @@ def arrange(slices: list[Slice]) -> Stack:
     positions = np.array([one.position for one in ordered])
     shifts = _tilt(ordered, positions, numbers, step, repairs)
     planes: list[Slice | None] = [None] * (int(numbers[-1]) + 1)
-    for number, one in zip(numbers, ordered, strict=True):
-        planes[int(number)] = one
-    said = ordered[0].value("GantryDetectorTilt")
-    if not shifts.any() and _number_or_zero(said) and abs(_number_or_zero(said)) > 0.5:
-        upright = abs(ordered[0].direction[2, 2]) > 0.9999
-        if upright:
-            repairs.append(
-                f"the header speaks of a gantry tilt of {said} degrees, but positions and orientation show none"
-            )
+    for plane, one in zip(numbers, ordered, strict=True):
+        planes[int(plane)] = one
+    tilt = number(ordered[0], "GantryDetectorTilt", 0.0)
+    if not shifts.any() and abs(tilt) > 0.5 and abs(ordered[0].direction[2, 2]) > 0.9999:
+        repairs.append(f"the header states a gantry tilt of {tilt:g} degrees, but positions and orientation show none")
     return Stack(tuple(planes), step, shifts, tuple(repairs))
 
 
@@ -162,7 +158,7 @@ def _tilt(
 
 
 def load(stack: Stack, source: str) -> tuple[NDArray[np.int16], Frame]:
-    """HU of a stack, z along its normal, and the frame they lie on; UserError where pixels cannot be read or be HU."""
+    """HU of a stack, z along its normal, and their frame; UserError where pixels cannot be read or cannot be HU."""
     columns, rows, _ = stack.first.size
     low, high = stack.shifts.min(axis=0), stack.shifts.max(axis=0)
     extra = np.ceil(high - low - 1e-6).astype(int)
@@ -172,7 +168,7 @@ def load(stack: Stack, source: str) -> tuple[NDArray[np.int16], Frame]:
     for plane, one in enumerate(stack.planes):
         if one is None:
             continue
-        values = _without_padding(_read(one), one)
+        values = without_padding(read_slice(one), one)
         floating = floating or bool(np.issubdtype(values.dtype, np.floating))
         hounsfield, least, most = round_hounsfield(values, str(one.path))
         lowest, highest = min(lowest, least), max(highest, most)
@@ -204,48 +200,11 @@ def _place(canvas: NDArray[np.int16], values: NDArray[np.int16], shift: NDArray[
     canvas[whole[1] : whole[1] + rows, whole[0] : whole[0] + columns] = values[:rows, :columns]
 
 
-def _read(one: Slice) -> NDArray[np.generic]:
-    """Rows × columns of a file, slope and intercept applied (by GDCM, and by nobody else)."""
-    reader = slice_reader()
-    reader.SetFileName(str(one.path))
-    try:
-        values = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError:
-        raise UserError(
-            f"{one.path}: the pixels of this DICOM file cannot be read; it is damaged or cut short, copy it again."
-        ) from None
-    if values.size != one.size[0] * one.size[1]:
-        raise UserError(f"{one.path}: the pixels of this DICOM file are not as many as its header says; copy it again.")
-    return np.asarray(values.reshape(values.shape[-2:]))
-
-
 def _pixels(one: Slice) -> NDArray[np.generic]:
     try:
-        return _read(one)
+        return read_slice(one)
     except UserError as error:
         raise UnusableError(str(error)) from None
-
-
-def _without_padding(values: NDArray[np.generic], one: Slice) -> NDArray[np.generic]:
-    """Make air of padding that lies far above any tissue; what lies below -1024 is made air anyway.
-
-    Padding in between cannot be told from tissue (anonymised files call 0 padding and mean nothing by it).
-    """
-    raw = one.value("PixelPaddingValue")
-    if not raw:
-        return values
-    padding = _number_or_zero(raw) * (_number_or_zero(one.value("RescaleSlope")) or 1.0)
-    padding += _number_or_zero(one.value("RescaleIntercept"))
-    if padding < 2500:
-        return values
-    return np.where(values == padding, np.asarray(AIR, dtype=values.dtype), values)
-
-
-def _number_or_zero(text: str) -> float:
-    try:
-        return float(text.split("\\")[0])
-    except ValueError:
-        return 0.0
 
 
 def _count(number: int, kind: str = "") -> str:
