@@ -176,7 +176,8 @@ def giant_picture(folder: Path) -> Path:
 
 
 @case(
-    "screen captures", "SCAN: series 1 (24 images) is not a usable CT scan: it holds screen captures (secondary capture)."
+    "screen captures",
+    "SCAN: series 1 (24 images) is not a usable CT scan: it holds screen captures (secondary capture).",
 )
 def captures(folder: Path) -> Path:
     return series(folder, tags={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})

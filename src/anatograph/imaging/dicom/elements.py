@@ -135,13 +135,15 @@ def _start(head: bytes) -> int | None:
 
 def _begins_implicit(head: bytes) -> bool:
     """Whether the first elements of a file are of group 8, in order and short, without value representations."""
-    at, last = 0, -1
-    while at + 8 <= len(head):
+    at, last, count = 0, -1, 0
+    while at + HEAD <= len(head):
         group, element, length = struct.unpack_from("<HHI", head, at)
-        if group != 8 or element <= last or length > _LONGEST or length % 2:
+        if group != 8:
+            return group > 8 and count > 1
+        if element <= last or length > _LONGEST or length % 2:
             return False
-        at, last = at + 8 + length, element
-    return True
+        at, last, count = at + HEAD + length, element, count + 1
+    return count > 1
 
 
 class _Reading:
