@@ -211,7 +211,7 @@ def main() -> None:
             return torch.from_numpy(values).half() if network is None else gathered(values, study, graph, network)
 
         views = pass_on(made[0][f"views {kind}"][:, : arm.views], studies[0])
-        trained = train(arm, model, Bank(np.arange(len(views)), views, present[0]))
+        trained = train(arm, model, Bank(np.arange(len(views)), views, present[0], torch.arange(len(views))))
         found = [
             features(trained, pass_on(m[f"clean {kind}"], s), p, args.step)
             for m, s, p in zip(made, studies, present, strict=True)

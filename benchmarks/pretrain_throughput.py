@@ -249,9 +249,9 @@ def engine_patch(
     nce = InfoNCE(0.2)
     with mixed:
         queries = clock("forward and backward", lambda: model.contrast_features(views[0], code))
-    loss = clock("queue", lambda: nce(queries, keys, first.subjects, first.landmarks, state.patch_queue).loss)
+    loss = clock("queue", lambda: nce(queries, keys, first.groups, first.landmarks, state.patch_queue).loss)
     clock("forward and backward", loss.backward)
-    clock("queue", lambda: state.patch_queue.enqueue(keys, first.subjects, first.landmarks))
+    clock("queue", lambda: state.patch_queue.enqueue(keys, first.groups, first.landmarks))
     clock("optimiser step", state.patch_optimiser.step)
     clock("momentum update", lambda: momentum_update(state.key, model, 0.97))
     return clock, clock.wall["whole update"] + clock.wall["sampling and reading"]
@@ -265,18 +265,18 @@ def engine_graph(
     torch.manual_seed(0)
     state = TrainState(Model(settings.model, codes), settings, len(cohort.ids), torch.device("cpu"))
     augmenter, frozen = Augmenter(settings.augment), frozen_copy(state.model)
-    subject_views(frozen, cohort, 0, range(1), augmenter, (0, 4, 0), autocast)
+    subject_views(frozen, cohort, 0, 1, augmenter, (0, 4, 0), autocast)
     # The bank holds K views of everybody and serves graph_passes passes over them: batch subjects of one round bear
     # their K views divided by the number of passes.
     share = settings.bank_views / settings.bank_draws
     clock(
         "bank, its share of a round",
-        lambda: [subject_views(frozen, cohort, s, range(1), augmenter, (0, 4, 0), autocast) for s in range(subjects)],
+        lambda: [subject_views(frozen, cohort, s, 1, augmenter, (0, 4, 0), autocast) for s in range(subjects)],
         share * batch / subjects,
     )
-    few = TrainingCohort(cohort.source, cohort.ids, cohort.present, cohort.edges)
-    bank = build_bank(frozen, few, np.arange(1), 2, augmenter, (0, 4, 1), autocast)
-    wide = type(bank)(np.arange(batch), bank.gathered.expand(batch, -1, -1, -1), bank.present.expand(batch, -1))
+    bank = build_bank(frozen, cohort, np.arange(1), 2, augmenter, (0, 4, 1), autocast)
+    wide = type(bank)(np.arange(batch), bank.gathered.expand(batch, -1, -1, -1), bank.present.expand(batch, -1),
+                      torch.arange(batch))  # fmt: skip
     graph_update(state, settings, wide, np.arange(batch), 0, 0.01, None, autocast)
     for update in range(1, 6):
         clock(
@@ -307,9 +307,8 @@ def main() -> None:
     codes = random.random((n, 3)).astype(np.float32)
     edges = np.unique(np.sort(random.integers(0, n, (1600, 2)), axis=1), axis=0)
     edges = edges[edges[:, 0] != edges[:, 1]].astype(np.int32)
-    cohort = TrainingCohort(
-        Patches(n), [str(i) for i in range(subjects)], np.ones((subjects, n), dtype=bool), [edges] * subjects
-    )
+    ids, present = [str(i) for i in range(subjects)], np.ones((subjects, n), dtype=bool)
+    cohort = TrainingCohort(Patches(n), ids, present, [edges] * subjects, np.arange(subjects))
 
     plain = published_patch(cohort, codes, given.batch, given.views)
     plain_graph = published_graph(cohort, codes, given.subjects, given.subjects_a)
