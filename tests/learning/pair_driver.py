@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from anatograph.learning.training.presets import build_settings
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if os.environ.get("SEPARATE_MACHINES"):  # each process believes that it is alone on its machine
+        os.environ |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     run, subjects, overrides = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     settings = build_settings(
         "quick",

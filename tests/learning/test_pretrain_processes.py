@@ -50,8 +50,15 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, norm: str) -> None
 
 
 @pytest.mark.slow
-def test_subjects_that_do_not_divide_evenly_block_nothing(tmp_path: Path) -> None:
-    found = work(2, tmp_path / "run", 5, "patch_steps=6", "graph_rounds=4", "patch_batch=15")
-    assert len(found["patch"]) == 6
-    assert len(found["graph"]) == 4
-    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+def test_machines_keep_a_bank_each_and_subjects_need_not_divide_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same losses from one bank that two processes share, and from one in each of two machines."""
+    settings = ("patch_steps=6", "graph_rounds=4", "patch_batch=15", "precision=fp32")
+    shared = work(2, tmp_path / "shared", 5, *settings)
+    monkeypatch.setenv("SEPARATE_MACHINES", "1")
+    apart = work(2, tmp_path / "apart", 5, *settings)
+    assert [len(apart[level]) for level in ("patch", "graph")] == [6, 4]
+    assert shared == apart
+    assert (tmp_path / "apart" / "model" / "model.safetensors").is_file()
+    assert not list(Path("/dev/shm").glob(f"anatograph-{os.getuid()}-*"))
