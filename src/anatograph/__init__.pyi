@@ -41,5 +41,6 @@ from .reporting.page import report as report
 from .study.archives.build import build_cohort as build_cohort
 from .study.cohort import Cohort as Cohort
 from .study.preprocess import preprocess as preprocess
+from .study.quality.gallery import qc as qc
 from .study.settings import PreprocessSettings as PreprocessSettings
 from .study.store import Study as Study

@@ -29,6 +29,7 @@ from anatograph.evaluation.cross_validation import check_request
 from anatograph.execution.account import RunAccount
 from anatograph.execution.folders import claim_folder
 from anatograph.study.cohort import read_cohort
+from anatograph.study.quality.selection import usable
 from anatograph.study.store import Study
 
 PRESETS = get_args(BenchmarkPreset)
@@ -68,6 +69,7 @@ def benchmark(
     pretrained_on: str | None = None,
     region_truth: bool = False,
     leave_out: str | None = None,
+    include_flagged: bool = False,
     device: Device = "auto",
     say: Say | None = None,
 ) -> BenchmarkResult:
@@ -81,7 +83,8 @@ def benchmark(
 
     ``leave_out`` names a column such as the scanner: besides the random folds each of its values is left out of the fit
     and predicted (metrics ``leave_out_…``), and each row says how well it reveals the column itself.  With ``group`` a
-    regression also has ``r_within_group``, the correlation within groups.
+    regression also has ``r_within_group``, the correlation within groups.  Scans that
+    the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
 
     Writes ``results.csv``, ``table.md``, ``comparisons.csv``, ``folds.csv``, ``predictions.parquet``, with
     ``region_truth`` also ``regions.csv``, with ``leave_out`` ``column_accuracy.csv``, and an account to ``out``, and
@@ -98,7 +101,7 @@ def benchmark(
     options = options or MethodOptions()
     external = external_rows(options)
     rows = [*external, *_chosen(methods, options)]
-    opened = Study.open(study)
+    opened, selection = usable(Study.open(study), include_flagged)
     check_inputs(options, opened)
     scheme = CrossValidation(folds, repeats, group, seed, leave_out)
     design = make_design(opened, read_cohort(cohort), tasks, log, scheme)
@@ -111,6 +114,7 @@ def benchmark(
         "folds": folds, "repeats": repeats, "bootstrap": bootstrap, "group": group, "log": list(log), "tasks": tasks,
         "seed": seed, "preset": preset, "covariates": known, "options": options, "region_truth": region_truth,
         "pretrained_on": pretrained_on, "leave_out": leave_out, "device": device,
+        "include_flagged": include_flagged,
     }  # fmt: skip
     claim = {
         "targets": names, "tasks": tasks, "folds": folds, "repeats": repeats, "group": group, "log": sorted(log),
@@ -130,7 +134,7 @@ def benchmark(
         written = reporter.write([row.slug for row in rows])
         for name, reason in design.excluded.items():
             account.fail(name, "target", reason)
-        for note in (*design.notes, *reporter.notes):
+        for note in (*selection.notes, *design.notes, *reporter.notes):
             account.note(note)
         account.result(subjects=len(design.table), results=written.results.to_dict("records"))
         for file in written.files:

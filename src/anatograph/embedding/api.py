@@ -22,6 +22,7 @@ from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.scheduling import Workplace, ended_like_interrupted
 from anatograph.learning.model.pooling import PoolingSettings
+from anatograph.study.quality.selection import usable
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def embed(
     patch_features: bool = False,
     batch_size: int = 64,
     device: Device = "auto",
+    include_flagged: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     worker_memory: float | None = None,
@@ -113,6 +115,9 @@ def embed(
         patch_features: whether to write ``OUT.patches.zarr`` too.
         batch_size: patches at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
+        include_flagged: of a study, whether to embed scans at quality level ``reject`` too, which are left out
+            otherwise; those that its ``review.csv`` excludes are always left out.  One CT is embedded at any level,
+            and the notes say what is wrong with it.
         workers: local processes of one thread each; for a study and a model folder, with ``out``.
         scheduler: a dask scheduler's address or scheduler file, to work on instead.
         worker_memory: GB of memory to expect of a worker.
@@ -147,7 +152,9 @@ def embed(
         raise UserError("Workers and a scheduler are for a study, with OUT and a model folder.")
     found: Source
     if is_study:
-        found = StudySource(Study.open(source), network)
+        opened, selection = usable(Study.open(source), include_flagged)
+        found = StudySource(opened, network)
+        found.notes += selection.notes
     else:
         prepared = settings_for(network, lungs, registration, lung_mask is not None)
         name = check_id(subject_id) if subject_id else id_from(source)
@@ -160,6 +167,8 @@ def embed(
         return _in_memory(found, network, batch_size, progress)
     settings = {
         "source": str(source),
+        "study": str(source.resolve()) if is_study else None,
+        "include_flagged": include_flagged,
         "model": str(model) if isinstance(model, str | Path) else "in memory",
         "preprocessing": found.settings.to_dict(),
         "atlas_hash": found.atlas_hash,

@@ -105,7 +105,7 @@ class ScanSource(Source):
             subject_id=subject_id,
             weights=self._weights,
         )
-        self.notes += [*done.notes, *(f"look at this: {flag}" for flag in done.flags)]
+        self.notes += [*done.notes, *map(str, done.concerns)]
         known = self._model.preprocessing.get("recipe", {})
         differing = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]
         if differing:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.choices import Task
+from anatograph.embedding.review import without_left_out
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import (
@@ -79,6 +80,7 @@ def evaluate(
     repeats: int = 1,
     bootstrap: int = 0,
     leave_out: str | None = None,
+    include_flagged: bool = False,
 ) -> Evaluation:
     """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
 
@@ -90,7 +92,8 @@ def evaluate(
     folds, over all of which mean and deviation are taken; ``bootstrap`` adds a 95 % interval from this many samples
     of the subjects.  ``leave_out`` names a column such as the scanner, each value of which is predicted from the others
     too (metrics ``leave_out_…``); with ``group`` a regression has ``r_within_group``, the correlation within groups.
-    With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
+    Scans that the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless
+    ``include_flagged``.  With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
     ``permutations.csv``.
 
     Raises:
@@ -102,7 +105,7 @@ def evaluate(
     }
     if permutations < 0:
         raise UserError(f"The number of permutations cannot be negative ({permutations}).")
-    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap, leave_out)
+    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap, leave_out, include_flagged)
     if out is None:
         return _evaluate(embeddings, cohort, job, progress)
     settings = {
@@ -117,6 +120,7 @@ def evaluate(
         "permutations": permutations,
         "repeats": repeats,
         "bootstrap": bootstrap,
+        "include_flagged": include_flagged,
         "leave_out": leave_out,
     }
     with RunAccount("evaluate", settings, out) as account:
@@ -125,13 +129,16 @@ def evaluate(
     return found
 
 
-def align(embeddings: str | Path, cohort: str | Path) -> Aligned:
+def align(embeddings: str | Path, cohort: str | Path, include_flagged: bool = False) -> Aligned:
     """Match embeddings with the cohort table by ``subject_id``.
+
+    Scans that the study's ``review.csv`` excludes by now are left out, and those at level ``reject`` unless
+    ``include_flagged``.
 
     Raises:
         UserError: a file that cannot be read, or no subject in both.
     """
-    known = read_embeddings(embeddings)
+    known, left_out = without_left_out(read_embeddings(embeddings), include_flagged)
     table = read_cohort(cohort).table
     in_table = set(table["subject_id"])
     both = sorted(set(known.subject_ids) & in_table)
@@ -140,7 +147,7 @@ def align(embeddings: str | Path, cohort: str | Path) -> Aligned:
         raise UserError(
             f"No subject of {known.path} is in the cohort {cohort} ({example}); give the cohort they came from."
         )
-    notes = []
+    notes = [*left_out]
     missing = sorted(in_table - set(known.subject_ids))
     strange = sorted(set(known.subject_ids) - in_table)
     if missing:
@@ -182,6 +189,7 @@ class _Job:
     repeats: int
     bootstrap: int
     leave_out: str | None
+    include_flagged: bool = False
 
     def rounds(
         self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, parts: int
@@ -194,7 +202,7 @@ class _Job:
 def _evaluate(
     embeddings: str | Path, cohort: str | Path, job: _Job, progress: Callable[[str], None] | None
 ) -> Evaluation:
-    data = align(embeddings, cohort)
+    data = align(embeddings, cohort, job.include_flagged)
     groups = group_numbers(data.table, job.group) if job.group else None
     left_out = split_by_column(data.table, job.leave_out, groups) if job.leave_out else None
     chosen, faults = [], []

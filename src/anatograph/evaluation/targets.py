@@ -79,6 +79,7 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
     notes = [f"{len(column) - len(rows)} of {len(column)} subjects have no value of {name} and are left out"]
     if len(rows) == len(column):
         notes = []
+    notes = [*table.attrs.get("notes", {}).get(name, ()), *notes]
     if not len(rows):
         raise UserError(
             f"No subject with an embedding has a value in the column '{name}'; fill it in or name another target."

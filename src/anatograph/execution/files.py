@@ -34,9 +34,9 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write or replace a text file (UTF-8) atomically."""
+    """Write or replace a text file (UTF-8) atomically; parts of a file name that are not UTF-8 become ``\\udcXX``."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8", newline="")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any, Generic
 
 from anatograph.errors import UserError
@@ -23,14 +26,18 @@ _DEAD = object()
 
 
 def in_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], count: int, memory_gb: float | None = None
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    count: int,
+    memory_gb: float | None = None,
+    all_threads: bool = False,
 ) -> Iterator[tuple[Task, Result | WorkerLost]]:
-    """`run_tasks` in ``count`` processes of one thread, each of which may take ``memory_gb``."""
+    """`run_tasks` in ``count`` processes, each with up to ``memory_gb`` and one thread, or ``all_threads``."""
     waiting = deque((task, 1) for task in tasks)
     attempts: dict[int, int] = {}
     workers: list[_Worker[Task, Result]] = []
     try:
-        workers = [_Worker(function, memory_gb) for _ in range(count)]
+        workers = [_Worker(function, memory_gb, all_threads) for _ in range(count)]
         while waiting or any(worker.task is not None for worker in workers):
             for worker in workers:
                 if waiting and worker.ready and worker.task is None:
@@ -47,10 +54,10 @@ def in_processes(
                     worker.stop()
                     if not worker.ready:
                         raise UserError(
-                            "A worker process could not start. In a script of your own, call this below "
-                            "`if __name__ == '__main__':`, or use one worker."
+                            f"A worker process could not start: {_cause_of_death(worker.process.exitcode)}. Check the "
+                            "memory that is free and the limits on processes."
                         )
-                    workers[position] = _Worker(function, memory_gb)
+                    workers[position] = _Worker(function, memory_gb, all_threads)
                     if task_done is None:
                         continue
                     attempt = attempts.pop(id(worker))
@@ -71,11 +78,12 @@ def in_processes(
 class _Worker(Generic[Task, Result]):
     """A local process that does one task at a time."""
 
-    def __init__(self, function: Callable[[Task], Result], memory_gb: float | None) -> None:
+    def __init__(self, function: Callable[[Task], Result], memory_gb: float | None, all_threads: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, function, memory_gb), daemon=True)
-        with one_thread_each():
+        arguments = (theirs, function, memory_gb, all_threads)
+        self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
+        with nullcontext() if all_threads else one_thread_each(), _without_main(function):
             self.process.start()
         theirs.close()
         self.task: Task | None = None
@@ -94,13 +102,28 @@ class _Worker(Generic[Task, Result]):
             self.process.join(timeout=5)
 
 
-def _serve(pipe: Connection, function: Callable[[Any], Any], memory_gb: float | None) -> None:
+@contextmanager
+def _without_main(function: Callable[..., Any]) -> Iterator[None]:
+    """A process started inside does not run the user's script again, so the script needs no ``__main__`` guard."""
+    main = sys.modules["__main__"]
+    if function.__module__ == "__main__":  # to be found there by the worker
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _serve(pipe: Connection, function: Callable[[Any], Any], memory_gb: float | None, all_threads: bool) -> None:
     """Body of a worker: take tasks until the pipe closes, and never outlive the process that started it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
     try:
-        use_one_thread()
+        if not all_threads:
+            use_one_thread()
         if memory_gb is not None:
             limit_memory(memory_gb)
         pipe.send(None)  # ready
@@ -125,4 +148,8 @@ def _receive(worker: _Worker[Any, Any]) -> Any:
 def _cause_of_death(exitcode: int | None) -> str:
     if exitcode == -9:
         return "the worker process was killed, most likely out of memory; use fewer workers"
+    if exitcode is not None and exitcode < 0:
+        with suppress(ValueError):
+            name = signal.Signals(-exitcode).name
+            return f"a native library ended the worker process ({name}), most likely over a damaged or unusual file"
     return f"the worker process died (exit code {exitcode})"

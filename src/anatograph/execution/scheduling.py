@@ -13,13 +13,16 @@ from anatograph.errors import UserError
 from anatograph.execution.memory import WORKER_GB, available_gb, workers_that_fit
 from anatograph.execution.tasks import Result, Task, WorkerLost
 
+ISOLATE = True
+"""Whether `run_tasks` heeds ``isolated``; a debugger wants it off, so that a task runs in this process."""
+
 
 @dataclass(frozen=True)
 class Workplace:
     """Where tasks run."""
 
     workers: int = 1
-    """Local processes of one thread each; with 1 the work is done in this process, with all its threads."""
+    """Local processes of one thread each; a single one has all threads of the machine."""
     scheduler: str | None = None
     """Address of a dask scheduler, or its scheduler file, that does the work instead, on machines that see the same
     files."""
@@ -52,6 +55,7 @@ def run_tasks(
     tasks: Sequence[Task],
     place: Workplace | None = None,
     say: Callable[[str], None] = lambda sentence: None,
+    isolated: bool = False,
 ) -> Generator[tuple[Task, Result | WorkerLost]]:
     """Yield each task with its result, in order of completion.
 
@@ -64,6 +68,7 @@ def run_tasks(
         tasks: the tasks; function, tasks and results must be picklable.
         place: where to run them; in this process if not given.
         say: called with sentences for the user.
+        isolated: whether even a single worker has a process of its own, because a native library might end it.
 
     Raises:
         UserError: a scheduler that cannot be reached.
@@ -76,13 +81,15 @@ def run_tasks(
         from anatograph.execution.dask_pool import on_dask
 
         yield from on_dask(function, tasks, place.scheduler, say)
-    elif place.workers == 1:
+    elif place.workers == 1 and not (isolated and ISOLATE):
         for task in tasks:
             yield task, function(task)
     else:
         from anatograph.execution.local_pool import in_processes
 
-        yield from in_processes(function, tasks, min(place.workers, len(tasks)), place.memory_gb)
+        alone = place.workers == 1
+        memory = None if alone else place.memory_gb
+        yield from in_processes(function, tasks, min(place.workers, len(tasks)), memory, all_threads=alone)
 
 
 @contextmanager

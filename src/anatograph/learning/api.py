@@ -26,6 +26,7 @@ def pretrain(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    include_flagged: bool = False,
     progress: bool = True,
     group: str | None = None,
     cohort: str | Path | None = None,
@@ -34,6 +35,7 @@ def pretrain(
 
     ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
     as "epochs=5" over both.  With ``resume`` and nothing else the run continues with its own settings.
+    Scans that ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
 
     ``group`` is a column of the cohort table, such as the person, whose scans are not contrasted with each other;
     ``cohort`` is that table, by default the one that the study was last preprocessed from.
@@ -42,15 +44,16 @@ def pretrain(
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
     """
     from anatograph.learning.training.presets import build_settings
+    from anatograph.study.quality.selection import usable
     from anatograph.study.store import Study
 
-    opened = Study.open(study)
+    opened, selection = usable(Study.open(study), include_flagged)
     given = preset is not None or config is not None or bool(overrides) or group is not None
     if group is not None:
         table = _table_of(opened) if cohort is None else Path(cohort)
         overrides = [*overrides, f"group={group}", f"group_table={table.resolve()}"]
     settings = None if resume and not given else build_settings(preset, config, overrides)
-    return train(opened, run, settings, resume=resume, progress=progress)
+    return train(opened, run, settings, resume=resume, progress=progress, notes=selection.notes)
 
 
 def _table_of(study: Study) -> Path:
@@ -71,11 +74,13 @@ def train(
     settings: PretrainSettings | None = None,
     resume: bool = False,
     progress: bool = True,
+    notes: Sequence[str] = (),
 ) -> RunAccount:
     """Pretrain on an open study (Algorithm 1) and leave the model in ``run/model``.
 
     ``settings`` None: the run's own when resumed, else the default preset. With ``resume`` a run that was stopped in
-    any way continues from its last checkpoint and ends with the bits of one that was not stopped. Under ``torchrun``
+    any way continues from its last checkpoint and ends with the bits of one that was not stopped. ``notes`` go to the
+    account. Under ``torchrun``
     every process calls this and takes a share of the work.
 
     Returns the account of the run, which is also written to ``run/pretrain.run.json``. Raises ``UserError`` as
@@ -101,6 +106,8 @@ def train(
     with launched(chosen) as compute:
         collectives.barrier()  # every process has looked at the folder before anything is written there
         account = RunAccount("pretrain", chosen.to_dict(), run)
+        for note in notes:
+            account.note(note)
         first = collectives.rank() == 0
         if first:
             begin_run(run, chosen, about)

@@ -12,6 +12,7 @@ from anatograph.execution.account import Failure
 from anatograph.imaging.views import AXIAL, CORONAL
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.slice_drawings import SliceDrawing, draw_slice, webp
+from anatograph.study.quality import levels
 from anatograph.study.scans import find_scan
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
@@ -76,7 +77,7 @@ def cards(
     ``images`` say where scans lie; they are read only where the atlas leaves gaps between its patches.
     """
     subjects = [study.subject(name) for name in study.subject_ids]
-    subjects.sort(key=lambda subject: not subject.flags)
+    subjects.sort(key=lambda subject: -levels.LEVELS.index(subject.level))
     made = [_card(subject, discretion) for subject in subjects]
     sample = [_slices(subject, study, images) for subject in subjects[:_SAMPLE]]
     left = most_bytes - _MARKUP * len(made)
@@ -113,7 +114,7 @@ def _card(subject: StoredSubject, discretion: Discretion) -> Card:
         figures.append((label, "–" if number is None else form.format(number), number))
     return Card(
         discretion.subject(subject.subject_id),
-        tuple(discretion.sentence(flag) for flag in subject.flags),
+        tuple(discretion.sentence(str(concern)) for concern in subject.concerns if concern.level != "note"),
         tuple(figures),
         str(subject.about.get("lungs_from", "")),
     )

@@ -26,6 +26,7 @@ from anatograph.reporting.sections import training as read_training
 from anatograph.reporting.subjects import subject_map, summarise
 from anatograph.reporting.viewers import Viewer, choose, viewers
 from anatograph.study.cohort import Cohort, read_cohort
+from anatograph.study.quality.selection import Selection, select
 from anatograph.study.store import Study
 
 MOST_BYTES = 28e6
@@ -64,7 +65,7 @@ def report(
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"The page {path} needs a name that ends in .html.")
     assets.require()
-    opened = Study.open(study)
+    opened, selection = _reviewed(Study.open(study))
     known = _cohort(opened, cohort)
     folders = [Path(folder) for folder in _listed(explanations)]
     maps = find_maps(folders, opened.subject_ids)
@@ -84,7 +85,7 @@ def report(
         with account.stage("montage"):
             left -= sum(viewer.size for viewer in shown)
             made, more = cards(opened, images, discretion, left, bar.step)
-        omitted = [*omitted, *more]
+        omitted = [*omitted, *more, *selection.notes]
         for sentence in omitted:
             account.note(sentence)
         context |= _frame(opened, known, made, shown, discretion, title)
@@ -208,6 +209,12 @@ def _cohort(study: Study, cohort: str | Path | None) -> Cohort | None:
         return read_cohort(account["settings"]["cohort"])
     except (OSError, KeyError, TypeError, UserError):
         return None
+
+
+def _reviewed(study: Study) -> tuple[Study, Selection]:
+    """The study without the scans that the reader excludes; rejected ones are shown, and counted."""
+    selection = select(study)
+    return study.without(selection.excluded), selection
 
 
 def _discretion(study: Study, known: Cohort | None, identities: bool) -> tuple[Discretion, list[str], dict[str, str]]:

@@ -21,12 +21,12 @@ from anatograph.imaging.lungs.quality import MISSING_SHARE
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.resample import axis_aligned, resample_labels
 from anatograph.imaging.volume import Mask, Volume
+from anatograph.study.quality.chest import chest_figures
+from anatograph.study.quality.levels import Figure, judge
 from anatograph.study.settings import PreprocessSettings
-from anatograph.study.subject import Figure, PreparedSubject
+from anatograph.study.subject import PreparedSubject
 from anatograph.study.versions import versions_of
 
-MANY_OUTSIDE = 0.02
-"""A subject of whose landmarks more than this fraction has its patch wholly outside the scan is flagged."""
 LEAST_ML = 250.0
 """Less segmented lung than this is not a lung: the smallest adults breathe out to some 800 ml."""
 FEWEST_INSIDE = 1 / 3
@@ -94,6 +94,7 @@ def prepare_subject(
                 f"{volume.source or 'the scan'}; check that it is a chest CT, or give a lung mask."
             )
         around = surroundings(found.mask, volume)
+        chest = chest_figures(volume, found.mask, given=found.method == "given")
     # Sums over several threads round differently, and one subject is too little work for them.
     with threadpool_limits(1):
         with stages("register"):
@@ -119,10 +120,13 @@ def prepare_subject(
         graph = graph_quality(pairs, len(landmarks))
     quality: dict[str, Figure] = {
         **{f"lungs_{name}": value for name, value in found.quality.items()},
+        **chest,
         **{f"scan_{name}": value for name, value in around.items()},
+        "scan_coarsest_mm": float(max(volume.spacing)),
         **{f"registration_{name}": value for name, value in registration.quality.items()},
         "landmarks": len(landmarks),
         "landmarks_outside_scan": int((~present).sum()),
+        "landmarks_outside_scan_fraction": float((~present).mean()),
         "landmarks_outside_lungs": int((~found.mask.contains(landmarks)).sum()),
         **graph,
     }
@@ -136,7 +140,7 @@ def prepare_subject(
         map=registration.map,
         volume=volume,
         quality=quality,
-        flags=(*volume.flags, *_flags(quality), *doubts),
+        concerns=judge(quality, found.method, (*volume.flags, *doubts)),
         notes=(*volume.notes, *found.notes, *registration.notes),
         lung_method=found.method,
         step_versions=versions_of(found.method, settings.registration, oblique),
@@ -193,16 +197,3 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
 
 def _only(mask: Mask, side: int) -> Mask:
     return Mask(np.where(mask.array == side, np.uint8(side), np.uint8(0)), mask.frame)
-
-
-def _flags(quality: dict[str, Figure]) -> tuple[str, ...]:
-    """Everything that needs a reader's attention."""
-    flags = [text for name in ("lungs_warnings", "scan_warnings") for text in str(quality[name]).split("; ") if text]
-    if quality.get("registration_poor"):
-        flags += [text for text in str(quality.get("registration_reasons", "")).split("; ") if text] or ["poor map"]
-    outside = int(quality["landmarks_outside_scan"])
-    if outside > MANY_OUTSIDE * int(quality["landmarks"]):
-        flags.append(f"{outside} landmarks lie outside the scan")
-    if int(quality["isolated_nodes"]):
-        flags.append(f"{quality['isolated_nodes']} landmarks have no neighbour in the graph")
-    return tuple(flags)

@@ -16,6 +16,7 @@ from anatograph.execution.runner import SharedRun
 from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.execution.tasks import SubjectResult, WorkerLost
 from anatograph.study.cohort import Cohort
+from anatograph.study.quality import table as quality
 from anatograph.study.store import Study
 from anatograph.study.worker import Job, is_done, process_subject
 
@@ -79,7 +80,7 @@ class PreprocessRun:
 
     def _results(self, names: Sequence[str], place: Workplace, alone: bool) -> Generator[SubjectResult]:
         jobs = [replace(self._jobs[name], alone=alone) for name in names]
-        with closing(run_tasks(process_subject, jobs, place, self.bar.say)) as results:
+        with closing(run_tasks(process_subject, jobs, place, self.bar.say, isolated=True)) as results:
             for job, result in results:
                 if isinstance(result, WorkerLost):
                     yield from self._shared.lost([job.row.subject_id], result)
@@ -110,12 +111,26 @@ class PreprocessRun:
         except OSError as error:
             self.bar.say(f"failures.csv could not be written ({error.strerror or error}); the next run writes it.")
 
+    def _write_quality(self) -> None:
+        """Bring ``quality.csv`` up to date, and say which scans are there under several identifiers."""
+        if not self.done and not self.by_others and (self.study.path / quality.NAME).is_file():
+            return
+        try:
+            self.study.refresh()
+            self.account.output(quality.write_quality(self.study))
+        except OSError as error:
+            self.bar.say(f"{quality.NAME} could not be written ({error.strerror or error}); the next run writes it.")
+            return
+        for name, sentence in quality.same_scans(self.study.path).items():
+            self.account.note(f"{name}: {sentence.removeprefix('check: ')}")
+
     def finish(self) -> None:
         """Record what has become of every subject."""
         open_ids = self._shared.open_ids
         if open_ids:  # workers may have been stopped in the middle of a subject
             self.study.clear_leftovers()
         self.write_table()
+        self._write_quality()
         self.account.result(
             asked=len(self.cohort.rows),
             already_there=len(self.cohort.rows) - self.bar.total,

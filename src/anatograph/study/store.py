@@ -51,6 +51,7 @@ class Study:
         self.settings = PreprocessSettings.from_dict(about["settings"])
         """What the subjects were made with."""
         self._ids: dict[str, None] | None = None
+        self._left_out: frozenset[str] = frozenset()
 
     @classmethod
     def create(cls, path: str | Path, atlas: Atlas, settings: PreprocessSettings) -> Study:
@@ -128,8 +129,15 @@ class Study:
         """
         if self._ids is None:
             with os.scandir(self.path / "subjects") as entries:
-                self._ids = dict.fromkeys(sorted(entry.name for entry in entries if entry.is_dir()))
+                names = sorted(entry.name for entry in entries if entry.is_dir())
+            self._ids = dict.fromkeys(name for name in names if name not in self._left_out)
         return list(self._ids)
+
+    def without(self, subject_ids: Iterable[str]) -> Study:
+        """The same study, in which these subjects are not listed."""
+        other = Study(self.path, self.about)
+        other._left_out = self._left_out | set(subject_ids)
+        return other
 
     def refresh(self) -> None:
         """Look on disk again for subjects."""

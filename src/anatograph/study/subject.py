@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
+from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, worst
 from anatograph.study.versions import StepVersions, versions_of
 
 FORMAT_VERSION = 1
-Figure = float | int | bool | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,8 @@ class PreparedSubject:
     """The scan, its axes along L, P and S."""
     quality: dict[str, Figure]
     """Figures by name: ``lungs_…``, ``registration_…``, landmarks and graph."""
-    flags: tuple[str, ...] = ()
-    """What needs a reader's attention, in words; empty where all is as expected."""
+    concerns: tuple[Concern, ...] = ()
+    """Everything out of the ordinary, the gravest first; empty where all is as expected."""
     notes: tuple[str, ...] = ()
     """Everything that was chosen or repaired, in plain sentences."""
     lung_method: str = ""
@@ -63,7 +64,22 @@ class PreparedSubject:
     timings: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     source: dict[str, Any] = field(default_factory=dict)
-    """The scan's file or folder: path, bytes, modification time and digest."""
+    """The scan's file or folder: path, bytes, modification time and digests of the file and of its voxels."""
+
+    @property
+    def level(self) -> Level:
+        """How far the scan can be trusted."""
+        return worst([concern.level for concern in self.concerns])
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What needs a reader's attention: the concerns at level ``check`` or ``reject``, in words."""
+        return flags_of(self.concerns)
+
+
+def flags_of(concerns: Sequence[Concern]) -> tuple[str, ...]:
+    """Reasons of the concerns at level ``check`` or ``reject``."""
+    return tuple(concern.reason for concern in concerns if concern.level in ("check", "reject"))
 
 
 def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str) -> None:
@@ -87,6 +103,8 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
         "lungs_from": subject.lung_method,
         "recipe": subject.step_versions,
         "transform": transform.name,
+        "level": subject.level,
+        "concerns": [asdict(concern) for concern in subject.concerns],
         "flags": list(subject.flags),
         "quality": subject.quality,
         "notes": list(subject.notes),
@@ -154,9 +172,22 @@ class StoredSubject:
         return dict(self.about["quality"])
 
     @property
+    def concerns(self) -> tuple[Concern, ...]:
+        """Everything out of the ordinary, the gravest first."""
+        known = self.about.get("concerns")
+        if known is None:  # written before there were levels
+            return tuple(concern_of(flag) for flag in self.about["flags"])
+        return tuple(Concern(one["level"], one["reason"]) for one in known)
+
+    @property
+    def level(self) -> Level:
+        """How far the scan can be trusted."""
+        return worst([concern.level for concern in self.concerns])
+
+    @property
     def flags(self) -> list[str]:
         """What needs a reader's attention; empty where all is as expected."""
-        return list(self.about["flags"])
+        return list(flags_of(self.concerns))
 
     @cached_property
     def landmarks(self) -> NDArray[np.float64]:
@@ -229,6 +260,8 @@ def _check_about(about: dict[str, Any]) -> None:
         raise ValueError("its transform is not a file beside it")
     if not isinstance(about["quality"], dict) or not isinstance(about["flags"], list):
         raise TypeError("quality or flags are not what they should be")
+    if any(one["level"] not in LEVELS or not isinstance(one["reason"], str) for one in about.get("concerns") or ()):
+        raise ValueError("its concerns have other levels")
     for key in ("frame", "stored_frame"):
         frame = frame_from_dict(about[key])
         numbers = [*frame.spacing, *frame.origin, *frame.direction.ravel()]

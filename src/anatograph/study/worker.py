@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import traceback
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from anatograph.choices import Redo
 from anatograph.errors import UserError
@@ -20,6 +23,7 @@ from anatograph.execution.files import clear_leftovers
 from anatograph.execution.tasks import SubjectResult
 from anatograph.imaging.identity import refuse_identified
 from anatograph.imaging.reading import read_volume
+from anatograph.imaging.volume import Volume
 from anatograph.study.cohort import CohortRow
 from anatograph.study.prepare import Stages, prepare_subject
 from anatograph.study.quality.picture import draw_qc
@@ -115,7 +119,7 @@ def _attempt(study: Study, job: Job, held: Claim) -> SubjectResult:
                         refuse_identified(path)
             before = state(row.image) if row.image.exists() else None
             volume = read_volume(row.image)
-            source = fingerprint(row.image)
+            source = {**fingerprint(row.image), "voxels": _digest(volume)}
             if before is not None and any(source[what] != before[what] for what in before):
                 raise UserError(
                     f"{row.image} changed while it was read; run again when whatever is writing it has finished."
@@ -175,6 +179,11 @@ def _record(job: Job, result: SubjectResult) -> None:
         failures.record(job.study, Failure(name, result.stage, " ".join(result.reason.split())))
     elif result.kind == "done":
         failures.forget(job.study, name)
+
+
+def _digest(volume: Volume) -> str:
+    """Of the voxels alone: the same scan has the same under any name, in any format."""
+    return hashlib.blake2b(np.ascontiguousarray(volume.array).data, digest_size=16).hexdigest()
 
 
 def _study(path: Path) -> Study:

@@ -8,7 +8,7 @@ from anatograph.cli.commands.embedding import Embed, Pool
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
 from anatograph.cli.commands.preprocessing import Cluster, Preprocess
-from anatograph.cli.commands.reporting import Report
+from anatograph.cli.commands.reporting import Qc, Report
 from anatograph.cli.commands.start import Demo, Doctor
 from anatograph.cli.commands.training import ImportReference, Pretrain
 
@@ -19,6 +19,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Atlas,
     Preprocess,
     Cluster,
+    Qc,
     Pretrain,
     Embed,
     Pool,

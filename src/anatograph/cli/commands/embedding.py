@@ -29,6 +29,7 @@ class Embed(Parallel):
     patch_features: bool = option(False, "also write OUT.patches.zarr, the features before the graph network")
     batch_size: int = option(64, "patches per batch", metavar="N", minimum=1)
     device: Device = option("auto")
+    include_flagged: bool = option(False, "use scans at quality level reject too")
     lungs: LungMethod | None = option(None, "source of the lung mask", group=_ONE)
     lung_mask: Path | None = option(None, "the lung mask itself", metavar="MASK", group=_ONE)
     lung_weights: Path | None = option(None, "weights of a lung network", metavar="FILE", group=_ONE)

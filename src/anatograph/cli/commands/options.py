@@ -47,6 +47,7 @@ class Scoring(Command):
         passed=False,
     )
     log: tuple[str, ...] = option((), "targets to take the logarithm of", metavar="NAME")
+    include_flagged: bool = option(False, "use scans at quality level reject too")
 
 
 @dataclass(frozen=True, kw_only=True)

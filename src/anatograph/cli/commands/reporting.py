@@ -1,4 +1,4 @@
-"""The command that writes the report."""
+"""The commands that write pages: qc and report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ from pathlib import Path
 
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.output import DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qc(Command):
+    """Thumbnails of every scan to look through; exports the verdicts.
+
+    The page works offline and by keyboard. It exports review.csv; put that into the study's folder, and all later
+    commands obey it."""
+
+    page = "study.md"
+    study: Path = argument("STUDY", "folder of the study")
+    out: Path = required("the page to write", metavar="FILE.html")
+
+    def execute(self) -> int:
+        """Write the page and name it."""
+        print(f"Quality control: {self.call(progress=True)}")
+        return DONE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ class Pretrain(Command):
     )
     seed: int | None = option(None, "the same as --set seed=S", passed=False)
     resume: bool = option(False, "continue from the last checkpoint")
+    include_flagged: bool = option(False, "use scans at quality level reject too")
 
     def execute(self) -> int:
         """Train and name the model's folder."""

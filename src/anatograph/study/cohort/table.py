@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,16 @@ import pandas as pd
 
 from anatograph.errors import UserError, plain
 from anatograph.limits import MAX_TABLE_BYTES
+from anatograph.study.cohort.cells import clean
 from anatograph.study.cohort.parquet import read_parquet
 from anatograph.study.identifiers import fault_of
 
 _PATHS = ("subject_id", "image", "lungs")
-# Cells of a label column that mean "not known". The columns above are text: a subject may be called NA.
+# What pandas may take for missing in a label column; `cells.clean` does the rest. A subject may be called NA.
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"]
 _SHOWN = 30
+_HEADER_LINES = 50
+"""Lines in which the header is looked for, after comments."""
 _LONGEST_PATH = 4000
 
 
@@ -44,7 +50,9 @@ class Cohort:
     rows: list[CohortRow]
     """The scans, in the order of the table, with paths that are no longer relative to it."""
     numbers: tuple[int, ...] = ()
-    """Which row of the file each is, 1 being the first after the header; 1, 2, … if not given."""
+    """The row of the file of each, 1 being the first after the header; 1, 2, … if not given."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By column, what was read other than it is written, in sentences; also ``table.attrs["notes"]``."""
 
     @property
     def subject_ids(self) -> list[str]:
@@ -124,8 +132,23 @@ def inspect_cohort(path: str | Path) -> tuple[Cohort, list[str]]:
             numbers.append(number)
     if "lungs" in table.columns:
         table["lungs"] = [value or None for value in table["lungs"]]
-    good = table.iloc[[number - 1 for number in numbers]]
-    return Cohort(path, good.reset_index(drop=True), rows, tuple(numbers)), faults
+    good = table.iloc[[number - 1 for number in numbers]].reset_index(drop=True)
+    notes = _clean_labels(good)
+    good.attrs["notes"] = notes
+    return Cohort(path, good, rows, tuple(numbers), notes), faults
+
+
+def _clean_labels(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Bring the label columns of a table into order, in place, and return the notes by column."""
+    notes: dict[str, tuple[str, ...]] = {}
+    for name in table.columns:
+        if name not in _PATHS:
+            column, said = clean(table[name])
+            if column is not table[name]:
+                table[name] = column
+            if said:
+                notes[str(name)] = tuple(said)
+    return notes
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -148,12 +171,13 @@ def _read_table(path: Path) -> pd.DataFrame:
                 raise UserError(
                     f"The cohort table {path} is UTF-16 text (what Excel calls Unicode Text); save it as CSV UTF-8."
                 )
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            header = lines.readline(2**20)
+        before, header = _header(path)
         if separator not in header and ";" in header:
             raise UserError(
                 f"The cohort table {path} is separated by semicolons; save it with commas between the cells."
             )
+        text["skiprows"] = before
+        _check_names([name.strip() for name in next(csv.reader([header], delimiter=separator))], path)
         names = [str(name) for name in pd.read_csv(path, nrows=0, **text).columns]
         named = {name for name in names if name.strip() in _PATHS}
         with warnings.catch_warnings():
@@ -182,6 +206,25 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"The cohort table {path} cannot be read as {kind[1:].upper()}: {reason}.") from error
 
 
+def _header(path: Path) -> tuple[int, str]:
+    """Number of lines before the header (``sep=,`` as Excel writes it, comments, blank lines), and the header."""
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        for number in range(_HEADER_LINES):
+            line = lines.readline(2**20)
+            words = line.strip().strip('"').lower()
+            if line and (not words or words.startswith("#") or re.fullmatch(r"sep=.?", words)):
+                continue
+            return number, line
+    return 0, ""
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    """Refuse a column that is there twice; pandas would rename the second."""
+    double = sorted({name for name in names if name and names.count(name) > 1})
+    if double:
+        raise UserError(f"The cohort table {path} has more than one column called {', '.join(double)}; rename one.")
+
+
 def _check_columns(table: pd.DataFrame, path: Path) -> None:
     names = list(table.columns)
     missing = [name for name in ("subject_id", "image") if name not in names]
@@ -191,9 +234,7 @@ def _check_columns(table: pd.DataFrame, path: Path) -> None:
             f"The cohort table {path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)}; "
             f"it has: {found}."
         )
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise UserError(f"The cohort table {path} has more than one column called {', '.join(double)}; rename one.")
+    _check_names(names, path)
     if table.empty:
         raise UserError(f"The cohort table {path} has a header but no rows.")
 

@@ -1,0 +1,104 @@
+"""One page of thumbnails to look through: keyboard driven, offline, verdicts exported as ``review.csv``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+from anatograph.errors import UserError
+from anatograph.execution.account import RunAccount
+from anatograph.execution.files import write_text
+from anatograph.execution.progress import progress_over
+from anatograph.study.quality.levels import LEVELS
+from anatograph.study.quality.selection import read_reviews
+from anatograph.study.quality.table import read_levels
+from anatograph.study.store import Study
+from anatograph.study.subject import StoredSubject
+
+EACH = 200
+"""Scans shown at a time."""
+WIDTH = 420
+"""Pixels across a thumbnail."""
+MOST = 5000
+"""Scans of which thumbnails fit into one page; of more, the page shows the pictures in the study's folder."""
+
+
+def qc(study: str | Path, out: str | Path, progress: bool = False) -> Path:
+    """Write a page with a thumbnail, the level and the reasons of every scan of a study, the worst first.
+
+    The page opens offline in a browser.  Verdicts (keep, exclude, a comment) are given by key and exported as
+    ``review.csv``, which belongs into the study's folder; verdicts that are there already are shown.
+
+    Args:
+        study: folder of the study.
+        out: the page, ``*.html``.
+        progress: whether to show progress on the standard error stream.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: not a study, an empty one, a name that is not HTML, or a ``review.csv`` that cannot be read.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"The page {path} needs a name that ends in .html.")
+    opened = Study.open(study)
+    if not len(opened):
+        raise UserError(f"The study {opened.path} holds no scan to look at; run `anatograph preprocess` first.")
+    with RunAccount("qc", {"study": str(study)}, path) as account:
+        reviews, levels = read_reviews(opened.path), read_levels(opened.path)
+        small = len(opened) <= MOST
+        scans = []
+        for name in progress_over(opened.subject_ids, "qc", "scan", shown=progress):
+            try:
+                subject = opened.subject(name)
+                level, reasons = subject.level, [str(concern) for concern in subject.concerns]
+            except UserError as error:
+                account.fail(name, "qc", str(error))
+                continue
+            if name in levels:
+                level, reasons = levels[name][0], [text for text in levels[name][1].split("; ") if text]
+            scans.append({"id": name, "level": level, "reasons": reasons, **_pictures(subject, path, small)})
+        scans.sort(key=lambda scan: -LEVELS.index(scan["level"]))
+        if not small:
+            account.note(f"{len(scans)} thumbnails would make the page too large; keep it beside the study's folder")
+        known = {name: {"verdict": one.verdict, "comment": one.comment} for name, one in reviews.items()}
+        data = {
+            "title": opened.path.resolve().name,
+            "key": hashlib.sha256(str(opened.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16],
+            "each": EACH,
+            "scans": scans,
+            "reviews": known,
+        }
+        template = resources.files("anatograph.study.quality").joinpath("static/gallery.html").read_text("utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, template.replace("/*DATA*/", json.dumps(data).replace("<", "\\u003c")))
+        account.output(path)
+        account.result(scans=len(scans), **{level: sum(s["level"] == level for s in scans) for level in LEVELS})
+    return path
+
+
+def _pictures(subject: StoredSubject, page: Path, small: bool) -> dict[str, str]:
+    """The picture as a path from the page, and a thumbnail of it as a data URL, empty where there is none."""
+    place = Path(os.path.relpath(subject.picture.resolve(), page.resolve().parent)).as_posix()
+    return {"picture": place, "thumb": _thumbnail(subject.picture) if small else ""}
+
+
+def _thumbnail(picture: Path) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(picture) as image:
+            slices = image.convert("RGB").crop((0, int(0.12 * image.height), int(0.8 * image.width), image.height))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return ""
+    slices.thumbnail((WIDTH, WIDTH))
+    buffer = io.BytesIO()
+    slices.save(buffer, "WEBP", quality=60, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
