@@ -16,6 +16,7 @@ from anatograph.errors import UserError
 from anatograph.imaging.reading import write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.study.prepare import Stages, prepare_subject
+from anatograph.study.quality.levels import Concern
 from anatograph.study.quality.picture import draw_qc
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.source import fingerprint, has_changed
@@ -36,7 +37,7 @@ def test_whose_lungs(scan: Scan, atlas: Atlas, prepared: PreparedSubject, tmp_pa
     write_mask(tmp_path / "m.nii.gz", mask)
     from_file = prepare_subject(volume, tmp_path / "m.nii.gz", atlas, PreprocessSettings(lungs="given"))
     np.testing.assert_array_equal(from_file.patches, prepared.patches)
-    with pytest.raises(UserError, match="no mask is named"):
+    with pytest.raises(UserError, match="names no mask"):
         prepare_subject(volume, None, atlas, PreprocessSettings(lungs="given"))
     ignored = prepare_subject(volume, mask, atlas, PreprocessSettings(lungs="threshold"))
     assert ignored.lung_method == "threshold"
@@ -108,7 +109,11 @@ def test_the_picture_shows_mask_atlas_and_landmarks_and_marks_flagged(
     prepared: PreparedSubject, atlas: Atlas, tmp_path: Path
 ) -> None:
     draw_qc(prepared, atlas, tmp_path / "good.png")
-    draw_qc(replace(prepared, flags=("top of the lungs not in the scan",)), atlas, tmp_path / "bad.png")
+    draw_qc(
+        replace(prepared, concerns=(Concern("check", "the top of the lungs is not in the scan"),)),
+        atlas,
+        tmp_path / "bad.png",
+    )
     good, bad = picture(tmp_path / "good.png"), picture(tmp_path / "bad.png")
     assert good.shape == bad.shape
 

@@ -76,7 +76,7 @@ def test_a_cohort_becomes_a_study(done: Path) -> None:
     assert {"read", "lungs", "register", "patches", "graph", "write"} <= set(account["timings"])
     about = study.subject("p00").about
     assert about["lungs_from"] == "given"
-    assert "auto used the mask that is given" in about["notes"]
+    assert "auto used the given mask" in about["notes"]
     assert {"read", "lungs", "register", "patches", "graph"} <= set(about["timings"])
     quality = study.subject("p00").quality
     for name in ("lungs_volume_ml", "registration_dice", "landmarks_outside_lungs", "edges", "isolated_nodes"):

@@ -1,0 +1,221 @@
+"""Levels of scans: the rules, wrong masks and missing lung, the table, the reader's verdicts, and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anatograph.embedding.review import without_left_out
+from anatograph.embedding.table import Embeddings
+from anatograph.errors import UserError
+from anatograph.imaging.volume import Mask, Volume
+from anatograph.phantoms.settings import PhantomSettings
+from anatograph.phantoms.subject import PhantomSubject, make_subject
+from anatograph.study.quality.chest import chest_figures
+from anatograph.study.quality.gallery import qc
+from anatograph.study.quality.levels import RULES, Concern, judge, worst
+from anatograph.study.quality.selection import read_reviews, select, usable
+from anatograph.study.quality.table import read_levels, same_scans, write_quality
+from anatograph.study.store import Study
+from fixtures.small import Small
+
+
+@pytest.fixture(scope="module")
+def phantom() -> PhantomSubject:
+    """A chest with ribs."""
+    return make_subject(5, 0, PhantomSettings(spacing_mm=3.0))
+
+
+@pytest.mark.parametrize(
+    ("figures", "method", "level"),
+    [
+        ({"lungs_volume_ml": 5000.0, "lungs_mean_hu": -820.0}, "threshold", "ok"),
+        ({"scan_mediastinum_hu": 150.0}, "threshold", "note"),
+        ({"scan_coarsest_mm": 8.0}, "threshold", "note"),
+        ({"lungs_truncated_base": True}, "threshold", "check"),
+        ({"lungs_smaller_over_larger": 0.02}, "threshold", "check"),
+        ({"lungs_dense_fraction": 0.11}, "threshold", "ok"),
+        ({"lungs_dense_fraction": 0.11}, "given", "check"),
+        ({"lungs_dense_fraction": 0.27}, "given", "reject"),
+        ({"lungs_threshold_dice": 0.88}, "given", "check"),
+        ({"lungs_gap_right": float("nan")}, "threshold", "ok"),
+        ({"scan_spine_behind": -0.3}, "threshold", "reject"),
+        ({"registration_dice": 0.4, "registration_poor": True}, "threshold", "reject"),
+        ({"lungs_mean_hu": -200.0}, "threshold", "reject"),
+    ],
+)  # fmt: skip
+def test_the_level_follows_from_the_figures(figures: dict[str, float], method: str, level: str) -> None:
+    assert worst([concern.level for concern in judge(figures, method)]) == level
+
+
+def test_the_gravest_rule_of_a_figure_counts_and_the_reader_is_heard() -> None:
+    concerns = judge(
+        {"lungs_volume_ml": 300.0}, "threshold", ("a contrast agent was given (x)", "3 slices are missing")
+    )
+    assert [concern.level for concern in concerns] == ["reject", "check", "note"]
+    assert concerns[0].reason == "lungs of 300 ml in all, too little for a chest"
+    assert {rule.level for rule in RULES} == {"note", "check", "reject"}
+
+
+def test_a_right_mask_is_accepted_and_wrong_ones_are_not(phantom: PhantomSubject) -> None:
+    volume, lungs = phantom.volume, phantom.lungs.array
+    shift = round(20 / volume.spacing[0])
+    for name, array, right in (
+        ("right", lungs, True),
+        ("mirrored", lungs[:, :, ::-1], False),
+        ("front to back", lungs[:, ::-1], False),
+        ("shifted", np.roll(lungs, shift, axis=2), False),
+    ):
+        figures = chest_figures(volume, Mask(np.ascontiguousarray(array), volume.frame), given=True)
+        concerns = judge(figures, "given")
+        assert bool(concerns) != right, (name, figures)
+
+
+@pytest.mark.parametrize("sides", [(Mask.RIGHT,), (Mask.LEFT,), (Mask.RIGHT, Mask.LEFT)])
+def test_fluid_in_place_of_lung_is_found(phantom: PhantomSubject, sides: tuple[int, ...]) -> None:
+    lungs, hu = phantom.lungs.array.copy(), phantom.volume.array.copy()
+    part = np.isin(lungs, sides)
+    behind = np.arange(lungs.shape[1])[None, :, None] > np.percentile(np.nonzero(part)[1], 70)
+    lungs[part & behind], hu[part & behind] = 0, 10
+    figures = chest_figures(Volume(hu, phantom.volume.frame), Mask(lungs, phantom.volume.frame), given=False)
+    found = {side for side, name in ((Mask.RIGHT, "right"), (Mask.LEFT, "left"))
+             if any(f"of the {name} chest" in str(concern) for concern in judge(figures, "threshold"))}  # fmt: skip
+    assert found == set(sides), figures
+
+
+@pytest.fixture
+def study(small: Small, tmp_path: Path) -> Study:
+    """A copy of a small study whose subjects may be changed."""
+    shutil.copytree(small.study, tmp_path / "study")
+    (tmp_path / "study" / "quality.csv").unlink(missing_ok=True)
+    return Study.open(tmp_path / "study")
+
+
+def change(study: Study, name: str, **values: object) -> None:
+    file = study.path / "subjects" / name / "subject.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**about, **values}), encoding="utf-8")
+
+
+def grade(study: Study, name: str, *concerns: Concern) -> None:
+    change(study, name, concerns=[{"level": one.level, "reason": one.reason} for one in concerns])
+
+
+def test_the_table_lists_every_scan_with_its_figures_the_worst_first(study: Study) -> None:
+    names = study.subject_ids
+    for name in names:
+        grade(study, name)
+    grade(study, names[-1], Concern("reject", "no lung"), Concern("note", "thick"))
+    grade(study, names[1], Concern("check", "odd"))
+    with write_quality(study).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject_id"] for row in rows][:2] == [names[-1], names[1]]
+    assert [row["level"] for row in rows] == ["reject", "check"] + ["ok"] * (len(names) - 2)
+    assert rows[0]["reasons"] == "reject: no lung; note: thick"
+    assert {"lungs_volume_ml", "registration_dice", "landmarks", "lungs_from"} <= rows[0].keys()
+    assert float(rows[0]["lungs_volume_ml"]) > 0
+    assert read_levels(study.path)[names[1]] == ("check", "check: odd")
+
+
+def test_one_scan_under_two_identifiers_is_named(study: Study) -> None:
+    first, second = study.subject_ids[:2]
+    for name in study.subject_ids:
+        grade(study, name)
+        about = study.subject(name).about["source"]
+        change(study, name, source={**about, "voxels": "same" if name in (first, second) else name})
+    write_quality(study)
+    assert same_scans(study.path) == {
+        first: f"check: the voxels are those of {second}",
+        second: f"check: the voxels are those of {first}",
+    }
+
+
+def test_rejected_and_excluded_scans_are_left_out_and_counted(study: Study) -> None:
+    first, second, third = study.subject_ids[:3]
+    for name in study.subject_ids:
+        grade(study, name)
+    grade(study, first, Concern("reject", "no lung"))
+    grade(study, second, Concern("reject", "no lung"))
+    for written in (False, True):  # without a table the subjects themselves are asked
+        if written:
+            write_quality(study)
+        (study.path / "review.csv").unlink(missing_ok=True)
+        assert set(select(study).rejected) == {first, second}
+        (study.path / "review.csv").write_text(
+            f'subject_id,verdict,comment\n{first},Keep,looks right\n{third},exclude,"moved, much"\n{second},,why?\n',
+            encoding="utf-8",
+        )
+        selection = select(study)
+        assert set(selection.rejected) == {second}
+        assert selection.excluded == {third: "moved, much"}
+        assert set(select(study, include_flagged=True).left_out) == {third}
+        limited, _ = usable(study)
+        assert limited.subject_ids == [name for name in study.subject_ids if name not in (second, third)]
+        assert second not in limited
+        assert "1 scan that quality control rejects left out" in selection.notes[0]
+        assert "1 scan that review.csv excludes left out" in selection.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("subject_id,comment\np00,x\n", "lacks the columns"),
+        ("subject_id,verdict\np00,maybe\n", "'maybe' must be keep, exclude or empty"),
+        ("subject_id,verdict\n../x,keep\n", "must be 1 to 64"),
+        ("subject_id,verdict\np00,keep\np00,exclude\n", "has a verdict already"),
+        ("subject_id,verdict\np00,\xff\n", "cannot be read"),
+    ],
+)
+def test_verdicts_that_cannot_be_obeyed_are_refused(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "review.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=re.escape(wrong)):
+        read_reviews(tmp_path)
+
+
+def test_a_study_with_no_usable_scan_says_why(study: Study) -> None:
+    for name in study.subject_ids:
+        grade(study, name, Concern("reject", "no lung"))
+    with pytest.raises(UserError, match=r"No scan of the study .* --include-flagged"):
+        usable(study)
+
+
+def test_embeddings_obey_verdicts_that_came_later(study: Study, tmp_path: Path) -> None:
+    ids = study.subject_ids
+    for name in ids:
+        grade(study, name)
+    table = tmp_path / "e.parquet"
+    embeddings = Embeddings(ids, np.eye(len(ids)), table)
+    assert without_left_out(embeddings)[0] is embeddings
+    (tmp_path / "e.run.json").write_text(json.dumps({"settings": {"study": str(study.path)}}), encoding="utf-8")
+    (study.path / "review.csv").write_text(f"subject_id,verdict\n{ids[0]},exclude\n", encoding="utf-8")
+    kept, notes = without_left_out(embeddings)
+    assert kept.subject_ids == ids[1:]
+    np.testing.assert_array_equal(kept.features, np.eye(len(ids))[1:])
+    assert "1 subjects" in notes[0]
+
+
+def test_the_page_holds_every_scan_offline(study: Study, tmp_path: Path) -> None:
+    names = study.subject_ids
+    for name in names:
+        grade(study, name)
+    grade(study, names[2], Concern("check", "</script><b>odd</b>"))
+    (study.path / "review.csv").write_text(f"subject_id,verdict,comment\n{names[0]},keep,fine\n", encoding="utf-8")
+    page = qc(study.path, tmp_path / "pages" / "qc.html").read_text(encoding="utf-8")
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["scans"][0]["id"] == names[2]
+    assert data["scans"][0]["reasons"] == ["check: </script><b>odd</b>"]
+    assert {scan["id"] for scan in data["scans"]} == set(names)
+    assert all(scan["thumb"].startswith("data:image/webp;base64,") for scan in data["scans"])
+    assert (tmp_path / "pages" / data["scans"][0]["picture"]).resolve().is_file()
+    assert data["reviews"] == {names[0]: {"verdict": "keep", "comment": "fine"}}
+    assert not re.search(r"(src|href)=[\"']?https?:", page)
+    with pytest.raises(UserError, match=r"ends in \.html"):
+        qc(study.path, tmp_path / "qc.txt")
