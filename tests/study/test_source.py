@@ -61,7 +61,7 @@ def test_fingerprints_of_older_versions_hold(folder: Path) -> None:
 
 
 def test_names_that_are_not_utf8_have_a_fingerprint(folder: Path) -> None:
-    os.rename(os.fsencode(folder / "a" / "0.dcm"), os.fsencode(folder / "a") + b"/Schnitt_\xfc.dcm")
+    (folder / "a" / "0.dcm").rename(os.fsdecode(os.fsencode(folder / "a") + b"/Schnitt_\xfc.dcm"))
     known = fingerprint(folder)
     assert known["files"] == 3
     assert not has_changed(folder, known)
