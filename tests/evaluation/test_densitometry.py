@@ -21,9 +21,10 @@ from anatograph.evaluation.densitometry.measures import (
     padding,
     vessels,
 )
-from anatograph.evaluation.densitometry.zones import LOBES
+from anatograph.evaluation.densitometry.zones import LOBES, lobe_zones
 from anatograph.imaging.reading import read_mask, read_volume
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.study.original_scan import original_scan
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
 from fixtures.chest import two_lungs
@@ -99,6 +100,24 @@ def test_thirds_and_lobes_locate_the_emphysema(measured: tuple[DensitometryResul
     assert row["right_middle_lobe_volume_ml"] != row["right_middle_lobe_volume_ml"]  # this mask has no middle lobe
     other = measured[0].table.set_index("subject_id").loc["s1"]
     assert np.isnan(other[[f"{name}_laa950" for name in LOBES]].to_numpy(float)).all()  # no lobe mask at all
+
+
+def test_lobes_of_totalsegmentator_are_understood(measured: tuple[DensitometryResult, Path], tmp_path: Path) -> None:
+    _, folder = measured
+    image = sitk.ReadImage(str(folder / "lobes" / "s0.nii.gz"))
+    array = sitk.GetArrayFromImage(image)
+    theirs = np.select([array == label for label in (1, 2, 3, 5)], [10, 11, 12, 14], 0).astype(np.uint8)
+    theirs[0, 0, :3] = 51  # the heart, and everything else that it segments
+    for name, values in (("ours", array), ("theirs", theirs)):
+        other = sitk.GetImageFromArray(values)
+        other.CopyInformation(image)
+        sitk.WriteImage(other, str(tmp_path / f"{name}.nii.gz"))
+    volume, lungs = original_scan(Study.open(folder / "study"), "s0")
+    voxels = lung_voxels(volume.array, lungs.lungs, volume.frame.spacing)
+    one, two = (lobe_zones(voxels, tmp_path / f"{name}.nii.gz", volume.frame) for name in ("ours", "theirs"))
+    for name in LOBES:
+        np.testing.assert_array_equal(one[name], two[name])
+    assert one["left_upper_lobe"].any()
 
 
 def test_landmarks_are_measured_in_their_cubes(measured: tuple[DensitometryResult, Path]) -> None:

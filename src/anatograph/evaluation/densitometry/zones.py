@@ -14,9 +14,13 @@ from anatograph.imaging.volume import Frame, Mask
 
 SIDES = {"right": Mask.RIGHT, "left": Mask.LEFT}
 THIRDS = ("lower", "middle", "upper")
+_FEWEST = 4
+"""Lobe labels of TotalSegmentator from which a file is taken for its multi-label output."""
 LOBES = {"left_upper_lobe": 1, "left_lower_lobe": 2, "right_upper_lobe": 3, "right_middle_lobe": 4,
          "right_lower_lobe": 5}  # fmt: skip
 """Labels of a lobe mask, those of lungmask's LTRCLobes."""
+TOTALSEGMENTATOR = {10: 1, 11: 2, 12: 3, 13: 4, 14: 5}
+"""Lobes in the multi-label output of TotalSegmentator 2, as labels of `LOBES`."""
 
 
 def zones(voxels: LungVoxels, lungs: Mask) -> dict[str, NDArray[np.bool_]]:
@@ -57,10 +61,18 @@ def lobe_zones(voxels: LungVoxels, file: Path, frame: Frame) -> dict[str, NDArra
     except RuntimeError as error:
         raise UserError(f"The lobe mask {file} cannot be read as an image; replace the file.") from error
     values = sitk.GetArrayFromImage(image)
-    strange = sorted(set(np.unique(values).tolist()) - {0, *LOBES.values()})
-    if strange:
-        wanted = ", ".join(f"{number} {name}" for name, number in LOBES.items())
-        raise UserError(f"The lobe mask {file} has the labels {strange[:5]}; the labels must be {wanted}.")
+    labels = set(np.unique(values).tolist()) - {0}
+    if strange := sorted(labels - set(LOBES.values())):
+        if len(labels & set(TOTALSEGMENTATOR)) < _FEWEST:
+            wanted = ", ".join(f"{number} {name}" for name, number in LOBES.items())
+            raise UserError(
+                f"The lobe mask {file} has the labels {strange[:5]}; the labels must be {wanted}, or 10 to 14 in the "
+                "multi-label output of TotalSegmentator."
+            )
+        table = np.zeros(max(int(values.max()), *TOTALSEGMENTATOR) + 1, dtype=np.uint8)
+        for theirs, ours in TOTALSEGMENTATOR.items():
+            table[theirs] = ours
+        values = table[values.astype(np.int64)]
     z, y, x = values.shape
     own = Frame((z, y, x), image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection()).reshape(3, 3))
     on_scan = values if own.same_grid(frame, 0.02) else resample_labels(values.astype(np.uint8), own, frame)
