@@ -138,8 +138,6 @@ class Densitometry(Command):
 
         with Progress("densitometry", 0, "scan") as bar:
             done = self.call(progress=bar.reached)
-        for note in done.account.notes:
-            say(f"note: {note}")
         print(f"Densitometry: {done.path} ({len(done.table)} subjects, {done.table.shape[1] - 1} measures)")
         return finish(done.account)
 
