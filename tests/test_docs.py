@@ -11,7 +11,10 @@ import pytest
 from anatograph import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +59,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://|mailto:|#", t)]
     missing = [t for t in targets if not (page.parent / t.split("#")[0]).exists()]
     assert not missing
+    pages = {t: page.parent / t.split("#")[0] for t in targets if ".md#" in t}
+    assert not [t for t, other in pages.items() if t.split("#")[1] not in anchors(other)], "no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as the site makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", re.sub(r"\]\([^)]*\)", "", title)).strip().lower() for title in titles]
+    return {re.sub(r"[-\s]+", "-", title) for title in plain}
 
 
 def test_files_named_in_the_architecture_exist() -> None:

@@ -22,7 +22,7 @@ PAGES = {
     "CHANGELOG.md": "changes.md",
 }
 """File of the repository → page of the site."""
-EXECUTE = os.environ.get("ANATOGRAPH_TUTORIAL") != "skip" and tutorial.PAGE.is_file()
+EXECUTE = os.environ.get("ANATOGRAPH_TUTORIAL") != "skip"
 """Whether the tutorial is executed; otherwise the page shows the outputs that stand in it."""
 
 
