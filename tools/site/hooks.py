@@ -41,8 +41,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Put this build's outputs into the tutorial, and lead links out of docs/ to the generated pages."""
-    if EXECUTE and page.file.src_path == "tutorial.md":
-        markdown = tutorial.with_outputs(markdown, tutorial.run().outputs)
+    if page.file.src_path == "tutorial.md":
+        if EXECUTE:
+            markdown = tutorial.with_outputs(markdown, tutorial.run().outputs)
+        markdown = re.sub(r"^```(\w+) (?:run|output)$", r"```\1", markdown, flags=re.MULTILINE)
     for source, target in PAGES.items():
         markdown = markdown.replace(f"(../{source}", f"({target}").replace(f"(../../{source}", f"(../{target}")
     return markdown
