@@ -4,8 +4,8 @@
     python tools/site/tutorial.py --write    # also put the outputs and the figures into docs/
 
 Blocks marked ``run`` (```` ```bash run ````, ```` ```python run ````) are executed in ``build/tutorial/work``; Python
-blocks share their variables.  The ``text output`` block after each shows what it printed.  Outputs are kept until the
-tutorial or the package changes.
+blocks share their variables.  The ``text output`` block after each shows what it printed.  Outputs of shell blocks are
+kept until the package or a block up to them changes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,14 +44,19 @@ class Outcome:
 
 @cache
 def run() -> Outcome:
-    """Execute the blocks, or take what they printed last time."""
+    """Execute the blocks; shell blocks whose text, predecessors and package are as last time keep their outputs."""
     blocks = FENCE.findall(PAGE.read_text(encoding="utf-8"))
-    key, kept = _key(blocks), PLACE / "outputs.json"
-    if not kept.is_file() or json.loads(kept.read_text(encoding="utf-8"))["key"] != key:
-        outputs = _execute(blocks, PLACE / "work")
-        kept.write_text(json.dumps({"key": key, "outputs": outputs}, indent=1), encoding="utf-8")
-    outputs = json.loads(kept.read_text(encoding="utf-8"))["outputs"]
-    return Outcome(outputs, sorted((PLACE / "work").glob("tutorial*.png")))
+    kept = PLACE / "outputs.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    keys = _keys(blocks)
+    if [key for key, _ in before] != keys:
+        begun = next((k for k, key in enumerate(keys) if k >= len(before) or before[k][0] != key), len(keys))
+        outputs: list[str] = []
+        for output in _execute(blocks, PLACE / "work", [printed for _, printed in before[:begun]]):
+            outputs.append(output)
+            kept.write_text(json.dumps(list(zip(keys, outputs, strict=False)), indent=1), encoding="utf-8")
+        before = list(zip(keys, outputs, strict=True))
+    return Outcome([printed for _, printed in before], sorted((PLACE / "work").glob("tutorial*.png")))
 
 
 def with_outputs(markdown: str, outputs: list[str]) -> str:
@@ -65,24 +71,33 @@ def with_outputs(markdown: str, outputs: list[str]) -> str:
     return FENCE.sub(block, markdown)
 
 
-def _key(blocks: list[tuple[str, str]]) -> str:
-    digest = hashlib.sha256(json.dumps(blocks).encode())
+def _keys(blocks: list[tuple[str, str]]) -> list[str]:
+    """A hash for each block: of the package, and of everything up to the block."""
+    digest = hashlib.sha256()
     for file in sorted((ROOT / "src").rglob("*.py")):
         digest.update(file.read_bytes())
-    return digest.hexdigest()
+    keys = []
+    for kind, body in blocks:
+        digest.update(f"{kind}\n{body}".encode())
+        keys.append(digest.hexdigest())
+    return keys
 
 
-def _execute(blocks: list[tuple[str, str]], folder: Path) -> list[str]:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _execute(blocks: list[tuple[str, str]], folder: Path, known: list[str]) -> Iterator[str]:
+    """Output of each block; of the first ``len(known)`` only the Python ones are run, for their variables."""
+    if not known:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, Any] = {"__name__": "__tutorial__"}
-    outputs = []
-    with contextlib.chdir(folder):
-        os.environ["MPLBACKEND"] = "Agg"
-        for number, (kind, body) in enumerate(blocks, start=1):
-            print(f"tutorial: block {number} of {len(blocks)}", file=sys.stderr, flush=True)
-            outputs.append(_shown(_shell(body) if kind == "bash" else _python(body, number, names), folder))
-    return outputs
+    os.environ["MPLBACKEND"] = "Agg"
+    for number, (kind, body) in enumerate(blocks, start=1):
+        if kind == "bash" and number <= len(known):
+            yield known[number - 1]
+            continue
+        print(f"tutorial: block {number} of {len(blocks)}", file=sys.stderr, flush=True)
+        with contextlib.chdir(folder):
+            printed = _shell(body) if kind == "bash" else _python(body, number, names)
+        yield _shown(printed, folder)
 
 
 def _shell(body: str) -> str:
