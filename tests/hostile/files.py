@@ -1,4 +1,4 @@
-"""Volume files that are damaged, mislabelled, out of the ordinary or made to do harm."""
+"""Volume files that are damaged, mislabelled, unusual or crafted to do harm."""
 
 # ruff: noqa: E501 - what the user sees stands here as one line
 from __future__ import annotations
@@ -203,6 +203,70 @@ def sheared(folder: Path) -> Path:
     data = bytearray(path.read_bytes())
     data[252:256] = struct.pack("<2h", 0, 1)
     data[280:328] = np.array([[-2, 0, 0, 0], [0, -2, 0.9, 0], [0, 0, 3, 0]], "<f4").tobytes()
+    path.write_bytes(bytes(data))
+    return path
+
+
+@case(
+    "NIfTI whose pixdim is not its sform's",
+    "usable, flagged: the header gives two voxel sizes, 2 × 2.5 × 4 (pixdim) and 2 × 2.5 × 3 (sform); the sform was used, check it",
+)
+def two_sizes(folder: Path) -> Path:
+    return _patched(folder, (88, "f", 4.0))
+
+
+@case(
+    "NIfTI whose sform mirrors its qform",
+    "SCAN: its sform and qform are mirror images of each other, so left and right are uncertain; convert the scan again from its DICOM files, or set the code of the wrong one to 0.",
+)
+def mirrored_qform(folder: Path) -> Path:
+    return _patched(folder, (280, "4f", 2.0, 0.0, 0.0, -43.75))
+
+
+@case(
+    "geometry left at its defaults",
+    "usable, flagged: its voxels are exactly 1 mm, unrotated, with the origin at 0, which is what software writes when it does not know the geometry; check that the voxels are 1 mm and which way the axes run",
+)
+def placeholder(folder: Path) -> Path:
+    return write(folder / "scan.nii", spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0))
+
+
+@case(
+    "a MetaImage without spacing",
+    "SCAN: the file does not state the distance between its voxels (ElementSpacing is missing); add it, or convert the scan again from its DICOM files.",
+)
+def no_spacing(folder: Path) -> Path:
+    path = write(folder / "scan.mha")
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 2 2.5 3\n", b"", 1))
+    return path
+
+
+@case(
+    "a background masked with 0",
+    "usable, flagged: …% of the voxels, around the body, hold exactly 0 HU (a masked background); they were taken as air, check the scan",
+)
+def masked(folder: Path) -> Path:
+    _, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in chest().shape), indexing="ij")
+    body = (x / 0.9) ** 2 + (y / 0.8) ** 2 < 1
+    return write(folder / "scan.nii", np.where(body, chest(), 0).astype(np.int16))
+
+
+@case(
+    "everything but the lungs set to 0",
+    "SCAN: hardly any voxel lies between -150 and 200 HU, where soft tissue should be: …% of the voxels hold exactly -1024 HU, so everything but the lungs seems masked out; convert the scan again from its DICOM files.",
+)
+def lungs_alone(folder: Path) -> Path:
+    return write(
+        folder / "scan.nii", np.where(chest() < -600, np.where(chest() > -950, chest(), 0), 0).astype(np.int16)
+    )
+
+
+def _patched(folder: Path, *edits: tuple[object, ...]) -> Path:
+    """The chest as NIfTI with header fields replaced: (offset, struct format, values …)."""
+    path = write(folder / "scan.nii")
+    data = bytearray(path.read_bytes())
+    for at, form, *values in edits:
+        struct.pack_into(f"<{form}", data, at, *values)
     path.write_bytes(bytes(data))
     return path
 

@@ -10,14 +10,16 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "awkward-scans.md"
 
 _HEAD = """# Awkward scans
 
-What a user sees of scans and tables that are damaged, mislabelled, out of the ordinary, or made to do harm. Each row is
-a test (`tests/hostile/`); this page is written from the same table by `cd tests && python -m hostile.page`, and a test
-compares the two. `SCAN` and `TABLE` stand for the path, `…` for what changes from scan to scan.
+What a user sees of scans and tables that are damaged, mislabelled, unusual, or crafted to do harm.
+Each row is a test (`tests/hostile/`); this page is written from the same table by
+`cd tests && python -m hostile.page`, and a test compares the two. `SCAN` and `TABLE` stand for the
+path, `…` for what varies from scan to scan.
 
-A scan that cannot be used never ends the run of a cohort: its line stands in `STUDY/failures.csv`, the others are done,
-and `anatograph preprocess` ends with status 1. A scan that is usable but odd is *flagged*: the words stand in its
-`subject.json`, in `preprocess.run.json` and in the report. `anatograph doctor cohort.csv` finds what headers tell
-beforehand. A faulty table is refused whole (status 2), with all its faulty rows.
+A scan that cannot be used never ends the run of a cohort: it gets a line in `STUDY/failures.csv`, the
+others are processed, and `anatograph preprocess` ends with status 1. A scan that is usable but odd is
+*flagged* in its `subject.json`, in `preprocess.run.json` and in the report. `anatograph doctor
+cohort.csv` finds beforehand what headers reveal. A faulty table is refused whole (status 2), with all
+its faulty rows.
 """
 
 _LIMITS = """
@@ -35,22 +37,28 @@ Sizes are checked against the header before anything is allocated.
 | a JSON file (atlas, study, model) | 64 MiB | |
 | a cohort or embedding table | 2 GiB | |
 
-A DICOM file's structure is walked before GDCM opens it, as GDCM takes minutes over a header that lost a byte. Detached
-headers (`.nhdr`, `.mhd`) may take their voxels only from one file beside them. Links to files and folders outside are
-followed, since archives are built of them (git-annex, DataLad), each folder once; pipes and devices are passed over.
+A DICOM file's structure is checked before GDCM opens it, as GDCM takes minutes over a header that
+lost a byte. Detached headers (`.nhdr`, `.mhd`) may take their voxels only from one file beside them.
+Links to files and folders outside are followed, since archives are built of them (git-annex,
+DataLad), each folder once; pipes and devices are passed over.
 
-## Names in headers
+## Identities in headers
 
-Neither messages, accounts, failures nor reports hold anything of a DICOM header that names a person: series are called
-by number and kernel, never by their description. Paths from the cohort table do stand in messages and `subject.json`.
+Messages, accounts, failures and reports hold nothing of a DICOM header that identifies a subject:
+series are named by number and kernel, never by their description. Paths from the cohort table do
+appear in messages and `subject.json`.
 
-`anatograph preprocess --deidentified-only` refuses scans and masks whose headers still name a person, and says which
-fields do, never what is in them. Of DICOM: names, patient and other numbers, birth date, address, telephone,
-institution, physicians, comments, and pictures with names burned in, in every file of the folder. A code (`LUNG1-001`)
-passes; a name (`DOE^JANE`) never does, and a number such as hospitals give (six digits and more) only where
-PatientIdentityRemoved says YES. Of NIfTI: `descrip`, `db_name`, `aux_file`, `intent_name` and the extensions; of NRRD
-and MetaImage: comments and keys of their own. There a text counts where it reads like a name or a date of birth. What
-stands inside DICOM sequences or private elements, in file names, or in the pixels is not looked at.
+`anatograph preprocess --deidentified-only` refuses scans and masks whose headers still identify the
+subject, and names the fields, never their contents. Of DICOM these are 85 attributes of the Basic
+Application Level Confidentiality Profile (PS3.15 2024b, Table E.1-1;
+`src/anatograph/imaging/identifying.csv`): names, patient numbers, birth date, address, telephone,
+institution, physicians and comments, in every file of the folder; and burned-in annotations. The
+profile's UIDs, other dates and devices are not among them, as options of the same standard retain
+them. A code (`LUNG1-001`) passes; a name (`DOE^JANE`) never does, and a number such as hospitals
+issue (six digits and more) only where PatientIdentityRemoved says YES. Of NIfTI: `descrip`,
+`db_name`, `aux_file`, `intent_name` and the extensions; of NRRD and MetaImage: comments and keys that
+the format does not know. There a text counts where it reads like a name or a date of birth. DICOM
+sequences, private elements, file names and the pixels are not checked.
 """
 
 

@@ -84,7 +84,7 @@ def test_good_and_bad_together(tmp_path: Path) -> None:
                   "--deidentified-only")  # fmt: skip
     assert refused.returncode == 1
     strict = pd.read_csv(tmp_path / "strict" / "failures.csv").set_index("subject_id")["reason"]
-    assert "still name a person" in strict["named"]
+    assert "still identify the subject" in strict["named"]
     assert "PatientName" in strict["named"]
     assert "Zyxwvu" not in refused.stderr
     assert "good" not in strict.index

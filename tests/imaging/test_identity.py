@@ -1,9 +1,11 @@
-"""Whose headers still name a person: fields are told, contents never."""
+"""Headers that still identify a subject: fields are named, contents never."""
 
 from __future__ import annotations
 
+import csv
 import struct
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from anatograph.errors import UserError
-from anatograph.imaging.identity import fields_naming_a_person, refuse_identified
+from anatograph.imaging.identity import identifying_fields, refuse_identified
 
 HU = NDArray[np.int16]
 
@@ -36,6 +39,11 @@ HU = NDArray[np.int16]
         ({"InstitutionName": "St Mary", "PatientAddress": "1 High St"}, ["InstitutionName", "PatientAddress"]),
         ({"PatientComments": "brother of Jim"}, ["PatientComments"]),
         ({"OperatorsName": "KL"}, ["OperatorsName"]),
+        ({"ConsultingPhysicianName": "Doe^Jim"}, ["ConsultingPhysicianName"]),
+        ({"ReferringPhysicianTelephoneNumbers": "555 1234"}, ["ReferringPhysicianTelephoneNumbers"]),
+        ({"PatientTelecomInformation": "jane@example.org"}, ["PatientTelecomInformation"]),
+        ({"Occupation": "baker"}, ["Occupation"]),
+        ({"AcquisitionComments": "Mrs Doe coughed"}, ["AcquisitionComments"]),
         ({"BurnedInAnnotation": "YES"}, ["BurnedInAnnotation"]),
         ({"BurnedInAnnotation": "NO"}, []),
     ],
@@ -44,9 +52,9 @@ def test_dicom(tmp_path: Path, chest: HU, series_writer: Any, tags: dict[str, st
     """One slice of many is enough."""
     folder = series_writer(chest[:3]).write(tmp_path)
     series_writer(chest[:1], tags=tags, seed=7).write(tmp_path / "one")
-    assert fields_naming_a_person(folder) == fields
+    assert identifying_fields(folder) == fields
     if fields:
-        with pytest.raises(UserError, match="still name a person") as error:
+        with pytest.raises(UserError, match="still identify the subject") as error:
             refuse_identified(folder)
         assert not any(value in str(error.value) for value in tags.values() if value != "YES")
 
@@ -71,7 +79,7 @@ def test_implicit_and_nested(tmp_path: Path, chest: HU, series_writer: Any) -> N
             folder.mkdir()
             data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
             pydicom.dcmwrite(folder / "x", data, implicit_vr=implicit, little_endian=True)
-            assert fields_naming_a_person(folder) == ["PatientName"]
+            assert identifying_fields(folder) == ["PatientName"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +107,7 @@ def test_nifti(
 
             data = bytearray(gzip.compress(bytes(data)))
         path.write_bytes(bytes(data))
-        assert fields_naming_a_person(path) == field
+        assert identifying_fields(path) == field
 
 
 def test_a_nifti_extension_that_holds_a_dicom_header(tmp_path: Path, chest: HU, as_image: Any) -> None:
@@ -109,7 +117,7 @@ def test_a_nifti_extension_that_holds_a_dicom_header(tmp_path: Path, chest: HU, 
     data[348:352] = b"\1\0\0\0"
     data[352:352] = struct.pack("<2i", 32, 2) + b"\x10\0\x10\0PN\x08\0DOE^JANE".ljust(24, b"\0")
     (tmp_path / "scan.nii").write_bytes(bytes(data))
-    assert fields_naming_a_person(tmp_path / "scan.nii") == ["extension 2 (a DICOM header)"]
+    assert identifying_fields(tmp_path / "scan.nii") == ["extension 2 (a DICOM header)"]
 
 
 @pytest.mark.parametrize("suffix", ["nrrd", "mha"])
@@ -117,17 +125,30 @@ def test_keys_of_their_own(tmp_path: Path, chest: HU, as_image: Any, suffix: str
     image = as_image(chest)
     path = tmp_path / f"scan.{suffix}"
     sitk.WriteImage(image, str(path))
-    assert fields_naming_a_person(path) == []
+    assert identifying_fields(path) == []
     image.SetMetaData("0010|0010", "DOE^JANE")
     image.SetMetaData("0010|0030", "19500131")
     sitk.WriteImage(image, str(path))
-    assert fields_naming_a_person(path) == ["PatientBirthDate", "PatientName"]
+    assert identifying_fields(path) == ["PatientBirthDate", "PatientName"]
     other = as_image(chest)
     other.SetMetaData("patient_name", "k77")
     sitk.WriteImage(other, str(path))
-    assert fields_naming_a_person(path) == ["patient_name"]
+    assert identifying_fields(path) == ["patient_name"]
+
+
+def test_the_attributes_are_those_of_the_profile() -> None:
+    """Keyword, tag and value representation agree with the DICOM dictionary."""
+    text = resources.files("anatograph.imaging").joinpath("identifying.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    assert len(rows) > 60
+    for row in rows:
+        tag = tag_for_keyword(row["keyword"])
+        assert tag is not None
+        assert row["tag"] == f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        assert row["vr"] == dictionary_VR(tag)
+        assert (row["judged_as"] == "name") == (row["vr"] == "PN")
 
 
 @pytest.mark.parametrize("name", ["normal002", "covid002", "thick001"])
 def test_published_scans_name_nobody(shared: Path, name: str) -> None:
-    assert fields_naming_a_person(shared / "data" / "dicom" / name) == []
+    assert identifying_fields(shared / "data" / "dicom" / name) == []

@@ -131,7 +131,7 @@ def _look_at(rows: list[tuple[int, CohortRow]]) -> dict[int, _Look]:
 
 
 def _look(row: CohortRow) -> _Look:
-    from anatograph.imaging.identity import fields_naming_a_person
+    from anatograph.imaging.identity import identifying_fields
     from anatograph.imaging.reading import inspect_scan
 
     flags: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ def _look(row: CohortRow) -> _Look:
     def scan() -> None:
         nonlocal flags, person
         flags = inspect_scan(row.image)
-        person = tuple(fields_naming_a_person(row.image, _NAMES_IN))
+        person = tuple(identifying_fields(row.image, _NAMES_IN))
 
     def mask() -> None:
         if row.lungs is not None and is_there(row.lungs):
