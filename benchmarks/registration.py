@@ -5,9 +5,9 @@
 
 DATA holds for each pair the masks ``NAME_exp_lungs.nii.gz`` and ``NAME_insp_lungs.nii.gz`` and the landmarks
 ``NAME_exp_landmarks_lps_mm.csv`` and ``NAME_insp_landmarks_lps_mm.csv`` (x, y, z, row by row the same point); the
-expiration scan plays the atlas. COHORT is a cohort table; its lungs are given or found, and the built-in atlas is mapped
-onto them. Phantoms are compared with their truth in two ways, see `relative`. Times are CPU seconds of this process and
-the one that ANTs runs in, on one thread.
+expiration scan plays the atlas. COHORT is a cohort table; its lungs are given or found, and the built-in atlas is
+mapped onto them. Phantoms are compared with their truth in two ways, see `relative`. Times are CPU seconds of this
+process and the one that ANTs runs in, on one thread.
 """
 
 from __future__ import annotations

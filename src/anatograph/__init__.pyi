@@ -1,5 +1,4 @@
 from ._version import __version__ as __version__
-from .anatomy.api import atlas as atlas
 from .anatomy.atlas import Atlas as Atlas
 from .anatomy.atlas import default_atlas as default_atlas
 from .anatomy.atlas import load_atlas as load_atlas
@@ -39,6 +38,7 @@ from .learning.training.settings import PretrainSettings as PretrainSettings
 from .phantoms.api import phantom as phantom
 from .reporting.page import report as report
 from .study.archives.build import build_cohort as build_cohort
+from .study.atlas import atlas as atlas
 from .study.cohort import Cohort as Cohort
 from .study.preprocess import preprocess as preprocess
 from .study.quality.gallery import qc as qc

@@ -40,7 +40,6 @@ def demo(
     Raises:
         UserError: ``out`` holds something else, or a demo with other choices.
     """
-    from anatograph.anatomy.api import atlas
     from anatograph.embedding.api import embed
     from anatograph.evaluation.evaluate import evaluate
     from anatograph.explanation.explain import explain
@@ -49,6 +48,7 @@ def demo(
     from anatograph.phantoms import reference_lungs
     from anatograph.phantoms.api import phantom
     from anatograph.reporting import report
+    from anatograph.study.atlas import atlas
     from anatograph.study.preprocess import preprocess
 
     folder = Path(out)

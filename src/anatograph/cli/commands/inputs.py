@@ -43,10 +43,10 @@ class Phantom(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Atlas(Command):
-    """Build an atlas: landmarks and location codes."""
+    """Build an atlas: landmarks and location codes, from one subject or a group."""
 
     page = "atlas.md"
-    image_or_mask: Path = argument("IMAGE_OR_MASK", "a lung mask, or a chest CT")
+    image_or_mask: Path = argument("IMAGE_OR_MASK", "a lung mask, a chest CT, or a cohort table with --groupwise")
     out: Path = argument("OUT", "folder of the atlas")
     lungs: Path | None = option(None, "lung mask of the CT", unset="segmented", metavar="MASK")
     patch_size: int = option(32, "edge length of a patch", metavar="MM")
@@ -54,6 +54,8 @@ class Atlas(Command):
     min_coverage: float = option(
         0.1, "a grid point is a landmark if more than this fraction of its patch is lung", metavar="SHARE"
     )
+    groupwise: bool = option(False, "the mean shape of a cohort's own subjects; an interrupted run continues")
+    iterations: int = option(4, "rounds of --groupwise", minimum=1)
 
     def execute(self) -> int:
         """Build it and print its size and hash."""
