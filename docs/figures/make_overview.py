@@ -92,8 +92,8 @@ def draw(
     figure = Figure(figsize=(3 * panel + 0.5, tall), dpi=150, facecolor=INK)
     FigureCanvasAgg(figure)
     titles = (
-        ("A chest CT", "lungs found, registered to the atlas"),
-        ("Landmarks and graph", f"{int(subject.present.sum())} patches of 32 mm, the same places in everyone"),
+        ("A chest CT", "lungs segmented, registered to the atlas"),
+        ("Landmarks and graph", f"{int(subject.present.sum())} patches of 32 mm, the same in every subject"),
         ("Where the answer comes from", f"red: evidence for {caption}, blue: against"),
     )
     wide = 3 * panel + 0.5

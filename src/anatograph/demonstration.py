@@ -85,7 +85,7 @@ def demo(
             evaluate(folder / "embeddings", cohort, TARGETS, FOLDS, out=folder / "evaluation", seed=seed,
                      task={"GOLD": "regression"})  # fmt: skip
         with stage(6, "explaining two subjects"):
-            shown = _most_and_least_diseased(cohort, vectors.subject_ids)
+            shown = _moderate_and_healthy(cohort, vectors.subject_ids)
             explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations",
                     folds=FOLDS, seed=seed)  # fmt: skip
         with stage(7, "writing the report"):
@@ -96,11 +96,15 @@ def demo(
     return page
 
 
-def _most_and_least_diseased(cohort: Path, subject_ids: list[str]) -> list[str]:
-    """The embedded subjects with the most and the least emphysema, so that there is something to compare."""
+def _moderate_and_healthy(cohort: Path, subject_ids: list[str]) -> list[str]:
+    """The embedded subject with the median emphysema of those that have some, and the one with least.
+
+    Moderate emphysema has its places, which a map can show; the most severe is everywhere.
+    """
     from anatograph.study.cohort import read_cohort
 
     table = read_cohort(cohort).table
-    table = table[table["subject_id"].isin(subject_ids)]
-    extent = table[TARGETS[0]].to_numpy()
-    return [str(table["subject_id"].iloc[int(place)]) for place in (extent.argmax(), extent.argmin())]
+    table = table[table["subject_id"].isin(subject_ids)].sort_values(TARGETS[0])
+    ids = [str(name) for name in table["subject_id"]]
+    some = max(1, int((table[TARGETS[0]] > 0.02).sum()))
+    return [ids[len(ids) - 1 - some // 2], ids[0]]
