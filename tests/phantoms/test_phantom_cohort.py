@@ -20,6 +20,7 @@ from anatograph.phantoms.disease.lesions import MASKS
 from anatograph.phantoms.profile import SubjectProfile, sample_profile
 from anatograph.phantoms.settings import diseases_of
 from anatograph.phantoms.visits import Course, at_visit
+from anatograph.study.cohort import read_cohort
 
 TINY = 4.0
 
@@ -49,6 +50,12 @@ def test_table_names_files_that_hold_the_truth(cohort: Path) -> None:
         for name in MASKS:
             mask = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort.parent / row[f"{name}_mask"])))
             assert row[f"{name}_extent"] == pytest.approx(np.count_nonzero(mask) / np.count_nonzero(lungs), abs=1e-6)
+
+
+def test_the_names_of_findings_are_no_missing_values(cohort: Path) -> None:
+    table = read_cohort(cohort).table
+    for column in ("emphysema_distribution", "ground_glass_distribution", "dark_lobe"):
+        assert table[column].notna().all()
 
 
 def test_bytes_depend_on_neither_workers_nor_cohort_size(cohort: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_every_distribution_occurs_and_none_predicts_the_extent() -> None:
     holes = [d for d in diseases if d.emphysema and d.emphysema_distribution != "paraseptal"]
     upper = np.array([d.emphysema_bias.upper for d in holes])
     assert abs(np.corrcoef(upper, [d.emphysema for d in holes])[0, 1]) < 0.1
-    assert all(d.ground_glass == 0 for d in diseases if d.ground_glass_distribution == "none")
+    assert all(d.ground_glass == 0 for d in diseases if d.ground_glass_distribution == "absent")
 
 
 def test_dependent_density_is_in_no_mask_and_grows_at_shallow_breath(healthy: PhantomSubject) -> None:

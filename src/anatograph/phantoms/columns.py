@@ -31,7 +31,7 @@ def disease_columns(
         **places,
         "emphysema_distribution": disease.emphysema_distribution,
         "ground_glass_distribution": disease.ground_glass_distribution,
-        "dark_lobe": "none" if disease.dark_lobe is None else LOBES[disease.dark_lobe],
+        "dark_lobe": "absent" if disease.dark_lobe is None else LOBES[disease.dark_lobe],
         "dark_lobe_hu": round(disease.dark_lobe_hu, 1),
     }
 

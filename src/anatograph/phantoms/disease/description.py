@@ -41,17 +41,17 @@ class Disease:
     """Index (of `LOBES`) of a lobe that is hyperinflated as a whole; None without."""
     dark_lobe_hu: float = 0.0
     """How much darker that lobe is than the others, HU below."""
-    emphysema_distribution: str = "none"
+    emphysema_distribution: str = "absent"
     """One of `EMPHYSEMA`."""
     emphysema_bias: Bias = field(default_factory=Bias)
     """Where emphysema lies."""
-    ground_glass_distribution: str = "none"
+    ground_glass_distribution: str = "absent"
     """One of `GROUND_GLASS`."""
     ground_glass_bias: Bias = field(default_factory=Bias)
     """Where ground glass and consolidation lie."""
 
 
-EMPHYSEMA = ("none", "upper", "lower", "diffuse", "paraseptal", "one-sided")
+EMPHYSEMA = ("absent", "upper", "lower", "diffuse", "paraseptal", "one-sided")
 """Distributions of emphysema: upper as in smokers, lower as in alpha-1 antitrypsin deficiency."""
-GROUND_GLASS = ("none", "peripheral-lower", "central", "diffuse", "one-sided", "dependent")
+GROUND_GLASS = ("absent", "peripheral-lower", "central", "diffuse", "one-sided", "dependent")
 """Distributions of ground glass."""
