@@ -11,6 +11,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
+STUB = ROOT / "src" / "anatograph" / "__init__.pyi"
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tutorial  # noqa: E402
@@ -40,11 +41,15 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Put this build's outputs into the tutorial, and lead links out of docs/ to the generated pages."""
+    """Outputs of this build for the tutorial, public names that the API page lacks, links to the generated pages."""
     if page.file.src_path == "tutorial.md":
         if EXECUTE:
             markdown = tutorial.with_outputs(markdown, tutorial.run().outputs)
         markdown = re.sub(r"^```(\w+) (?:run|output)$", r"```\1", markdown, flags=re.MULTILINE)
+    if page.file.src_path == "api.md":
+        public = re.findall(r" as (\w+)$", STUB.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        missing = [name for name in public if name != "__version__" and f"::: anatograph.{name}\n" not in markdown]
+        markdown += "\n## More\n\n" * bool(missing) + "".join(f"::: anatograph.{name}\n" for name in missing)
     for source, target in PAGES.items():
         markdown = markdown.replace(f"(../{source}", f"({target}").replace(f"(../../{source}", f"(../{target}")
     return markdown
