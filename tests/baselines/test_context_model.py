@@ -12,6 +12,8 @@ from small_cohort import SUBJECTS
 from anatograph.baselines.method import Scans
 from anatograph.baselines.methods.anatograph import Anatograph
 from anatograph.baselines.methods.density_histogram import DensityHistogram
+from anatograph.baselines.methods.learned_only import LearnedOnly
+from anatograph.baselines.methods.mean_pooling import MeanPooling
 from anatograph.baselines.methods.untrained import Untrained
 from anatograph.baselines.methods.without_ce import WithoutConditionalEncoding
 from anatograph.baselines.methods.without_graph import WithoutGraph
@@ -53,6 +55,9 @@ def test_rows_are_the_models_own_features(scans: Scans, tmp_path: Path) -> None:
     assert len(list((scans.work / "embeddings").glob("*.parquet"))) >= 1
     assert not np.allclose(rows["nodes"], rows["h"])
     assert whole.note == "a model given"
+    plain = make_method("mean-pooling", options)
+    assert isinstance(plain, MeanPooling)
+    np.testing.assert_allclose(plain.embed(scans), np.nanmean(regions, axis=1), rtol=1e-5, atol=1e-6)
 
 
 def test_both_rows_of_a_model_share_one_pass(scans: Scans, tmp_path: Path) -> None:
@@ -83,7 +88,8 @@ def test_the_row_without_learning_is_a_histogram_of_every_patch(scans: Scans) ->
     row = make_method("density-shares", MethodOptions(progress=False))
     assert isinstance(row, DensityHistogram)
     regions, vectors = row.regions(scans), row.embed(scans)
-    np.testing.assert_allclose(vectors, np.nanmean(regions, axis=1))
+    np.testing.assert_allclose(vectors[:, : len(THRESHOLDS)], np.nanmean(regions, axis=1), rtol=1e-5, atol=1e-9)
+    assert vectors.shape[1] == 4 * len(THRESHOLDS)  # four harmonics, as the default model
     shares = []
     for name in scans.subject_ids:
         subject = scans.study.subject(name)
@@ -106,3 +112,20 @@ def test_without_a_model_one_is_pretrained_on_the_study_and_reused(scans: Scans)
     made = (run / "model" / "model.safetensors").stat().st_mtime_ns
     np.testing.assert_array_equal(Untrained(progress=False).embed(scans), first)
     assert (run / "model" / "model.safetensors").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("in_contrast", [True, False])
+def test_the_learned_part_is_what_the_histogram_does_not_change(
+    scans: Scans, tmp_path: Path, in_contrast: bool
+) -> None:
+    folder = a_model(scans, tmp_path / "model", density=True, density_in_contrast=in_contrast)
+    row = make_method("learned-only", MethodOptions(models={"anatograph": folder}, progress=False))
+    assert isinstance(row, LearnedOnly)
+    regions = row.regions(scans)
+    assert regions.shape[2] == 16 - len(THRESHOLDS)
+    model = load_model(folder)
+    subject = scans.study.subject(scans.subject_ids[3])
+    found = model.embed(subject.patches, subject.edges, subject.present)
+    whole = found.patch_features if in_contrast else found.nodes
+    np.testing.assert_allclose(regions[3], whole[:, : regions.shape[2]], rtol=1e-4, atol=1e-5)
+    assert row.embed(scans).shape == (SUBJECTS, regions.shape[2])

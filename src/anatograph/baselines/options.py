@@ -8,7 +8,9 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 
-TAKES_MODEL = ("anatograph", "without-ce", "without-graph", "untrained")
+TAKES_MODEL = ("anatograph", "without-ce", "without-graph", "mean-pooling", "learned-only", "untrained")
+_OF_THE_WHOLE = ("without-graph", "mean-pooling", "learned-only")
+"""Ablations without training of their own, which use the whole model."""
 TAKES_WEIGHTS = ("medicalnet", "models-genesis")
 
 
@@ -17,8 +19,8 @@ class MethodOptions:
     """Inputs of the rows besides the scans."""
 
     models: Mapping[str, Path] = field(default_factory=dict)
-    """Model folders by slug: ``anatograph``, ``without-ce``, ``without-graph`` (defaults to that of ``anatograph``) and
-    ``untrained``. A row without one is pretrained on the study."""
+    """Model folders by slug: ``anatograph``, ``without-ce``, ``untrained``, and ``without-graph``, ``mean-pooling`` and
+    ``learned-only``, which default to that of ``anatograph``. A row without one is pretrained on the study."""
     weights: Mapping[str, Path] = field(default_factory=dict)
     """Files of the authors' weights by slug: ``medicalnet``, ``models-genesis``."""
     allow_random: bool = False
@@ -43,6 +45,6 @@ class MethodOptions:
             raise UserError(f"{stray[0]} has region features but no vectors; give --embeddings {stray[0]}=FILE too.")
 
     def model_of(self, slug: str) -> Path | None:
-        """The model folder of a row, if one was given; 'w/o Graph' falls back on the whole model."""
+        """The model folder of a row, if given; ablations without training of their own use the whole model's."""
         found = self.models.get(slug)
-        return self.models.get("anatograph") if found is None and slug == "without-graph" else found
+        return self.models.get("anatograph") if found is None and slug in _OF_THE_WHOLE else found

@@ -17,6 +17,8 @@ from anatograph.baselines.methods.density_histogram import DensityHistogram
 from anatograph.baselines.methods.divergence import DivergenceEmbedding
 from anatograph.baselines.methods.kmeans import BagOfWords
 from anatograph.baselines.methods.laa950 import LAA950
+from anatograph.baselines.methods.learned_only import LearnedOnly
+from anatograph.baselines.methods.mean_pooling import MeanPooling
 from anatograph.baselines.methods.medicalnet import MedicalNet
 from anatograph.baselines.methods.moco import MoCo
 from anatograph.baselines.methods.models_genesis import ModelsGenesis
@@ -42,6 +44,8 @@ _ROWS: tuple[type[Method], ...] = (
     Untrained,
     WithoutConditionalEncoding,
     WithoutGraph,
+    MeanPooling,
+    LearnedOnly,
     Anatograph,
 )
 METHODS: Final[dict[str, type[Method]]] = {row.slug: row for row in _ROWS}

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.execution.progress import progress_over
 from anatograph.learning.model.density import CumulativeHistogram
+from anatograph.learning.model.pooling import PoolingSettings, make_pooling
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
+from anatograph.learning.training.presets import PRESETS
 
 
 class DensityHistogram(CohortMethod):
     """The fixed components of C's feature only: no encoder, no location codes, no graph.
 
-    Whitened on the subjects at hand and averaged over the regions as the model's nodes are, so that any advantage of
-    the model over this row is learned.
+    Whitened on the subjects at hand and pooled over the regions as the default model's nodes are, so that any advantage
+    of the model over this row is learned.
     """
 
     slug = "density-shares"
@@ -31,8 +33,12 @@ class DensityHistogram(CohortMethod):
         self._regions: NDArray[np.float64] | None = None
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
-        """(S, 14) the mean of the regions' histograms."""
-        return np.asarray(np.nanmean(self.regions(scans), axis=1))
+        """(S, M · 14) the regions' histograms, pooled as the default model pools: mean, and parts that say where."""
+        model = PRESETS["default"].model
+        functions = make_pooling(PoolingSettings(model.subject_pooling, model.harmonics), scans.study.atlas.landmarks)
+        regions = self.regions(scans)
+        self.about = {"pooling": functions.about(regions.shape[2])}
+        return np.stack([functions.pool(one) for one in regions])
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, 14) of landmarks, NaN where absent."""

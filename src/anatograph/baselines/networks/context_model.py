@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.baselines.options import MethodOptions
+from anatograph.choices import PoolingRule
 from anatograph.embedding.api import embed
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import beside, parquet_path, read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import Progress
+from anatograph.learning.model.config import ModelConfig
+from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.learning.model.whitening import MOST, whitening
 
 
@@ -32,6 +35,10 @@ class ContextModelRow(CohortMethod):
     """Name in ``work`` of the run that this row pretrains or shares."""
     before_graph: ClassVar[bool] = False
     """Whether the features are those of the patches, before G."""
+    learned_only: ClassVar[bool] = False
+    """Whether the density histogram that ends a feature is left out."""
+    pooling: ClassVar[PoolingRule | None] = None
+    """How regions become a subject's vector; None: as the model says."""
 
     def __init__(
         self,
@@ -60,23 +67,32 @@ class ContextModelRow(CohortMethod):
             UserError: a folder that is not a model, a model of another ablation, or one that does not fit the study.
         """
         table = read_embeddings(self._embedded(scans))
-        functions = Regions(beside(table.path, "regions")).pooling(table.pooling)
-        self.about = {"pooling": functions.about(table.features.shape[1] // table.parts)}
-        if not self.before_graph:
+        pooling = table.pooling if self.pooling is None else PoolingSettings(self.pooling)
+        functions = Regions(beside(table.path, "regions")).pooling(pooling)
+        if not self.before_graph and not self.learned_only and pooling == table.pooling:
+            self.about = {"pooling": functions.about(table.features.shape[1] // table.parts)}
             return table.only(scans.subject_ids)
-        return np.stack([functions.pool(regions) for regions in self.regions(scans)])
+        regions = self.regions(scans)
+        self.about = {"pooling": functions.about(regions.shape[2])}
+        return np.stack([functions.pool(one) for one in regions])
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
         """(S, N, F) of landmarks, NaN where absent."""
-        store = Regions(beside(self._embedded(scans), "patches" if self.before_graph else "regions"))
-        features = np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
-        share = read_config(self._folder(scans))["architecture"].get("whiten", 0.0)
-        if self.before_graph and isinstance(share, (int, float)) and share > 0:
-            # The model's whitening matrix belongs to its nodes. Patch features get one of their own, estimated on all
-            # subjects of the study: the pretraining cohort, unless a model of another cohort was given.
+        config = ModelConfig(**read_config(self._folder(scans))["architecture"])  # type: ignore[arg-type]
+        # With the histogram in the contrasts G mixes it with what is learned, so that only patches keep them apart.
+        mixed = self.learned_only and config.density and config.density_in_contrast
+        before = self.before_graph or mixed
+        store = Regions(beside(self._embedded(scans), "patches" if before else "regions"))
+        if not before and not self.learned_only:
+            return np.stack([store.of(name) for name in scans.subject_ids]).astype(np.float64)
+        # The model's whitening matrix belongs to all features of its nodes. Others get one of their own, estimated on
+        # all subjects of the study: the pretraining cohort, unless a model of another cohort was given.
+        part = config.parts["learnt"] if self.learned_only else slice(None)
+        features = np.stack([store.unwhitened(name)[:, part] for name in scans.subject_ids]).astype(np.float64)
+        if config.whiten > 0:
             ids = scans.study.subject_ids
-            sample = np.stack([store.of(name) for name in ids[:: -(-len(ids) // MOST)]]).astype(np.float64)
-            features = features @ whitening(sample, share)
+            sample = np.stack([store.unwhitened(name)[:, part] for name in ids[:: -(-len(ids) // MOST)]])
+            features = features @ whitening(sample.astype(np.float64), config.whiten)
         return features
 
     def check(self, folder: Path) -> None:
