@@ -10,13 +10,13 @@ import torch
 from small_cohort import SUBJECTS
 
 from anatograph.baselines.method import Scans
+from anatograph.baselines.methods.ablations.density_histogram import DensityHistogram
+from anatograph.baselines.methods.ablations.learned_only import LearnedOnly
+from anatograph.baselines.methods.ablations.mean_pooling import MeanPooling
+from anatograph.baselines.methods.ablations.untrained import Untrained
+from anatograph.baselines.methods.ablations.without_ce import WithoutConditionalEncoding
+from anatograph.baselines.methods.ablations.without_graph import WithoutGraph
 from anatograph.baselines.methods.anatograph import Anatograph
-from anatograph.baselines.methods.density_histogram import DensityHistogram
-from anatograph.baselines.methods.learned_only import LearnedOnly
-from anatograph.baselines.methods.mean_pooling import MeanPooling
-from anatograph.baselines.methods.untrained import Untrained
-from anatograph.baselines.methods.without_ce import WithoutConditionalEncoding
-from anatograph.baselines.methods.without_graph import WithoutGraph
 from anatograph.baselines.options import MethodOptions
 from anatograph.baselines.registry import make_method
 from anatograph.errors import UserError
