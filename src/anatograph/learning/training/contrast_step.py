@@ -17,7 +17,7 @@ from anatograph.learning.contrast.info_nce import InfoNCE
 from anatograph.learning.contrast.keys import follow
 from anatograph.learning.contrast.queues import EMPTY, KeyQueue
 from anatograph.learning.training.settings import PretrainSettings
-from anatograph.learning.training.state import Level, restore_buffers
+from anatograph.learning.training.state import TrainedLevel, restore_buffers
 
 
 class Rows(NamedTuple):
@@ -66,7 +66,7 @@ def figures_of(values: list[float]) -> Figures:
 
 
 def contrast_step(
-    level: Level,
+    level: TrainedLevel,
     settings: PretrainSettings,
     queries: list[Tensor],
     keys: list[Tensor],
@@ -112,7 +112,7 @@ def contrast_step(
     return UpdateResult(torch.cat([figures, finite[None]]), queries[0].detach(), gathered[0])
 
 
-def _apply(level: Level, settings: PretrainSettings, finite: Tensor, buffers: list[Tensor]) -> None:
+def _apply(level: TrainedLevel, settings: PretrainSettings, finite: Tensor, buffers: list[Tensor]) -> None:
     """The optimiser's step and the momentum step, or, where the update is not finite, the buffers of before."""
     if level.gated:
         level.optimiser.grad_scale = None  # type: ignore[attr-defined]

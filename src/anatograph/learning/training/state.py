@@ -19,7 +19,7 @@ HISTORY = 100
 """Updates over which non-finite ones are counted."""
 
 
-class Level(NamedTuple):
+class TrainedLevel(NamedTuple):
     """What one level of Algorithm 1 trains, and against what."""
 
     trained: nn.Module
@@ -62,16 +62,16 @@ class TrainState:
         """For each of the last updates, 1 if it was not finite, else 0."""
 
     @property
-    def patch_level(self) -> Level:
+    def patch_level(self) -> TrainedLevel:
         """E, its key network, the queues of all landmarks."""
         parts = patch_part(self.model), patch_part(self.key)
-        return Level(*parts, self.patch_queue, self.patch_optimiser, self._momenta[0], self._gated)
+        return TrainedLevel(*parts, self.patch_queue, self.patch_optimiser, self._momenta[0], self._gated)
 
     @property
-    def graph_level(self) -> Level:
+    def graph_level(self) -> TrainedLevel:
         """G and f_g, their key network, the queue of subjects."""
         parts = graph_part(self.model), graph_part(self.key)
-        return Level(*parts, self.graph_queue, self.graph_optimiser, self._momenta[1], self._gated)
+        return TrainedLevel(*parts, self.graph_queue, self.graph_optimiser, self._momenta[1], self._gated)
 
     def record(self, finite: bool) -> None:
         """Count an update."""
