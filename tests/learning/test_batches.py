@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,9 @@ from small_study import SmallStudy
 
 from anatograph.errors import UserError
 from anatograph.learning.collectives import share_of
+from anatograph.learning.data import loader
 from anatograph.learning.data.cohort import read_cohort
-from anatograph.learning.data.loader import read_updates
+from anatograph.learning.data.loader import PatchBatch, read_updates
 from anatograph.learning.data.sampler import PatchSampler, SubjectSampler
 
 
@@ -101,3 +105,35 @@ def test_processes_read_parts_of_one_batch() -> None:
 def test_a_study_without_any_landmark_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to learn"):
         PatchSampler(np.zeros((3, 4), dtype=bool), 8, 2, seed=0)
+
+
+def test_the_next_batch_is_copied_while_a_gpu_works_on_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With streams that only write down what happens, as no GPU is needed for the order of things."""
+    events: list[str] = []
+
+    class Stream:
+        def __init__(self, *_: object) -> None: ...
+
+        def wait_stream(self, other: object) -> None:
+            events.append("wait for the copy")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, _: None)
+    study = SmallStudy(subjects=5, grid=2, patch=8)
+    sampler = PatchSampler(study.present, 8, 2, seed=0)
+    batches = list(read_updates(read_cohort(study), sampler, range(3)))
+
+    def read() -> Iterator[PatchBatch]:
+        for number, batch in enumerate(batches):
+            events.append(f"copy {number}")
+            yield batch
+
+    for number, batch in enumerate(loader._on_device(read(), torch.device("cpu"))):
+        events.append(f"use {number}")
+        assert torch.equal(batch.patches, batches[number].patches)
+    assert events == [
+        *("copy 0", "wait for the copy", "copy 1", "use 0", "wait for the copy", "copy 2", "use 1"),
+        *("wait for the copy", "use 2"),
+    ]
