@@ -252,8 +252,19 @@ def masked(folder: Path) -> Path:
 
 
 @case(
-    "everything but the lungs set to 0",
+    "everything but the lungs set to -1024",
     "SCAN: hardly any voxel lies between -150 and 200 HU, where soft tissue should be: …% of the voxels hold exactly -1024 HU, so everything but the lungs seems masked out; convert the scan again from its DICOM files.",
+)
+def lungs_in_air(folder: Path) -> Path:
+    hu = chest()
+    hu = np.where((hu < -600) & (hu > -950), hu, -1024)
+    hu[::5, ::5, 13:15] = 40
+    return write(folder / "scan.nii", hu.astype(np.int16))
+
+
+@case(
+    "everything but the lungs set to 0",
+    "usable, flagged: …% of the voxels, all but the lungs, hold exactly 0 HU (a masked background); patches at the rim of the lungs see it, so check the scan, or give the whole one",
 )
 def lungs_alone(folder: Path) -> Path:
     return write(

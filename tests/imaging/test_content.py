@@ -47,14 +47,24 @@ def test_outside_the_body_any_value_is_air(save: Save, value: int) -> None:
         assert f"hold exactly {value} HU (a masked background)" in volume.flags[0]
 
 
-@pytest.mark.parametrize("value", [-1024, -2000, -3024, -1000, 0, 40])
+@pytest.mark.parametrize("value", [-1024, -2000, -3024, -1000, -500, 1000])
 @pytest.mark.parametrize("vessels", [0.005, 0.1])
 def test_lungs_alone_are_refused(save: Save, value: int, vessels: float) -> None:
     hu = chest_array()
     lungs, _ = parts(hu)
     hu[lungs & (np.random.default_rng(0).random(hu.shape) < vessels)] = 30
-    with pytest.raises(UserError, match="everything but the lungs seems"):
+    with pytest.raises(UserError, match=r"everything but the lungs seems|clipping to a window"):
         read_volume(save(np.where(lungs, hu, value).astype(np.int16)))
+
+
+@pytest.mark.parametrize("value", [0, 40, -100])
+def test_lungs_in_a_background_like_tissue_are_flagged(save: Save, value: int) -> None:
+    hu = chest_array()
+    lungs, _ = parts(hu)
+    masked = np.where(lungs, hu, value).astype(np.int16)
+    volume = read_volume(save(masked))
+    np.testing.assert_array_equal(volume.array, masked)
+    assert f"all but the lungs, hold exactly {value} HU (a masked background)" in volume.flags[0]
 
 
 def test_the_intercept_subtracted_twice_is_named(save: Save) -> None:

@@ -25,24 +25,32 @@ _SLICES = 80
 
 
 def clear_background(array: NDArray[np.int16]) -> tuple[str, ...]:
-    """Make air of a masked background (HU, z, y, x, in place); what was done, in words.
+    """Make air of a masked background (HU, z, y, x, in place); what was found and done, in words.
 
     A background is one exact value above -900 HU that most voxels at the sides of the scan hold, as software leaves
-    that multiplies a scan by a mask. Only regions of it that reach the side of their slice are changed.
+    that multiplies a scan by a mask. Only regions of it that reach the side of their slice are changed, and
+    none where only the lungs are left: it then stands for the tissue around them.
     """
     sides = np.concatenate([part.ravel() for part in (array[:, 0], array[:, -1], array[:, :, 0], array[:, :, -1])])
     values, counts = np.unique(sides, return_counts=True)
     value, share = int(values[counts.argmax()]), float(counts.max() / sides.size)
     if value <= _NOT_AIR or share < _AROUND:
         return ()
+    stated = f"hold exactly {value} HU (a masked background)"
+    tissue, lung = _tissue_and_lung(array[array != value])
+    if tissue < _TISSUE_PER_LUNG * lung:
+        everywhere = np.count_nonzero(array == value) / array.size
+        return (
+            f"{everywhere:.0%} of the voxels, all but the lungs, {stated}; patches at the rim of the lungs see it, so "
+            "check the scan, or give the whole one",
+        )
     changed = 0
     for plane in array:
         region = border_region(plane == value)
         plane[region] = AIR
         changed += int(np.count_nonzero(region))
     return (
-        f"{changed / array.size:.0%} of the voxels, around the body, hold exactly {value} HU (a masked background); "
-        "they were taken as air, check the scan",
+        f"{changed / array.size:.0%} of the voxels, around the body, {stated}; they were taken as air, check the scan",
     )
 
 
@@ -60,8 +68,7 @@ def check_content(array: NDArray[np.int16], source: str) -> None:
     """Refuse a scan of which only the lungs are left, and slices of two scans in turn (HU, z, y, x)."""
     stride = max(1, round((array.size / 4e6) ** (1 / 3)))
     sample = array[::stride, ::stride, ::stride]
-    lung = np.count_nonzero((sample > -950) & (sample < -500))
-    tissue = np.count_nonzero((sample > -150) & (sample < 200))
+    tissue, lung = _tissue_and_lung(sample)
     if tissue < _TISSUE_PER_LUNG * lung:
         values, counts = np.unique(sample, return_counts=True)
         value, share = int(values[counts.argmax()]), float(counts.max() / sample.size)
@@ -75,6 +82,12 @@ def check_content(array: NDArray[np.int16], source: str) -> None:
             f"{source}: its slices alternate between two images ({reason}), so two scans or reconstructions seem to be "
             "interleaved; give one of them."
         )
+
+
+def _tissue_and_lung(values: NDArray[np.int16]) -> tuple[int, int]:
+    """Number of voxels as dense as soft tissue, and as lung."""
+    tissue = np.count_nonzero((values > -150) & (values < 200))
+    return int(tissue), int(np.count_nonzero((values > -950) & (values < -500)))
 
 
 def _alternates(array: NDArray[np.int16]) -> str:
