@@ -66,20 +66,22 @@ def bases(folder: Path) -> Path:
     return save(folder, array[: len(array) // 3])
 
 
-@case("the top of the lungs not in the scan", "usable, flagged: top of the lungs not in the scan…", "chest")
+@case("the top of the lungs not in the scan", "usable, flagged: …the top of the lungs is not in the scan…", "chest")
 def no_top(folder: Path) -> Path:
     array = person().volume.array
     return save(folder, array[: round(0.75 * len(array))])
 
 
-@case("a field of view narrower than the lungs", "usable, flagged: sides of the lungs outside the scan", "chest")
+@case(
+    "a field of view narrower than the lungs", "usable, flagged: …the sides of the lungs are outside the scan…", "chest"
+)
 def narrow(folder: Path) -> Path:
     array = person().volume.array
     columns = np.flatnonzero((person().lungs.array > 0).any(axis=(0, 1)))
     return save(folder, array[:, :, columns[0] + 4 :])
 
 
-@case("one lung (after pneumonectomy, or full of fluid)", "usable, flagged: one lung missing…", "chest")
+@case("one lung (after pneumonectomy, or full of fluid)", "usable, flagged: …one lung is missing…", "chest")
 def one_lung(folder: Path) -> Path:
     array = np.where(person().lungs.array == Mask.LEFT, 25, person().volume.array)
     return save(folder, array)
@@ -96,7 +98,7 @@ def no_air(folder: Path) -> Path:
 
 @case(
     "upside down: the header has head and foot exchanged",
-    "usable, flagged: …; the lungs fit the atlas better upside down (Dice …, not …): check the scan's orientation",
+    "usable, flagged: …the lungs fit the atlas better upside down (Dice …, not …)…",
     "chest",
 )
 def upside_down(folder: Path) -> Path:
@@ -105,7 +107,7 @@ def upside_down(folder: Path) -> Path:
 
 @case(
     "back to front: the header has front and back exchanged",
-    "usable, flagged: the spine lies in front of the lungs, so the scan seems flipped: check its orientation…",
+    "usable, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
     "chest",
 )
 def turned(folder: Path) -> Path:
@@ -114,7 +116,7 @@ def turned(folder: Path) -> Path:
 
 @case(
     "turned about the long axis (a prone scan labelled supine)",
-    "usable, flagged: the spine lies in front of the lungs, so the scan seems flipped: check its orientation…",
+    "usable, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
     "chest",
 )
 def rolled(folder: Path) -> Path:
@@ -123,20 +125,20 @@ def rolled(folder: Path) -> Path:
 
 @case(
     "left and right exchanged",
-    "usable, flagged: …the heart lies to the right of the spine: unless the subject has dextrocardia, the scan is mirrored…",
+    "usable, flagged: …the heart lies to the right of the spine: mirrored, unless dextrocardia…",
     "chest",
 )
 def exchanged(folder: Path) -> Path:
     return save(folder, person().volume.array[:, :, ::-1])
 
 
-@case("contrast agent in the vessels", "usable, flagged: the scan seems contrast-enhanced…", "chest")
+@case("contrast agent in the vessels", "usable, flagged: …the scan seems contrast-enhanced…", "chest")
 def enhanced(folder: Path) -> Path:
     array = person().volume.array
     return save(folder, np.where((array > 10) & (array < 90) & (person().lungs.array == 0), array + 150, array))
 
 
-@case("a metal implant", "usable, flagged: … ml of metal in the scan…", "chest")
+@case("a metal implant", "usable, flagged: …ml of metal in the scan…", "chest")
 def metal(folder: Path) -> Path:
     array = person().volume.array.copy()
     y, x = (n // 2 for n in array.shape[1:])

@@ -88,7 +88,7 @@ def picture(folder: Path) -> Path:
     return folder / "scan.png"
 
 
-@case("a link that leads nowhere", "SCAN: there is no such file or folder.")
+@case("a link that leads nowhere", "SCAN: this file or folder does not exist; check the path.")
 def broken_link(folder: Path) -> Path:
     (folder / "scan.nii.gz").symlink_to(folder / "gone.nii.gz")
     return folder / "scan.nii.gz"
@@ -109,8 +109,8 @@ def pipe(folder: Path) -> Path:
 
 
 @case(
-    "a gzip that unpacks to far more than its header speaks of",
-    "SCAN: it unpacks to far more than the 92,512 bytes that its header speaks of, so it is not what it says; copy or convert it again.",
+    "a gzip that unpacks to far more than its header states",
+    "SCAN: it unpacks to far more than the 92,512 bytes that its header states, so it is not what its name says; copy or convert it again.",
 )
 def bomb(folder: Path) -> Path:
     write(folder / "small.nii")
@@ -184,7 +184,7 @@ def reaching_meta(folder: Path) -> Path:
 
 @case(
     "NIfTI without qform and sform",
-    "SCAN: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left and right cannot be told; convert the scan again from its DICOM files, or set the code if you know it.",
+    "SCAN: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left and right are unknown; convert the scan again from its DICOM files, or set the code if it is known.",
 )
 def no_form(folder: Path) -> Path:
     path = write(folder / "scan.nii")

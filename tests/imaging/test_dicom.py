@@ -354,7 +354,7 @@ def test_thin_coarse_and_empty_folders(tmp_path: Path, chest: HU, series_writer:
     (tmp_path / "nifti" / "scan.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match=r"such as scan\.nii\.gz"):
         read_volume(tmp_path / "nifti")
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="does not exist"):
         read_dicom_folder(tmp_path / "nothing")
 
 

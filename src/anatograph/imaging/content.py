@@ -11,7 +11,7 @@ from anatograph.errors import UserError
 AIR = -1024
 """HU of everything outside the patient and outside the scan."""
 _NOT_AIR = -900
-"""HU; a background above it is none that a scanner writes."""
+"""HU; no scanner writes a background above it."""
 _AROUND = 0.5
 """Share of the voxels at the sides of a scan that must hold one value for it to be a masked background."""
 _TISSUE_PER_LUNG = 0.35

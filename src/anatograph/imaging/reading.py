@@ -56,7 +56,7 @@ def read_mask(path: str | Path, like: Volume | None = None) -> Mask:
 
     Two labels are kept as right (1) and left (2) where their place in the patient says so, whichever number they
     carry; one label is split where it falls into two lungs, otherwise it is 3, side not known. With ``like`` the mask
-    is laid onto that scan's grid (nearest voxel). Raises UserError where the file is no mask, is empty, or misses
+    is laid onto that scan's grid (nearest voxel). Raises UserError where the file is not a mask, is empty, or misses
     the scan.
     """
     path = Path(path)
@@ -167,7 +167,7 @@ def _voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
 def _open(path: Path, what: str, whole: bool = False) -> tuple[sitk.ImageFileReader, FileHeader]:
     """A reader that has read a header with nothing wrong in it; ``whole`` unpacks the file to see that all is there."""
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder.")
+        raise UserError(f"{path}: this file or folder does not exist; check the path.")
     if not path.name.lower().endswith(SUFFIXES):
         if looks_like_dicom(path):
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
@@ -204,7 +204,7 @@ def _open(path: Path, what: str, whole: bool = False) -> tuple[sitk.ImageFileRea
         if space != "left-posterior-superior":
             raise UserError(
                 f"{path}: the file does not say how the voxels lie in the patient (its space is {space}), so left and "
-                "right cannot be told; save it with the space left-posterior-superior."
+                "right are unknown; save it with the space left-posterior-superior."
             )
     return reader, header
 
@@ -226,8 +226,8 @@ def _uncompressed_size(path: Path, header: FileHeader) -> int:
                 size += len(block)
                 if packed and size > header.needed + _SLACK:
                     raise UserError(
-                        f"{path}: it unpacks to far more than the {header.needed:,} bytes that its header speaks of, "
-                        "so it is not what it says; copy or convert it again."
+                        f"{path}: it unpacks to far more than the {header.needed:,} bytes that its header states, "
+                        "so it is not what its name says; copy or convert it again."
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
@@ -237,7 +237,7 @@ def _uncompressed_size(path: Path, header: FileHeader) -> int:
 
 
 def _check_finite(block: bytes, at: int, header: FileHeader, path: Path) -> None:
-    """Refuse a block of a file, from byte ``at`` on, that holds floating-point voxels that are no numbers."""
+    """Refuse a block of a file, from byte ``at`` on, that holds floating-point voxels that are not numbers."""
     if header.floats is None:
         return
     begin, kind = header.floats

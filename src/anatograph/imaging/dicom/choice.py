@@ -18,7 +18,7 @@ _ENOUGH = 300.0
 _MOST = 0.8
 """Share of the best coverage (or of 300 mm) that a scan must have to be preferred for anything else."""
 _ANONYMOUS = re.compile(r"\W*(anon\w*|unknown|none|removed|0*|x*)\W*", re.IGNORECASE)
-"""PatientIDs that name nobody."""
+"""PatientIDs that identify no patient."""
 _LYING = {"P": "prone", "DL": "on the left side", "DR": "on the right side"}
 _OTHER_PARTS = {"HEAD", "BRAIN", "SKULL", "NECK", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "LSPINE", "HIP", "KNEE", "LEG",
                 "EXTREMITY"}  # fmt: skip
@@ -154,7 +154,7 @@ def _images(count: int) -> str:
 
 def _headers(path: Path) -> Headers:
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder.")
+        raise UserError(f"{path}: this folder does not exist; check the path.")
     with quiet():
         headers = read_headers(path)
     if headers.slices or headers.damaged:

@@ -130,48 +130,15 @@ class Headers:
     """Files that were passed over though they may belong to a scan, in words."""
 
 
-_KEYWORDS = frozenset(
-    {
-        "ImageType",
-        "SOPClassUID",
-        "SOPInstanceUID",
-        "Modality",
-        "PatientID",
-        "StudyInstanceUID",
-        "FrameOfReferenceUID",
-        "InstanceNumber",
-        "KVP",
-        "SliceThickness",
-        "FilterType",
-        "ReconstructionDiameter",
-        "RescaleType",
-        "PixelPaddingRangeLimit",
-        "PixelRepresentation",
-        "BitsStored",
-        "HighBit",
-        "ContrastBolusAgent",
-        "BodyPartExamined",
-        "GantryDetectorTilt",
-        "ConvolutionKernel",
-        "PatientPosition",
-        "SeriesInstanceUID",
-        "SeriesNumber",
-        "AcquisitionNumber",
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "TemporalPositionIdentifier",
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "NumberOfFrames",
-        "Rows",
-        "Columns",
-        "PixelSpacing",
-        "BitsAllocated",
-        "PixelPaddingValue",
-        "RescaleIntercept",
-        "RescaleSlope",
-    }
-)
+_KEYWORDS = frozenset({
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID",
+    "FrameOfReferenceUID", "InstanceNumber", "KVP", "SliceThickness", "FilterType", "ReconstructionDiameter",
+    "RescaleType", "PixelPaddingRangeLimit", "PixelRepresentation", "BitsStored", "HighBit", "ContrastBolusAgent",
+    "BodyPartExamined", "GantryDetectorTilt", "ConvolutionKernel", "PatientPosition", "SeriesInstanceUID",
+    "SeriesNumber", "AcquisitionNumber", "ImagePositionPatient", "ImageOrientationPatient",
+    "TemporalPositionIdentifier", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows",
+    "Columns", "PixelSpacing", "BitsAllocated", "PixelPaddingValue", "RescaleIntercept", "RescaleSlope",
+})  # fmt: skip
 
 
 @contextmanager

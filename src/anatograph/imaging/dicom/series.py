@@ -30,7 +30,7 @@ class Series:
     """Images of a folder that could be one scan."""
 
     uid: str
-    """SeriesInstanceUID; empty where there is none that they share."""
+    """SeriesInstanceUID; empty where they share none."""
     slices: tuple[Slice, ...]
     """Headers of its files."""
     stack: Stack | None

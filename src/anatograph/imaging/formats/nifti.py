@@ -120,7 +120,7 @@ def _frame(path: Path, fields: _Fields, size: tuple[int, ...]) -> tuple[Frame, t
     if qcode <= 0 and scode <= 0:
         raise UserError(
             f"{path}: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left "
-            "and right cannot be told; convert the scan again from its DICOM files, or set the code if you know it."
+            "and right are unknown; convert the scan again from its DICOM files, or set the code if it is known."
         )
     flags: list[str] = []
     shape = np.array(size[:3])

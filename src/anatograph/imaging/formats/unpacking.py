@@ -1,4 +1,4 @@
-"""The beginning of a file, unpacked if it is a gzip, with nothing more unpacked than asked for."""
+"""The beginning of a file, unpacked if it is a gzip, unpacking no more than is needed."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
 
 
 def doubts(quality: dict[str, float | bool | str]) -> list[str]:
-    """What is out of the ordinary in the figures of `lung_quality`, in words."""
+    """Everything unusual in the figures of `lung_quality`, in words."""
     found = []
     total, right, left = (float(quality[name]) for name in ("volume_ml", "right_ml", "left_ml"))
     if not PLAUSIBLE_ML[0] <= total <= PLAUSIBLE_ML[1]:
