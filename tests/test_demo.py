@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from anatograph.demonstration import demo
+from anatograph.cli.command import inputs
+from anatograph.cli.commands.start import Demo
+from anatograph.demonstration import SUBJECTS, demo
 from anatograph.errors import UserError
 
 SHORT = ("epochs=1", "patch_steps=1", "graph_rounds=1", "bank_views=2", "patch_batch=16", "workers=0")
@@ -38,3 +40,7 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least 10 subjects"):
         demo(tmp_path / "new", subjects=3)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_help_names_the_default() -> None:
+    assert inputs(Demo)["subjects"][0].unset == str(SUBJECTS)
