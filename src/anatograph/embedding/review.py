@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from anatograph.embedding.table import Embeddings
 from anatograph.errors import UserError
@@ -17,25 +16,34 @@ from anatograph.study.store import Study
 def without_left_out(embeddings: Embeddings, include_flagged: bool = False) -> tuple[Embeddings, list[str]]:
     """Embeddings without the subjects that their study leaves out by now, and sentences that count them.
 
-    The study is found through the account beside the table; where there is none, or the study is gone, all are kept.
+    Raises:
+        UserError: ``review.csv`` of the study cannot be read, or no subject is left.
+    """
+    ids, notes = still_used(embeddings.path, embeddings.subject_ids, include_flagged)
+    if not notes:
+        return embeddings, []
+    return Embeddings(ids, embeddings.only(ids), embeddings.path), notes
+
+
+def still_used(table: Path, subject_ids: Sequence[str], include_flagged: bool = False) -> tuple[list[str], list[str]]:
+    """Those of the subjects of a table of embeddings that their study uses by now, and a sentence that counts the rest.
+
+    The study is found through the account beside the table; where there is none, or the study is gone, all are used.
 
     Raises:
         UserError: ``review.csv`` of the study cannot be read, or no subject is left.
     """
-    study = study_of(embeddings.path)
-    if study is None:
-        return embeddings, []
-    left_out = set(select(study, include_flagged).left_out) & set(embeddings.subject_ids)
-    if not left_out:
-        return embeddings, []
-    kept = np.array([name not in left_out for name in embeddings.subject_ids])
-    if not kept.any():
-        raise UserError(f"Every subject of {embeddings.path} is rejected or excluded in the study {study.path}.")
+    study = study_of(table)
+    left_out = set(select(study, include_flagged).left_out) & set(subject_ids) if study is not None else set()
+    if study is None or not left_out:
+        return list(subject_ids), []
+    kept = [name for name in subject_ids if name not in left_out]
+    if not kept:
+        raise UserError(f"Every subject of {table} is rejected or excluded in the study {study.path}.")
     names = sorted(left_out)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    note = f"{len(names)} subjects that the study {study.path} rejects or excludes are left out: {shown}"
-    ids = [name for name in embeddings.subject_ids if name not in left_out]
-    return Embeddings(ids, embeddings.features[kept], embeddings.path), [note]
+    many = f"{len(names)} subject{'s' if len(names) != 1 else ''}"
+    return kept, [f"{many} that the study {study.path} rejects or excludes left out: {shown}"]
 
 
 def study_of(table: Path) -> Study | None:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.embedding.regions import Regions
+from anatograph.embedding.review import still_used
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import group_numbers
 from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
@@ -67,16 +68,17 @@ def reference_cohort(
 ) -> tuple[ReferenceCohort, list[str]]:
     """All subjects in the embeddings, or those with ``reference`` "COLUMN=VALUE"; and notes on the choice.
 
-    ``group`` names a column whose equal values are one patient.
+    ``group`` names a column whose equal values are one patient.  Subjects that the study rejects or excludes by now are
+    no reference.
 
     Raises:
         UserError: no cohort to look in, no such column or value, or fewer than 10 subjects.
     """
-    names = list(regions.subject_ids)
+    table_file = regions.path.with_name(regions.path.name.removesuffix(".regions.zarr") + ".parquet")
+    names, notes = still_used(table_file, regions.subject_ids)
     if (reference or group) and cohort is None:
         raise UserError("Give the cohort table too: --reference and --group are columns of it.")
     group_of: dict[str, int] = {}
-    notes: list[str] = []
     if cohort is not None:
         table = read_cohort(cohort).table
         known = set(table["subject_id"])

@@ -95,7 +95,9 @@ def _thumbnail(picture: Path) -> str:
 
     try:
         with Image.open(picture) as image:
-            slices = image.convert("RGB").crop((0, int(0.12 * image.height), int(0.8 * image.width), image.height))
+            slices = image.convert("RGB").crop(
+                (0, int(0.12 * image.height), int(0.775 * image.width), int(0.94 * image.height))
+            )
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return ""
     slices.thumbnail((WIDTH, WIDTH))
