@@ -175,8 +175,8 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
     Where one lung is missing, the atlas's lung of that side is left out too, so that the other lies on its like and
     the landmarks of the missing one come to lie where it was.
     """
-    counts = np.bincount(lungs.array.ravel(), minlength=4)
-    largest = max(int(counts[Mask.RIGHT]), int(counts[Mask.LEFT]))
+    counts = [int(np.count_nonzero(lungs.array == label)) for label in range(4)]
+    largest = max(counts[Mask.RIGHT], counts[Mask.LEFT])
     sides = [side for side in (Mask.RIGHT, Mask.LEFT) if counts[side] and counts[side] >= MISSING_SHARE * largest]
     if len(sides) == 1 and not counts[Mask.UNSIDED] and (atlas.lungs.array == sides[0]).any():
         atlas, lungs = replace(atlas, lungs=_only(atlas.lungs, sides[0])), _only(lungs, sides[0])

@@ -47,7 +47,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     """
     inside = volume.array[mask.array > 0]
     dense = float((inside > DENSE_HU).mean()) if inside.size else float("nan")
-    counts = np.bincount(mask.array.ravel(), minlength=4)[1:3].astype(float)
+    counts = np.array([np.count_nonzero(mask.array == side) for side in (Mask.RIGHT, Mask.LEFT)], dtype=float)
     figures: dict[str, Figure] = {
         "lungs_dense_fraction": dense,
         "lungs_smaller_over_larger": float(counts.min() / counts.max()) if counts.max() > 0 else float("nan"),
