@@ -90,11 +90,11 @@ def contributions(explainer: Explainer, names: list[str]) -> tuple[Array, Array,
     )
 
 
-def deviations(people: ReferenceCohort, explained: dict[str, NDArray[np.float32]]) -> Array:
+def deviations(reference: ReferenceCohort, explained: dict[str, NDArray[np.float32]]) -> Array:
     """(subjects, landmarks) calibrated deviations, each subject excluded from its own reference."""
     rows = []
     for name, nodes in tqdm(explained.items(), desc="deviation", leave=False):
-        rows.append(people.without([name])[0].deviation(nodes))
+        rows.append(reference.without([name])[0].deviation(nodes))
     return np.array(rows)
 
 
@@ -190,8 +190,8 @@ def main() -> None:
         deviation["deviation, all subjects"] = deviations(reference_cohort(regions)[0], nodes)
     if args.deviation and args.reference:
         try:
-            people = reference_cohort(regions, args.cohort, args.reference)[0]
-            deviation[f"deviation, {args.reference}"] = deviations(people, nodes)
+            reference = reference_cohort(regions, args.cohort, args.reference)[0]
+            deviation[f"deviation, {args.reference}"] = deviations(reference, nodes)
         except UserError as error:
             print(f"skipped: {error}")
     rows = []

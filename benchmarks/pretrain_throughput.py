@@ -266,7 +266,7 @@ def engine_graph(
     state = TrainState(Model(settings.model, codes), settings, len(cohort.ids), torch.device("cpu"))
     augmenter, frozen = Augmenter(settings.augment), frozen_copy(state.model)
     subject_views(frozen, cohort, 0, 1, augmenter, (0, 4, 0), autocast)
-    # The bank holds K views of everybody and serves graph_passes passes over them: batch subjects of one round bear
+    # The bank holds K views of every subject and serves graph_passes passes over them: batch subjects of one round bear
     # their K views divided by the number of passes.
     share = settings.bank_views / settings.bank_draws
     clock(

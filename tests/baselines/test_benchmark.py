@@ -111,8 +111,8 @@ def test_a_failing_row_does_not_stop_the_others(done: tuple[BenchmarkResult, Pat
     assert "## Unavailable" in found.table
     assert "give --weights no-weights=FILE" in found.table
     assert "ZeroDivisionError: division by zero" in found.table
-    kept = json.loads((out / "methods" / "faulty" / "failed.json").read_text(encoding="utf-8"))
-    assert "raise ZeroDivisionError" in kept["trace"]
+    stored = json.loads((out / "methods" / "faulty" / "failed.json").read_text(encoding="utf-8"))
+    assert "raise ZeroDivisionError" in stored["trace"]
     assert "nearest" in set(found.results["method"])
 
 
@@ -326,7 +326,7 @@ def test_region_truth_needs_masks(synthetic: SyntheticStudy, tmp_path: Path) -> 
 def test_subjects_and_probes_match_evaluate(
     synthetic: SyntheticStudy, done: tuple[BenchmarkResult, Path], tmp_path: Path
 ) -> None:
-    """The kept embedding is a table that `evaluate` reads; other folds, the same answer."""
+    """The stored embedding is a table that `evaluate` reads; other folds, the same answer."""
     embedding = done[1] / "methods" / "mean-hu" / "embeddings.parquet"
     apart = evaluate(embedding, synthetic.cohort, "FEV1pp", folds=4, log=["FEV1pp"]).results.set_index("metric")
     mine = done[0].results

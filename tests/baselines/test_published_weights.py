@@ -115,9 +115,9 @@ def test_every_tensor_is_accounted_for(tmp_path: Path) -> None:
     }
     for what, content in faults.items():
         torch.save({"state_dict": content}, file)
-        with pytest.raises(UserError, match=what) as told:
+        with pytest.raises(UserError, match=what) as caught:
             MedicalNet(file).network(10, 0)
-        assert any(name in str(told.value) for name in ("layer2.0.bn1.running_var", "layer9.bias", "bn1.weight is"))
+        assert any(name in str(caught.value) for name in ("layer2.0.bn1.running_var", "layer9.bias", "bn1.weight is"))
     torch.save(tensors, file)  # without the dictionary about it
     method = MedicalNet(file)
     method.network(10, 0)

@@ -90,7 +90,7 @@ def test_what_cannot_be_left_out_is_said(cohort: Path) -> None:
             leave_out(table, column)
     with pytest.raises(UserError, match="is empty for 1 subjects"):
         leave_out(table.assign(site=table["site"].where(table.index != 3)), "site")
-    with pytest.raises(UserError, match="nobody is left"):
+    with pytest.raises(UserError, match="no subject is left"):
         leave_out(table, "site", np.zeros(SUBJECTS, dtype=np.int64))
     split = leave_out(table, "site")
     with pytest.raises(UserError, match="its own values are left out"):

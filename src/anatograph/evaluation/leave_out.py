@@ -71,7 +71,7 @@ def leave_out(table: pd.DataFrame, column: str, groups: NDArray[np.int64] | None
     values and the other groups.
 
     Raises:
-        UserError: no such column, missing values, fewer than 2 values, or a value in which nobody else is left.
+        UserError: no such column, missing values, fewer than 2 values, or no other subject left to fit on.
     """
     if column not in table.columns:
         raise UserError(f"The cohort has no column '{column}' to leave out; it has: {', '.join(map(str, table))}.")
@@ -96,7 +96,7 @@ def leave_out(table: pd.DataFrame, column: str, groups: NDArray[np.int64] | None
         for test in parts:
             train = elsewhere if groups is None else elsewhere[~np.isin(groups[elsewhere], groups[test])]
             if not len(train):
-                raise UserError(f"Every subject belongs to a group of {column} {name}, so nobody is left to fit on.")
+                raise UserError(f"Every subject belongs to a group of {column} {name}, so no subject is left to fit on.")
             splits.append((train.astype(np.int64), test.astype(np.int64)))
             value_of_split.append(number)
     return LeaveOut(column, tuple(map(str, values)), labels.astype(np.int64), tuple(splits), tuple(value_of_split))
