@@ -96,7 +96,9 @@ def leave_out(table: pd.DataFrame, column: str, groups: NDArray[np.int64] | None
         for test in parts:
             train = elsewhere if groups is None else elsewhere[~np.isin(groups[elsewhere], groups[test])]
             if not len(train):
-                raise UserError(f"Every subject belongs to a group of {column} {name}, so no subject is left to fit on.")
+                raise UserError(
+                    f"Every subject belongs to a group of {column} {name}, so no subject is left to fit on."
+                )
             splits.append((train.astype(np.int64), test.astype(np.int64)))
             value_of_split.append(number)
     return LeaveOut(column, tuple(map(str, values)), labels.astype(np.int64), tuple(splits), tuple(value_of_split))
