@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from anatograph.choices import ProbeKind, current
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
-from anatograph.evaluation.cross_validation import usable
+from anatograph.evaluation.cross_validation import collect, usable
 from anatograph.evaluation.evaluate import Aligned
 from anatograph.evaluation.folds import make_folds
+from anatograph.evaluation.headline import Headline, headline
 from anatograph.evaluation.linear import Probe, fit_probe
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.smooth_metric import smooth_metric
@@ -195,6 +197,22 @@ class Explainer:
             probe = fit_probe(features, training.values, classes, groups, self.seed, metric, ordered, parts)
             self._fitted[key] = Fitted(probe, training)
         return self._fitted[key]
+
+    @cached_property
+    def held_out(self) -> Headline:
+        """How well these probes predict the subjects that they were fitted without."""
+        target, predicted = self.target, []
+        own = None if self.groups is None else self.groups[target.rows]
+        features, classes = self.data.features[target.rows], len(target.classes)
+        for train, test in self._folds:
+            metric = None
+            if self.kind == "smooth":
+                metric = smooth_metric(self.regions, [self.subject_ids[row] for row in target.rows[train]])
+            of_train = None if own is None else own[train]
+            values, ordered = target.values[train], target.task == "ordinal"
+            probe = fit_probe(features[train], values, classes, of_train, self.seed, metric, ordered, self.data.parts)
+            predicted.append(probe.probabilities(features[test]) if classes else probe.predict(features[test]))
+        return headline(target, collect(target, self._folds, predicted), own, self.seed)
 
     def contribution(self, subject_id: str, class_name: str | None = None) -> Contribution:
         """M_j of one subject for a class (the predicted one, or the last of two, if not given) or for a number.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anatograph.choices import MapScale, ProbeKind, Task
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import align, group_numbers
+from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount
 from anatograph.explanation.contribution import Contribution, Explainer, probe_kind
@@ -37,6 +38,8 @@ class Explained:
     """In the same order."""
     account: RunAccount
     """Settings, failures and figures."""
+    held_out: Headline | None = None
+    """How well the probe predicts subjects that it was fitted without."""
 
 
 def explain(
@@ -55,6 +58,7 @@ def explain(
     folds: int = 5,
     seed: int = 0,
     probe: ProbeKind = "evaluate",
+    even_if_useless: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Explained:
     """Maps of the evidence for a target in the scans of some subjects.
@@ -69,6 +73,9 @@ def explain(
     is standardised first.  With more than two classes M_j compares the class with the mean of the others;
     ``every_class`` writes a map of each.  docs/explain.md lists the files written.
 
+    The held-out score of the probe, with its interval, stands on each map.  Where it is not better than chance the map
+    is grey and says so, unless ``even_if_useless``.
+
     Raises:
         UserError: files that do not belong together, a target that cannot be fitted, or no subject that worked.
     """
@@ -78,7 +85,7 @@ def explain(
     kind = probe_kind(probe)
     settings = {"cohort": str(cohort), "target": target, "subjects": wanted, "group": group, "task": task,
                 "class": class_name, "every_class": every_class, "scale": scale, "log": log, "folds": folds,
-                "seed": seed, "probe": kind}  # fmt: skip
+                "seed": seed, "probe": kind, "even_if_useless": even_if_useless}  # fmt: skip
     with explanation_run("explain", out, study, embeddings, **settings) as run:
         regions = run.regions
         data = align(embeddings, cohort)
@@ -87,7 +94,12 @@ def explain(
         explainer = Explainer(data, read, regions, groups, folds, seed, kind)
         run.note(dict.fromkeys((*data.notes, *explainer.target.notes)))
         images = {row.subject_id: row.image for row in read_cohort(cohort).rows}
-        known = explainer.target
+        known, held_out = explainer.target, explainer.held_out
+        withheld = ""
+        if not held_out.better_than_chance and not even_if_useless:
+            withheld = f"this probe does not predict {target} better than chance"
+            run.note([f"{withheld}: {held_out}; the maps are grey, --even-if-useless draws them"])
+        evidence = f"probe: {held_out}"
 
         def one(name: str) -> list[tuple[Path, Contribution]]:
             run.study.subject(name)
@@ -98,14 +110,16 @@ def explain(
                 pairs += [(file_stem(name, target, c), explainer.contribution(name, c)) for c in classes]
             written = []
             for stem, each in pairs:
-                shown = RegionMap(name, each.values(scale), _legend(each, scale, target), _columns(each),
-                                  _score(each, known))  # fmt: skip
+                legend = replace(_legend(each, scale, target), evidence=evidence, withheld=withheld)
+                values = each.values(scale)
+                score = _score(each, known) | {"held_out": held_out.to_dict()}
+                shown = RegionMap(name, values, legend, _columns(each), score)
                 written.append((run.write(shown, stem, images.get(name)), each))
             return written
 
         pairs = [pair for several in run.each(wanted, one, progress) for pair in several]
         run.account.result(maps=[{"map": path.name, **_score(found, known)} for path, found in pairs])
-    return Explained([path for path, _ in pairs], [found for _, found in pairs], run.account)
+    return Explained([path for path, _ in pairs], [found for _, found in pairs], run.account, held_out)
 
 
 def _columns(found: Contribution) -> dict[str, NDArray[Any]]:

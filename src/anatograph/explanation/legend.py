@@ -32,6 +32,10 @@ class MapLegend:
     """Its class."""
     intent_code: int = 1001
     """Of NIfTI."""
+    evidence: str = ""
+    """How far the map may be trusted, in one line: the held-out score of its probe, or the size of its reference."""
+    withheld: str = ""
+    """Why the values are not shown; empty where they are."""
 
     @property
     def diverging(self) -> bool:

@@ -75,7 +75,10 @@ def write_map(
     lungs, frame, words = subject.lungs(), subject.frame, found.words
     if not lungs.frame.same_grid(frame, 0.02):
         raise UserError(f"{subject.folder}: the lung mask is not on the scan's grid; preprocess this subject again.")
-    heat = paint(found.values, subject.landmarks, atlas.patch_size, lungs.lungs, frame)
+    painted = found.values
+    if words.withheld:
+        painted = np.where(np.isfinite(found.values), words.neutral, np.nan)
+    heat = paint(painted, subject.landmarks, atlas.patch_size, lungs.lungs, frame)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.nii.gz"
     grid = Volume(np.broadcast_to(np.int16(0), frame.shape), frame, subject.stored_frame)
@@ -83,10 +86,10 @@ def write_map(
     write_array(path, heat, grid, NiftiWords(words.meaning, intent, *words.range, words.intent_code))
     where = places(atlas)
     columns = dict(zip(("L_mm", "P_mm", "S_mm"), subject.landmarks.T.round(2), strict=True))
-    table = pd.DataFrame({"landmark": np.arange(len(where)), "place": where, **columns, "value": found.values})
+    table = pd.DataFrame({"landmark": np.arange(len(where)), "place": where, **columns, "value": painted})
     table.assign(**found.columns).to_csv(folder / f"{stem}.regions.csv", index=False)
     order = found.values if found.order is None else found.order
-    top = strongest(order, atlas, _STRONGEST)
+    top = [] if words.withheld else list(strongest(order, atlas, _STRONGEST))
     about = {
         "format_version": FORMAT_VERSION,
         "kind": words.kind,
@@ -95,6 +98,8 @@ def write_map(
         "class": words.class_name,
         "title": words.title,
         "meaning": words.meaning,
+        "evidence": words.evidence,
+        "withheld": words.withheld or None,
         "high": words.high,
         "low": words.low,
         "neutral": words.neutral,

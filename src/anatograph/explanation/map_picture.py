@@ -15,6 +15,8 @@ from anatograph.imaging.volume import Mask, Volume
 DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
 """Both can be read with any colour vision, and in grey: blue and red by side, the other by lightness."""
 _OPAQUE = 0.72
+_GREY = (0.55, 0.55, 0.55, 0.6)
+"""RGBA of the lungs where a map is withheld."""
 _MARGIN = 12.0
 _INK, _MARKS = "#1a1a1a", "#ffd400"
 _VIEWS = (AXIAL, CORONAL, SAGITTAL)
@@ -74,6 +76,10 @@ def draw_map(
     under = "lung window (level −600, width 1500 HU)" if scan is not None else "outline of the lungs"
     where = f"slices through the strongest region: {place}" if place else "slices through the middle of the lungs"
     figure.text(left / wide, 1 - 0.5 / tall, f"{where} · {under}", fontsize=8, color="#555555", va="center")
+    if legend.evidence:
+        figure.text(left / wide, 0.12 / tall, legend.evidence, fontsize=8, color=_INK, va="center")
+    if legend.withheld:
+        _say_withheld(figure, legend.withheld)
     _colour_bar(figure, legend, (x + 0.12) / wide, bottom / tall + 0.04, 0.16 / wide, 4.3 / tall - 0.08)
     figure.savefig(path, format="png", metadata={"Software": "anatograph"})
 
@@ -93,6 +99,8 @@ def show_slice(
         draw_scan(axes, scan, view, index, interpolation="antialiased")
     if heat is not None and legend is not None:
         values = colours(view.slab(heat, index), legend)
+        if legend.withheld:
+            values = np.where(view.slab(heat, index)[..., None] == 0, 0, np.array(_GREY, dtype=np.float32))
         axes.imshow(values, extent=edges(lungs.frame, view), origin="lower", interpolation="nearest")
     draw_outline(axes, lungs, view, index, colors=_MARKS if scan is not None else "#555555", linewidths=0.5)
     axes.set_xticks([])
@@ -116,6 +124,12 @@ def colours(values: NDArray[np.float32], legend: MapLegend) -> NDArray[np.float3
         rgba = colormaps[SEQUENTIAL](0.25 + 0.7 * share)  # black and white belong to the scan
     rgba[..., 3] = np.where(values == 0, 0, _OPAQUE * np.clip(1.6 * strength, 0, 1))
     return np.asarray(rgba, dtype=np.float32)
+
+
+def _say_withheld(figure: Any, reason: str) -> None:
+    """Across the slices, why there are no colours."""
+    figure.text(0.42, 0.5, _wrapped(f"No map: {reason}.", 44), fontsize=13, weight="bold", color=_INK, ha="center",
+                va="center", bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"})  # fmt: skip
 
 
 def _wrapped(text: str, width: int = 26) -> str:

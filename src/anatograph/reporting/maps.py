@@ -41,6 +41,10 @@ class MapFile:
     """Up to five regions with their place in words and their value."""
     kind: str = "probe"
     """probe, deviation or change."""
+    evidence: str = ""
+    """How far it may be trusted, in one line."""
+    withheld: str = ""
+    """Why it is grey; empty where it is not."""
 
     @property
     def words(self) -> MapLegend:
@@ -117,6 +121,8 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
         ends=(low, high),
         strongest=tuple(about.get("strongest") or ())[:5],
         kind=kind,
+        evidence=str(about.get("evidence") or ""),
+        withheld=str(about.get("withheld") or ""),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anatograph.cli.command import Command
-from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate
+from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate, Predict
 from anatograph.cli.commands.embedding import Embed, Pool
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
@@ -24,6 +24,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Embed,
     Pool,
     Evaluate,
+    Predict,
     Benchmark,
     Densitometry,
     Cohort,

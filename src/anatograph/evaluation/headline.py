@@ -1,0 +1,76 @@
+"""The one figure by which a probe is judged, with its interval, and whether it is better than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.choices import Task
+from anatograph.evaluation.scores import Predictions, score
+from anatograph.evaluation.targets import Target
+
+HEADLINES: dict[Task, tuple[str, str, float]] = {
+    "regression": ("r2", "R²", 0.0),
+    "classification": ("auc", "AUC", 0.5),
+    "ordinal": ("kappa_quadratic", "quadratic kappa", 0.0),
+}
+"""Metric, its name, and its value by chance."""
+DRAWS = 500
+"""Bootstrap samples behind an interval, where none were asked for."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A held-out figure over all subjects at once, each predicted by a probe fitted without it."""
+
+    metric: str
+    """Its name in ``results.csv``."""
+    name: str
+    """Its name in sentences."""
+    value: float
+    """Over all subjects (mean over the repeats)."""
+    low: float
+    """Lower end of its 95 % interval, from bootstrap samples of the subjects or groups."""
+    high: float
+    """Upper end."""
+    n: int
+    """Subjects."""
+    chance: float
+    """Value of a prediction without features."""
+
+    @property
+    def better_than_chance(self) -> bool:
+        """Whether the whole interval lies above chance; False where it is undefined."""
+        return bool(self.low > self.chance)
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return f"held-out {self.name} undefined (n = {self.n})"
+        return f"held-out {self.name} {self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f}, n = {self.n})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; undefined numbers as None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        plain = {key: float(value) if np.isfinite(value) else None for key, value in numbers.items()}
+        better = self.better_than_chance
+        return {"metric": self.metric, **plain, "n": self.n, "chance": self.chance, "better_than_chance": better}
+
+
+def headline(
+    target: Target,
+    predictions: Predictions | Sequence[Predictions],
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Headline:
+    """The headline of one or several rounds of cross-validation; ``groups`` (n,) are drawn as wholes."""
+    metric, name, chance = HEADLINES[target.task]
+    found = {s.metric: s for s in score(target, predictions, groups, seed, draws, intervals=True)}
+    one = found.get(metric) or found["auc"]
+    if one.metric != metric:  # steps of unequal distance have no kappa
+        metric, name, chance = HEADLINES["classification"]
+    return Headline(metric, name, one.pooled, one.low, one.high, len(target.rows), chance)

@@ -1,0 +1,147 @@
+"""Saved probes on new subjects: predictions with intervals, and a warning outside the range they were fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anatograph.embedding.api import embed
+from anatograph.embedding.table import read_embeddings
+from anatograph.errors import UserError
+from anatograph.evaluation.saved_probe import COVERAGE, FALSE_ALARMS, SavedProbe, headline_text, load_probes
+from anatograph.execution.account import RunAccount
+from anatograph.execution.files import whole_file
+from anatograph.learning.model.pooling import settings_from
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Predictions for new subjects."""
+
+    table: pd.DataFrame
+    """A row for each subject and target: subject_id, target, prediction, low, high, or predicted_class,
+    plausible_classes and probabilities; range_p, outside_range."""
+    account: RunAccount
+    """Settings and notes."""
+
+
+def predict(
+    probe: str | Path,
+    source: str | Path,
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Predicted:
+    """Predict the targets of saved probes for new subjects.
+
+    Intervals hold 95 % of held-out subjects of the cohort that the probe was fitted on (split conformal prediction of
+    the cross-validated errors); classes whose probability is too low for that are not ``plausible_classes``.
+    ``range_p`` is the share of subjects like those fitted on whose embedding is as far from theirs or farther
+    (Mahalanobis distance of part 0); at 0.05 and below the subject is called ``outside_range``, which happens to 5 % of
+    subjects that are not.
+
+    Args:
+        probe: a folder that ``evaluate(save_probe=…)`` wrote.
+        source: a table of embeddings, or one CT (a volume file or a DICOM folder) with ``model``.
+        out: a .csv or .parquet file.
+        model: for a CT, the model folder whose embeddings the probe was fitted on.
+        say: called with warnings.
+
+    Raises:
+        UserError: no probes, embeddings of another model or pooling, or a CT without a model.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        path = path.with_name(path.name + ".csv")
+    probes, about = load_probes(probe)
+    settings = {"probe": str(probe), "source": str(source), "model": None if model is None else str(model)}
+    with RunAccount("predict", settings, path) as account:
+        names, features, other = _vectors(Path(source), about, model)
+        for note in _check(about, other, features.shape[1], probes, str(source)):
+            account.note(note)
+        tables = []
+        for one in probes:
+            account.note(f"{one.target}: {headline_text(one.held_out)}")
+            if not one.held_out.get("better_than_chance"):
+                say(f"{one.target}: this probe does not predict better than chance ({headline_text(one.held_out)})")
+            tables.append(_table(one, names, features))
+        table = pd.concat(tables, ignore_index=True)
+        outside = sorted(set(table.loc[table["outside_range"], "subject_id"]))
+        if outside:
+            warning = (
+                f"{len(outside)} of {len(names)} scans lie outside the range of the scans that the probe was fitted on "
+                f"({', '.join(outside[:5])}{' …' if len(outside) > 5 else ''}); their predictions and intervals do "
+                f"not hold. {FALSE_ALARMS:.0%} of scans within the range are called so by chance."
+            )
+            account.note(warning)
+            say(warning)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            table.to_csv(part, index=False) if path.suffix.lower() == ".csv" else table.to_parquet(part, index=False)
+        account.output(path)
+        account.result(subjects=len(names), targets=[one.target for one in probes], outside_range=outside)
+    return Predicted(table, account)
+
+
+def _vectors(
+    source: Path, about: Mapping[str, Any], model: str | Path | None
+) -> tuple[list[str], NDArray[np.float64], Mapping[str, Any]]:
+    """Subjects, their vectors, and what is known of them."""
+    if source.suffix.lower() in (".parquet", ".csv", ".tsv") or source.with_name(source.name + ".parquet").is_file():
+        table = read_embeddings(source)
+        return table.subject_ids, table.features, table.about
+    if model is None:
+        raise UserError(f"{source} is not a table of embeddings; for a CT give --model, the model of the probe's cohort.")
+    from anatograph.learning.model.folder import load_model
+
+    network, wanted = load_model(model), settings_from(about.get("pooling"))
+    done = embed(source, model=network, pooling=wanted.rule, harmonics=wanted.harmonics)
+    known = {"model": network.digest, "pooling": about.get("pooling")}
+    return done.subject_ids, done.features.astype(np.float64), known
+
+
+def _check(
+    about: Mapping[str, Any], other: Mapping[str, Any], width: int, probes: list[SavedProbe], source: str
+) -> list[str]:
+    """Refuse embeddings of another model or pooling; notes on what could not be checked."""
+    fitted, given = about.get("model"), other.get("model")
+    if fitted and given and fitted != given:
+        raise UserError(
+            f"{source} was embedded by another model (hash {str(given)[:12]}) than the probe was fitted on "
+            f"({str(fitted)[:12]}); embed it with that model."
+        )
+    if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
+        rule = settings_from(about.get("pooling")).rule
+        raise UserError(f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` "
+                        "pools it again.")  # fmt: skip
+    if any(one.probe.weights.shape[1] != width for one in probes):
+        wanted = probes[0].probe.weights.shape[1]
+        raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")
+    return [] if fitted and given else ["whether the embeddings are of the probe's model could not be checked"]
+
+
+def _table(one: SavedProbe, names: list[str], features: NDArray[np.float64]) -> pd.DataFrame:
+    rows: dict[str, Any] = {"subject_id": names, "target": one.target}
+    if one.classes:
+        chances = one.probe.probabilities(features)
+        labels = np.array(one.classes, dtype=object)
+        plausible = [
+            "|".join(name for name, p in zip(one.classes, chance, strict=True) if 1 - p <= one.margin + 1e-9)
+            for chance in chances
+        ]
+        rows |= {"predicted_class": labels[chances.argmax(axis=1)], "plausible_classes": plausible}
+        rows |= {f"probability_{name}": chances[:, k] for k, name in enumerate(one.classes)}
+    else:
+        value = one.probe.predict(features)
+        ends = [value, value - one.margin, value + one.margin]
+        value, low, high = (np.exp(end) for end in ends) if one.log else ends
+        rows |= {"prediction": value, "low": low, "high": high, "coverage": COVERAGE}
+    p = one.range.p(features)
+    return pd.DataFrame({**rows, "range_p": p, "outside_range": p <= FALSE_ALARMS})
