@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import beside, parquet_path
-from anatograph.evaluation.evaluate import align
+from anatograph.evaluation.alignment import align
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Contribution, Explainer, reference_of, towards
 from anatograph.explanation.painting import paint

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from anatograph.choices import ProbeKind
 from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
-from anatograph.evaluation.evaluate import align
+from anatograph.evaluation.alignment import align
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Explainer
 from anatograph.explanation.painting import paint

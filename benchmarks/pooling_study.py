@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anatograph.embedding.regions import open_pair
+from anatograph.evaluation.alignment import group_numbers
 from anatograph.evaluation.cross_validation import cross_validate, seed_of_repeat
-from anatograph.evaluation.evaluate import group_numbers
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.region_truth import diseases_with_masks, region_truth
 from anatograph.evaluation.targets import Target, read_target

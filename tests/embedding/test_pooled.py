@@ -14,7 +14,8 @@ from anatograph import cli
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import read_embeddings, write_embeddings
 from anatograph.errors import UserError
-from anatograph.evaluation.evaluate import align, evaluate
+from anatograph.evaluation.alignment import align
+from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Explainer
 from anatograph.learning.model.pooling import PoolingSettings, make_pooling

@@ -17,7 +17,8 @@ from anatograph.choices import ProbeKind, Task
 from anatograph.embedding.api import embed
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
-from anatograph.evaluation.evaluate import align, evaluate, group_numbers
+from anatograph.evaluation.alignment import align, group_numbers
+from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Contribution, Explainer
 from anatograph.explanation.explain import explain
@@ -300,3 +301,36 @@ def test_from_the_command_line_and_what_is_refused(
     with pytest.raises(UserError, match="relative, eq10"):
         explain(small.study, embedded, small.cohort, "sick", "p11", tmp_path / "none", scale="loud")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_probe_no_better_than_chance_gives_a_grey_map_that_says_so(
+    small: Small, embedded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(small.cohort, dtype={"subject_id": str})
+    for column in ("image", "lungs"):
+        table[column] = [str(small.folder / name) for name in table[column]]
+    table["noise"] = np.random.default_rng(3).permutation(12).astype(float)
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    line = ["explain", str(small.study), str(embedded), str(tmp_path / "cohort.csv"), "--target", "noise", "--subject",
+            "p07"]  # fmt: skip
+    assert cli.main([*line, "--out", str(tmp_path / "grey")]) == 0
+    assert "does not predict noise better than chance" in capsys.readouterr().err
+    about = json.loads((tmp_path / "grey" / "p07_noise.json").read_text(encoding="utf-8"))
+    assert about["withheld"] == "this probe does not predict noise better than chance"
+    assert about["evidence"].startswith("probe: held-out R² ")
+    assert "n = 12" in about["evidence"]
+    assert about["score"]["held_out"]["better_than_chance"] is False
+    assert about["strongest"] == []
+    heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "grey" / "p07_noise.nii.gz")))
+    assert set(np.unique(heat).tolist()) == {0.0, 0.5}
+    assert cli.main([*line, "--out", str(tmp_path / "drawn"), "--even-if-useless"]) == 0
+    drawn = json.loads((tmp_path / "drawn" / "p07_noise.json").read_text(encoding="utf-8"))
+    assert drawn["withheld"] is None
+    assert drawn["evidence"] == about["evidence"]
+    heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "drawn" / "p07_noise.nii.gz")))
+    assert len(np.unique(heat)) > 20
+    # Where the probe is good the score stands on the map too.
+    good = explain(small.study, embedded, small.cohort, "density", "p11", tmp_path / "good")
+    assert good.held_out is not None
+    assert good.held_out.better_than_chance
+    assert "R²" in json.loads((tmp_path / "good" / "p11_density.json").read_text(encoding="utf-8"))["evidence"]

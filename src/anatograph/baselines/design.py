@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anatograph.choices import Task
 from anatograph.errors import UserError
+from anatograph.evaluation.alignment import group_numbers
 from anatograph.evaluation.cross_validation import seed_of_repeat, usable
-from anatograph.evaluation.evaluate import group_numbers
 from anatograph.evaluation.folds import Split, make_shared_folds
 from anatograph.evaluation.leave_out import LeaveOut, leave_out
 from anatograph.evaluation.targets import Target, read_target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.choices import Task
-from anatograph.embedding.review import without_left_out
-from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
+from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.cross_validation import (
     check_request,
     cross_validate,
@@ -21,32 +20,16 @@ from anatograph.evaluation.cross_validation import (
     seed_of_repeat,
     usable,
 )
+from anatograph.evaluation.headline import DRAWS, headline
 from anatograph.evaluation.leave_out import LeaveOut, leave_out_scores
 from anatograph.evaluation.leave_out import leave_out as split_by_column
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
+from anatograph.evaluation.saved_probe import Recipe, fit_saved, save_probes
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
 from anatograph.evaluation.tables import prediction_table, score_row
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.evaluation.within_group import within_group_score
 from anatograph.execution.account import RunAccount
-from anatograph.learning.model.pooling import PoolingSettings
-from anatograph.study.cohort import read_cohort
-
-
-@dataclass(frozen=True, eq=False)
-class Aligned:
-    """The subjects both in the embeddings and in the cohort, by subject_id in ascending order."""
-
-    table: pd.DataFrame
-    """Their rows of the cohort table."""
-    features: NDArray[np.float64]
-    """(n, F) their features."""
-    notes: tuple[str, ...]
-    """Which subjects were left out."""
-    parts: int = 1
-    """Parts of the features, the first of which says nothing of place (`anatograph.learning.model.pooling`)."""
-    pooling: PoolingSettings = field(default_factory=PoolingSettings)
-    """How the features were pooled from regions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +42,8 @@ class Evaluation:
     """One row for each target and subject, predicted by a probe fitted without it."""
     notes: tuple[str, ...]
     """What was decided and left out, in plain sentences."""
+    headlines: pd.DataFrame
+    """target, metric, value, low, high, n, chance, better_than_chance: one figure a target, with a 95 % interval."""
     permutations: pd.DataFrame | None = None
     """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
     left_out: pd.DataFrame | None = None
@@ -81,6 +66,7 @@ def evaluate(
     bootstrap: int = 0,
     leave_out: str | None = None,
     include_flagged: bool = False,
+    save_probe: str | Path | None = None,
 ) -> Evaluation:
     """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
 
@@ -93,8 +79,8 @@ def evaluate(
     of the subjects.  ``leave_out`` names a column such as the scanner, each value of which is predicted from the others
     too (metrics ``leave_out_…``); with ``group`` a regression has ``r_within_group``, the correlation within groups.
     Scans that the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless
-    ``include_flagged``.  With ``out`` it writes ``results.csv``, ``predictions.parquet`` and, where requested,
-    ``permutations.csv``.
+    ``include_flagged``.  With ``out`` it writes ``headlines.csv``, ``results.csv``, ``predictions.parquet`` and, where
+    requested, ``permutations.csv``.  ``save_probe`` is a folder for probes fitted on all subjects, for `predict`.
 
     Raises:
         UserError: files that do not fit each other, targets that cannot be predicted, too few subjects for the folds.
@@ -105,7 +91,9 @@ def evaluate(
     }
     if permutations < 0:
         raise UserError(f"The number of permutations cannot be negative ({permutations}).")
-    job = _Job(tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap, leave_out, include_flagged)
+    job = _Job(
+        tasks, folds, group, seed, tuple(log), permutations, repeats, bootstrap, leave_out, include_flagged, save_probe
+    )
     if out is None:
         return _evaluate(embeddings, cohort, job, progress)
     settings = {
@@ -122,58 +110,12 @@ def evaluate(
         "bootstrap": bootstrap,
         "include_flagged": include_flagged,
         "leave_out": leave_out,
+        "save_probe": None if save_probe is None else str(save_probe),
     }
     with RunAccount("evaluate", settings, out) as account:
         found = _evaluate(embeddings, cohort, job, progress)
         _write(found, Path(out), account)
     return found
-
-
-def align(embeddings: str | Path, cohort: str | Path, include_flagged: bool = False) -> Aligned:
-    """Match embeddings with the cohort table by ``subject_id``.
-
-    Scans that the study's ``review.csv`` excludes by now are left out, and those at level ``reject`` unless
-    ``include_flagged``.
-
-    Raises:
-        UserError: a file that cannot be read, or no subject in both.
-    """
-    known, left_out = without_left_out(read_embeddings(embeddings), include_flagged)
-    table = read_cohort(cohort).table
-    in_table = set(table["subject_id"])
-    both = sorted(set(known.subject_ids) & in_table)
-    if not both:
-        example = f"{known.subject_ids[0]} there, {table['subject_id'].iloc[0]} here"
-        raise UserError(
-            f"No subject of {known.path} is in the cohort {cohort} ({example}); give the cohort they came from."
-        )
-    notes = [*left_out]
-    missing = sorted(in_table - set(known.subject_ids))
-    strange = sorted(set(known.subject_ids) - in_table)
-    if missing:
-        notes.append(f"{_count(missing)} of the cohort without an embedding, left out: {_some(missing)}")
-    if strange:
-        notes.append(f"{_count(strange)} with an embedding but not in the cohort, left out: {_some(strange)}")
-    rows = table.set_index("subject_id", drop=False).loc[both].reset_index(drop=True)
-    return Aligned(rows, known.only(both), tuple(notes), known.parts, known.pooling)
-
-
-def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    """(n,) a number for each different value of the grouping column.
-
-    Raises:
-        UserError: no such column, or a subject without a value in it.
-    """
-    if column not in table.columns:
-        raise UserError(
-            f"The cohort has no column '{column}' to group by; it has: {', '.join(map(str, table.columns))}."
-        )
-    empty = table.loc[table[column].isna(), "subject_id"].tolist()
-    if empty:
-        raise UserError(
-            f"'{column}' is empty for {_some(empty)}; fill it in, since subjects without a value cannot be grouped."
-        )
-    return np.unique(np.asarray(table[column].astype("str"), dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -190,6 +132,7 @@ class _Job:
     bootstrap: int
     leave_out: str | None
     include_flagged: bool = False
+    save_probe: str | Path | None = None
 
     def rounds(
         self, features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, parts: int
@@ -214,15 +157,21 @@ def _evaluate(
     if faults:
         raise UserError(" ".join(faults))
     results, predictions, chances, apart = [], [], [], []
+    headlines, saved = [], []
     notes = list(data.notes)
     for target in chosen:
         x, g = data.features[target.rows], None if groups is None else groups[target.rows]
         rounds = job.rounds(x, target, g, data.parts)
         scores = score(target, rounds, g, job.seed, job.bootstrap or BOOTSTRAPS, job.bootstrap > 0)
         shown = [*scores, *within_group_score(target, rounds, g)]
+        head = headline(target, rounds, g, job.seed, job.bootstrap or DRAWS)
+        headlines.append({"target": target.name, **head.to_dict()})
+        if job.save_probe is not None:
+            log = target.name in job.log
+            saved.append(fit_saved(x, target, g, rounds, head, Recipe(data.parts, job.seed, log)))
         if left_out is not None:
             try:
-                done = _left_out(x, target, g, left_out, job.seed)
+                done = _left_out(x, target, g, left_out, job.seed, data.parts)
             except UserError as error:
                 notes.append(str(error))
             else:
@@ -240,21 +189,29 @@ def _evaluate(
             chances += _chance(x, target, g, job, scores, data.parts)
         if progress:
             progress(target.name)
+    if job.save_probe is not None:
+        save_probes(job.save_probe, saved, data.about)
     return Evaluation(
         pd.DataFrame(results),
         pd.concat(predictions, ignore_index=True),
         tuple(dict.fromkeys(notes)),
+        pd.DataFrame(headlines),
         pd.DataFrame(chances) if chances else None,
         pd.concat(apart, ignore_index=True) if apart else None,
     )
 
 
 def _left_out(
-    features: NDArray[np.float64], target: Target, groups: NDArray[np.int64] | None, left_out: LeaveOut, seed: int
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    left_out: LeaveOut,
+    seed: int,
+    parts: int,
 ) -> Predictions:
     """Every subject predicted by a probe fitted on the other values of the left-out column."""
     splits = left_out.splits_of(target)
-    return left_out.collected(target, [probe_fold(features, target, groups, split, seed) for split in splits])
+    return left_out.collected(target, [probe_fold(features, target, groups, split, seed, parts) for split in splits])
 
 
 def _chance(
@@ -294,7 +251,8 @@ def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found.results.to_csv(folder / "results.csv", index=False)
     found.predictions.to_parquet(folder / "predictions.parquet", index=False)
-    written = ["results.csv", "predictions.parquet"]
+    found.headlines.to_csv(folder / "headlines.csv", index=False)
+    written = ["headlines.csv", "results.csv", "predictions.parquet"]
     if found.permutations is not None:
         found.permutations.to_csv(folder / "permutations.csv", index=False)
         written.append("permutations.csv")
@@ -309,12 +267,4 @@ def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
         account.output(folder / name)
     for note in found.notes:
         account.note(note)
-    account.result(results=found.results.to_dict("records"))
-
-
-def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} {'subject' if len(names) == 1 else 'subjects'}"
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    account.result(headlines=found.headlines.to_dict("records"), results=found.results.to_dict("records"))

@@ -98,7 +98,9 @@ def _vectors(
         table = read_embeddings(source)
         return table.subject_ids, table.features, table.about
     if model is None:
-        raise UserError(f"{source} is not a table of embeddings; for a CT give --model, the model of the probe's cohort.")
+        raise UserError(
+            f"{source} is not a table of embeddings; for a CT give --model, the model of the probe's cohort."
+        )
     from anatograph.learning.model.folder import load_model
 
     network, wanted = load_model(model), settings_from(about.get("pooling"))
@@ -119,8 +121,10 @@ def _check(
         )
     if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
         rule = settings_from(about.get("pooling")).rule
-        raise UserError(f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` "
-                        "pools it again.")  # fmt: skip
+        raise UserError(
+            f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` pools "
+            "it again."
+        )
     if any(one.probe.weights.shape[1] != width for one in probes):
         wanted = probes[0].probe.weights.shape[1]
         raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")

@@ -19,8 +19,8 @@ from anatograph._version import __version__
 from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.headline import Headline
-from anatograph.evaluation.linear import Probe
+from anatograph.evaluation.headline import HEADLINES, Headline
+from anatograph.evaluation.linear import Probe, fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 from anatograph.execution.files import write_text
@@ -105,13 +105,43 @@ def fit_range(features: Array, groups: NDArray[np.int64] | None, seed: int) -> R
     return Range(whole.mean, whole.precision, np.sort(distances[np.isfinite(distances)]))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a saved probe is fitted."""
+
+    parts: int
+    """Of the features, see `fit_probe`."""
+    seed: int
+    """Of its inner folds."""
+    log: bool
+    """Whether the target is on the natural log scale."""
+
+
+def fit_saved(
+    features: Array,
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    rounds: list[Predictions],
+    held_out: Headline,
+    recipe: Recipe,
+) -> SavedProbe:
+    """A probe fitted on all subjects of ``features`` (n, D), calibrated by their cross-validated predictions."""
+    ordered = target.task == "ordinal"
+    probe = fit_probe(features, target.values, len(target.classes), groups, recipe.seed, None, ordered, recipe.parts)
+    known = fit_range(features[:, : features.shape[1] // recipe.parts], groups, recipe.seed)
+    return SavedProbe(target.name, target.task, recipe.log, target.classes, probe, held_out.to_dict(),
+                      misses_of(target, rounds), known)  # fmt: skip
+
+
 def misses_of(target: Target, rounds: list[Predictions]) -> Array:
     """How far held-out predictions are off, ascending; of several rounds each subject's mean."""
     if not target.classes:
         found = [np.abs(target.values - one.predicted) for one in rounds]
     else:
         rows = np.arange(len(target.values))
-        found = [1 - one.probabilities[rows, target.values.astype(int)] for one in rounds if one.probabilities is not None]
+        found = [
+            1 - one.probabilities[rows, target.values.astype(int)] for one in rounds if one.probabilities is not None
+        ]
     return np.sort(np.mean(found, axis=0))
 
 
@@ -160,7 +190,9 @@ def load_probes(folder: str | Path) -> tuple[list[SavedProbe], dict[str, Any]]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{place} holds no probes ({error}); `anatograph evaluate --save-probe` writes them.") from error
+        raise UserError(
+            f"{place} holds no probes ({error}); `anatograph evaluate --save-probe` writes them."
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The probes in {place} cannot be read ({error}); save them again.") from error
 
@@ -183,6 +215,8 @@ def _probe(said: Mapping[str, Any], arrays: Any, key: str) -> SavedProbe:
 
 def headline_text(held_out: Mapping[str, Any]) -> str:
     """A stored headline as a sentence."""
-    numbers = [float("nan") if held_out.get(key) is None else float(held_out[key]) for key in ("value", "low", "high")]
+    known = {key: held_out.get(key) for key in ("value", "low", "high")}
+    value, low, high = (float("nan") if number is None else float(number) for number in known.values())
     metric = str(held_out.get("metric"))
-    return str(Headline(metric, metric, *numbers, int(held_out.get("n", 0)), float(held_out.get("chance", 0))))
+    name = next((name for short, name, _ in HEADLINES.values() if short == metric), metric)
+    return str(Headline(metric, name, value, low, high, int(held_out.get("n", 0)), float(held_out.get("chance", 0))))

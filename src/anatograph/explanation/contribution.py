@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from anatograph.choices import ProbeKind, current
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
+from anatograph.evaluation.alignment import Aligned
 from anatograph.evaluation.cross_validation import collect, usable
-from anatograph.evaluation.evaluate import Aligned
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import Headline, headline
 from anatograph.evaluation.linear import Probe, fit_probe

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anatograph.choices import MapScale, ProbeKind, Task
 from anatograph.errors import UserError
-from anatograph.evaluation.evaluate import align, group_numbers
+from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.review import still_used
 from anatograph.errors import UserError
-from anatograph.evaluation.evaluate import group_numbers
+from anatograph.evaluation.alignment import group_numbers
 from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
 from anatograph.study.cohort import read_cohort
 

@@ -145,7 +145,7 @@ def _own_group(subject: str, cohort: str | Path | None, group: str | None) -> fr
         return frozenset([subject])
     if cohort is None:
         raise UserError("Give the cohort table too: --group is a column of it.")
-    from anatograph.evaluation.evaluate import group_numbers
+    from anatograph.evaluation.alignment import group_numbers
     from anatograph.study.cohort import read_cohort
 
     table = read_cohort(cohort).table

@@ -1,4 +1,4 @@
-"""The commands that score embeddings: evaluate and benchmark."""
+"""The commands that score embeddings, and predict by them: evaluate, predict and benchmark."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Evaluate(Scoring):
     embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")
     cohort: Path = argument("COHORT", "table with the labels")
     out: Path | None = option(None, "folder for results.csv and predictions.parquet", metavar="DIR")
+    save_probe: Path | None = option(None, "folder for probes fitted on all subjects, for `predict`", metavar="DIR")
     permutations: int = option(0, "repeat N times with permuted targets, for the level of chance", metavar="N")
     seed: int = option(0, "of the folds")
 
@@ -32,11 +33,31 @@ class Evaluate(Scoring):
         found = self.call(task=_tasks(self.task, self.targets), progress=say)
         for note in found.notes:
             say(f"note: {note}")
+        print("One figure a target, held out, with its 95 % interval:")
+        print(found.headlines.round(3).to_string(index=False))
+        print("\nAll figures, mean and standard deviation over the folds:")
         print(found.results.round(3).to_string(index=False))
         if found.permutations is not None:
             print(found.permutations.round(3).to_string(index=False))
         print(f"Evaluation: {self.out}" if self.out else "Nothing was written; give --out DIR to keep the results.")
         return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Predict targets of new subjects by saved probes, with intervals."""
+
+    page = "evaluation.md"
+    probe: Path = argument("PROBE", "folder that `evaluate --save-probe` wrote")
+    source: Path = argument("SCAN_OR_EMBEDDINGS", "a table of embeddings, or one CT with --model")
+    out: Path = argument("OUT", "a .csv or .parquet file")
+    model: Path | None = option(None, "for a CT, the model folder of the probe's cohort", metavar="MODEL")
+
+    def execute(self) -> int:
+        """Predict and print the table."""
+        found = self.call(say=say)
+        print(found.table.round(3).to_string(index=False, max_rows=20))
+        return finish(found.account)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,128 @@
+"""Saved probes: the same predictions, honest intervals, a known rate of false alarms, and the right model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+import anatograph
+from anatograph import cli
+from anatograph.embedding.table import write_embeddings
+from anatograph.errors import UserError
+from anatograph.evaluation.headline import headline
+from anatograph.evaluation.saved_probe import fit_range, load_probes
+from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.targets import Target
+
+WIDTH = 12
+
+
+def draw(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Features and a value that they predict up to noise of 0.5."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, WIDTH)).astype(np.float32)
+    return features, 10 + features[:, 0] + features[:, 1] + random.normal(0, 0.5, count)
+
+
+def write(folder: Path, name: str, features: NDArray[np.float32], model: str = "m1") -> Path:
+    ids = [f"{name}{k:03d}" for k in range(len(features))]
+    return write_embeddings(folder / name, ids, features, {"model": model, "atlas_hash": "a"})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Probes of a number, its logarithm's column and a class, fitted on 200 subjects."""
+    folder = tmp_path_factory.mktemp("saved")
+    features, values = draw(200, 0)
+    write(folder, "old", features)
+    table = pd.DataFrame({"subject_id": [f"old{k:03d}" for k in range(200)], "image": "none.nii.gz", "value": values})
+    table["sick"] = np.where(values > 10, "yes", "no")
+    table["noise"] = np.random.default_rng(5).normal(size=200)
+    table.to_csv(folder / "cohort.csv", index=False)
+    anatograph.evaluate(folder / "old", folder / "cohort.csv", ["value", "sick", "noise"], log=["value"],
+                        save_probe=folder / "probe", out=folder / "evaluation")  # fmt: skip
+    return folder
+
+
+def test_intervals_hold_what_they_promise(saved: Path, tmp_path: Path) -> None:
+    features, values = draw(400, 1)
+    write(tmp_path, "new", features)
+    found = anatograph.predict(saved / "probe", tmp_path / "new", tmp_path / "out.csv").table
+    value = found[found["target"] == "value"]
+    inside = (value["low"].to_numpy() <= values) & (values <= value["high"].to_numpy())
+    assert 0.91 < inside.mean() < 0.99
+    assert (value["high"] - value["low"]).median() < 4
+    assert np.corrcoef(value["prediction"], values)[0, 1] > 0.9
+    sick = found[found["target"] == "sick"]
+    truth = np.where(values > 10, "yes", "no")
+    assert (sick["predicted_class"].to_numpy() == truth).mean() > 0.8
+    held = [name in classes.split("|") for name, classes in zip(truth, sick["plausible_classes"], strict=True)]
+    assert 0.91 < np.mean(held) <= 1
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 1200
+
+
+def test_scans_outside_the_range_are_said_with_a_known_rate_of_false_alarms(saved: Path, tmp_path: Path) -> None:
+    features, _ = draw(400, 2)
+    write(tmp_path, "new", features)
+    heard: list[str] = []
+    found = anatograph.predict(saved / "probe", tmp_path / "new", tmp_path / "in.csv", say=heard.append).table
+    rate = found.loc[found["target"] == "value", "outside_range"].mean()
+    assert rate < 0.1
+    assert any("noise: this probe does not predict better than chance" in text for text in heard)
+    write(tmp_path, "far", features[:5] + 6)
+    far = anatograph.predict(saved / "probe", tmp_path / "far", tmp_path / "far.csv", say=heard.append)
+    assert far.table["outside_range"].all()
+    assert "5 of 5 scans lie outside the range" in heard[-1]
+    assert far.account.results["outside_range"] == [f"far{k:03d}" for k in range(5)]
+
+
+def test_the_range_is_calibrated() -> None:
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(30, 30)) * np.geomspace(100, 0.01, 30)
+    known = fit_range(random.normal(size=(80, 30)) @ mixing, None, 0)
+    p = known.p(random.normal(size=(2000, 30)) @ mixing)
+    assert 0.02 < (p <= 0.05).mean() < 0.09
+
+
+def test_embeddings_of_another_model_or_pooling_are_refused(saved: Path, tmp_path: Path) -> None:
+    features, _ = draw(5, 3)
+    write(tmp_path, "other", features, "m2")
+    with pytest.raises(UserError, match="another model"):
+        anatograph.predict(saved / "probe", tmp_path / "other", tmp_path / "out")
+    write(tmp_path, "narrow", features[:, :4])
+    with pytest.raises(UserError, match="4 features"):
+        anatograph.predict(saved / "probe", tmp_path / "narrow", tmp_path / "out")
+    about = {"pooling": {"rule": "zones", "harmonics": 4, "parts": ["a", "b"]}}
+    write_embeddings(tmp_path / "zones", ["a"], features[:1], about)
+    with pytest.raises(UserError, match="anatograph pool --pooling mean"):
+        anatograph.predict(saved / "probe", tmp_path / "zones", tmp_path / "out")
+    with pytest.raises(UserError, match="for a CT give --model"):
+        anatograph.predict(saved / "probe", tmp_path / "scan.nii.gz", tmp_path / "out")
+    with pytest.raises(UserError, match="holds no probes"):
+        anatograph.predict(tmp_path, tmp_path / "zones", tmp_path / "out")
+
+
+def test_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features, _ = draw(3, 4)
+    table = write(tmp_path, "new", features)
+    assert cli.main(["predict", str(saved / "probe"), str(table), str(tmp_path / "out.parquet")]) == 0
+    assert "new000" in capsys.readouterr().out
+    assert len(pd.read_parquet(tmp_path / "out.parquet")) == 9
+    assert [one.target for one in load_probes(saved / "probe")[0]] == ["value", "sick", "noise"]
+
+
+def test_one_headline_a_target_says_whether_it_is_better_than_chance(saved: Path) -> None:
+    table = pd.read_csv(saved / "evaluation" / "headlines.csv").set_index("target")
+    assert table["metric"].tolist() == ["r2", "auc", "r2"]
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+    assert table["better_than_chance"].tolist() == [True, True, False]
+    target = Target("x", "regression", np.arange(4), np.zeros(4))
+    flat = Predictions(np.zeros(4, dtype=np.int64), np.ones(4), None, np.zeros(4))
+    undefined = headline(target, flat)
+    assert not undefined.better_than_chance
+    assert "undefined" in str(undefined)
