@@ -282,7 +282,7 @@ def test_few_people_are_refused_in_a_sentence_or_served(tmp_path: Path) -> None:
     embeddings, cohort = save(tmp_path, x, columns)
     for target, words in {
         "same": "same value",
-        "alone": "too few people",
+        "alone": "too few subjects",
         "mostly_missing": "cannot be divided into 5 folds",
         "nonsense": "no column 'nonsense'",
     }.items():
@@ -305,7 +305,7 @@ def test_few_people_are_refused_in_a_sentence_or_served(tmp_path: Path) -> None:
 def test_faulty_files_are_refused(tmp_path: Path) -> None:
     x = np.random.default_rng(37).normal(0, 1, (20, 4))
     embeddings, cohort = save(tmp_path, x, {"y": x[:, 0]})
-    with pytest.raises(UserError, match="no file of embeddings"):
+    with pytest.raises(UserError, match="does not exist; `anatograph embed`"):
         evaluate(tmp_path / "absent", cohort, "y")
     table = pd.read_parquet(embeddings)
     table.iloc[[0, 0]].to_parquet(tmp_path / "twice.parquet")
