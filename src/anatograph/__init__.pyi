@@ -16,8 +16,8 @@ from .evaluation.densitometry.api import DensitometryResult as DensitometryResul
 from .evaluation.densitometry.api import densitometry as densitometry
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
-from .evaluation.predict import Predicted as Predicted
-from .evaluation.predict import predict as predict
+from .evaluation.saved.predict import Predicted as Predicted
+from .evaluation.saved.predict import predict as predict
 from .execution.account import RunAccount as RunAccount
 from .explanation.change import Change as Change
 from .explanation.change import change as change

@@ -14,7 +14,7 @@ from anatograph import cli
 from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.headline import headline
-from anatograph.evaluation.saved_probe import fit_range, load_probes
+from anatograph.evaluation.saved.probe import fit_range, load_probes
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 

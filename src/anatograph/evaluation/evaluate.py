@@ -24,7 +24,7 @@ from anatograph.evaluation.headline import DRAWS, headline
 from anatograph.evaluation.leave_out import LeaveOut, leave_out_scores
 from anatograph.evaluation.leave_out import leave_out as split_by_column
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
-from anatograph.evaluation.saved_probe import Recipe, fit_saved, save_probes
+from anatograph.evaluation.saved.probe import Recipe, fit_saved, save_probes
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
 from anatograph.evaluation.tables import prediction_table, score_row
 from anatograph.evaluation.targets import Target, read_target

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anatograph.embedding.api import embed
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
-from anatograph.evaluation.saved_probe import COVERAGE, FALSE_ALARMS, SavedProbe, headline_text, load_probes
+from anatograph.evaluation.saved.probe import COVERAGE, FALSE_ALARMS, SavedProbe, headline_text, load_probes
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import whole_file
 from anatograph.learning.model.pooling import settings_from
