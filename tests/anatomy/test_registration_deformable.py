@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,9 @@ def test_files_are_small_and_itk_maps_as_we_do(tmp_path: Path, atlas: Atlas, fou
         itk = sitk.ReadTransform(str(file))
         theirs = np.array([itk.TransformPoint(point) for point in points.tolist()])
         np.testing.assert_allclose(ours(points), theirs, atol=1e-6)
+    first = path.read_bytes()
+    time.sleep(1.1)  # a time of writing inside the file would differ
+    assert found.map.save(path).read_bytes() == first
     again = load_map(tmp_path / "transform")
     np.testing.assert_array_equal(again.to_subject(points), found.map.to_subject(points))
     np.testing.assert_array_equal(again.to_atlas(points), found.map.to_atlas(points))

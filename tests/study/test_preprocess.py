@@ -30,7 +30,8 @@ WHOLE = {
     "edges.npy",
     "present.npy",
     "lungs.nii.gz",
-    "transform.tfm",
+    "transform.h5",
+    "transform_inverse.h5",
     "qc.png",
     "subject.json",
 }
@@ -135,7 +136,7 @@ def test_a_second_run_does_only_what_is_missing_or_failed(
 
 def test_processes_and_this_process_give_the_same_bits(cohort: Path, atlas: Atlas, done: Path, tmp_path: Path) -> None:
     preprocess(part_of(cohort, tmp_path, ["p01"]), tmp_path / "study", atlas, workers=2, progress=False)
-    for file in ("patches.npy", "landmarks.npy", "edges.npy", "transform.tfm"):
+    for file in ("patches.npy", "landmarks.npy", "edges.npy", "transform.h5"):
         here = (tmp_path / "study" / "subjects" / "p01" / file).read_bytes()
         assert here == (done / "subjects" / "p01" / file).read_bytes()
 

@@ -46,41 +46,41 @@ def test_a_study_of_an_older_version_is_noticed_and_mended(
     assert Study.open(study).subject("p00").step_versions == {
         "read": 1,
         "lungs:given": 1,
-        "register:affine": 1,
+        "register:deformable": 1,
         "patches": 1,
         "graph": 1,
     }
     as_written_before(study)
     before = (study / "subjects" / "p00").stat().st_ino
     assert preprocess(one, study, atlas, progress=False).notes == []  # version 1 of everything, as now
-    assert Study.open(study).subject("p00").step_versions["register:affine"] == 1
+    assert Study.open(study).subject("p00").step_versions["register:deformable"] == 1
 
     monkeypatch.setitem(versions.VERSIONS, "lungs:threshold", 2)  # a step that nobody there went through
     assert preprocess(one, study, atlas, progress=False).notes == []
     assert Study.open(study).step_versions["lungs:threshold"] == [2]
 
-    monkeypatch.setitem(versions.VERSIONS, "register:affine", 2)
+    monkeypatch.setitem(versions.VERSIONS, "register:deformable", 2)
     notes = preprocess(one, study, atlas, progress=False).notes
     assert "1 subjects" in notes[0]
-    assert "register:affine (version 1, now 2)" in notes[0]
+    assert "register:deformable (version 1, now 2)" in notes[0]
     assert "--redo outdated" in notes[0]
-    with pytest.raises(UserError, match=r"made by an older version: register:affine .*--redo outdated.*--mixed"):
+    with pytest.raises(UserError, match=r"made by an older version: register:deformable .*--redo outdated.*--mixed"):
         preprocess(two, study, atlas, progress=False)
     assert Study.open(study).subject_ids == ["p00"]
     assert (study / "subjects" / "p00").stat().st_ino == before
 
     preprocess(two, study, atlas, mixed=True, progress=False)
     assert Study.open(study).subject_ids == ["p00", "p01"]
-    assert "register:affine 1 and 2" in Study.open(study).mixed
+    assert "register:deformable 1 and 2" in Study.open(study).mixed
 
     account = preprocess(two, study, atlas, redo=["outdated"], progress=False)
     assert account.results["done"] == 1  # p01 was of the new version already
     opened = Study.open(study)
     assert opened.mixed == ""
-    assert opened.step_versions["register:affine"] == [2]
-    assert opened.subject("p00").step_versions["register:affine"] == 2
+    assert opened.step_versions["register:deformable"] == [2]
+    assert opened.subject("p00").step_versions["register:deformable"] == 2
 
-    monkeypatch.setitem(versions.VERSIONS, "register:affine", 1)  # an older program meets the newer study
+    monkeypatch.setitem(versions.VERSIONS, "register:deformable", 1)  # an older program meets the newer study
     with pytest.raises(UserError, match="made by a newer anatograph"):
         preprocess(table_of(cohort, tmp_path, 3), study, atlas, progress=False)
 

@@ -165,12 +165,13 @@ def _write_compressed(transform: sitk.Transform, path: Path) -> None:
         with h5py.File(plain, "r") as source, h5py.File(path, "w") as target:
 
             def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+                # Written anew: a copied item would carry the time of writing, and equal maps give equal files.
                 if isinstance(item, h5py.Group):
                     target.require_group(name)
                 elif item.dtype.kind == "f" and item.size > COMPRESSED_FROM:
                     target.create_dataset(name, data=item[()], compression="gzip", shuffle=True)
                 else:
-                    source.copy(item, target, name)
+                    target.create_dataset(name, data=item[()], dtype=item.dtype)
 
             source.visititems(copy)
     finally:
