@@ -132,13 +132,13 @@ def exchanged(folder: Path) -> Path:
     return save(folder, person().volume.array[:, :, ::-1])
 
 
-@case("contrast agent in the vessels", "usable, flagged: …the scan seems contrast-enhanced…", "chest")
+@case("contrast agent in the vessels", "usable, noted: …the scan seems contrast-enhanced…", "chest")
 def enhanced(folder: Path) -> Path:
     array = person().volume.array
     return save(folder, np.where((array > 10) & (array < 90) & (person().lungs.array == 0), array + 150, array))
 
 
-@case("a metal implant", "usable, flagged: …ml of metal in the scan…", "chest")
+@case("a metal implant", "usable, noted: …ml of metal in the scan…", "chest")
 def metal(folder: Path) -> Path:
     array = person().volume.array.copy()
     y, x = (n // 2 for n in array.shape[1:])
@@ -153,7 +153,7 @@ def wide(folder: Path) -> Path:
     return save(folder, np.pad(array, ((0, 0), *((n, n) for n in side)), constant_values=-1000))
 
 
-@case("slices 8 mm apart", "usable, flagged: slices 8 mm apart", "chest")
+@case("slices 8 mm apart", "usable, noted: slices 8 mm apart", "chest")
 def thick(folder: Path) -> Path:
     frame = person().volume.frame
     return save(folder, person().volume.array[::2], Frame(frame.shape, (4.0, 4.0, 8.0), frame.origin))

@@ -51,8 +51,8 @@ def nifti_header(size: tuple[int, int, int]) -> bytes:
 
 @cache
 def person() -> PhantomSubject:
-    """A drawn person at 4 mm with true lungs."""
-    return make_subject(11, 1, PhantomSettings(spacing_mm=4.0))
+    """A drawn subject at 4 mm with true lungs, its heart well to the left and without contrast agent."""
+    return make_subject(19, 1, PhantomSettings(spacing_mm=4.0))
 
 
 def save(folder: Path, array: NDArray[Any], frame: Frame | None = None) -> Path:

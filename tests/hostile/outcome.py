@@ -1,4 +1,4 @@
-"""What becomes of an awkward input, in the words that the user sees."""
+"""The outcome of an awkward input, in the words that the user sees."""
 
 from __future__ import annotations
 
@@ -28,15 +28,19 @@ def outcome(case: Case, folder: Path) -> str:
     path = case.build(folder)
     try:
         flags: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         if case.way == "table":
             read_cohort(path)
         elif case.way == "scan":
             flags = read_volume(path).flags
         else:
-            flags = prepare_subject(read_volume(path), None, small_atlas()).flags
+            concerns = prepare_subject(read_volume(path), None, small_atlas()).concerns
+            flags = tuple(one.reason for one in concerns if one.level != "note")
+            notes = tuple(one.reason for one in concerns if one.level == "note")
     except UserError as error:
         return str(error).replace(str(path), "SCAN" if case.way != "table" else "TABLE").replace(str(folder) + "/", "")
-    return f"usable, flagged: {'; '.join(flags)}" if flags else "usable"
+    parts = (("flagged", flags), ("noted", notes))
+    return ", ".join(["usable", *(f"{word}: {'; '.join(said)}" for word, said in parts if said)])
 
 
 def cases_of(group: str) -> list[Case]:
