@@ -19,6 +19,8 @@ from anatograph.evaluation.alignment import group_numbers
 from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
 from anatograph.study.cohort import read_cohort
 
+SMALL = 30
+"""Reference subjects below which their number is pointed out."""
 MOST_SUBJECTS = 1000
 """More reference subjects than this add nothing; a random choice of them is taken."""
 
@@ -100,6 +102,8 @@ def reference_cohort(
         notes.append(f"{MOST_SUBJECTS} of {len(names)} reference subjects were drawn")
         names = [names[row] for row in rows]
     notes.append(f"the reference is the {len(names)} subjects {what}; no subject is compared with itself")
+    if len(names) < SMALL:
+        notes.append(f"{len(names)} reference subjects are few: with less than {SMALL} unusual regions may be missed")
     features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
     return ReferenceCohort(names, features, groups, group_of, seed), notes
