@@ -93,6 +93,8 @@ def with_matched_extent(cohort: Path) -> Path:
         design = np.column_stack([np.ones(len(x)), x, *pairs])
         y = np.log(table["FEV1pp"].to_numpy(float))
         known = np.isfinite(design).all(axis=1) & np.isfinite(y)
+        if known.sum() < 3 * design.shape[1]:  # too few subjects for the quadratic terms
+            design = design[:, : 1 + x.shape[1]]
         table[MATCHED] = np.nan
         table.loc[known, MATCHED] = y[known] - design[known] @ np.linalg.lstsq(design[known], y[known], rcond=None)[0]
     out = cohort.with_name("cohort-questions.csv")
