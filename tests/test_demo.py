@@ -29,7 +29,7 @@ def test_the_whole_pipeline(tmp_path: Path) -> None:
     again = demo(tmp_path / "demo", subjects=10, workers=1, say=printed.append, training=SHORT, step=90)
     assert again == page
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv"), before)
-    with pytest.raises(UserError, match="other choices"):
+    with pytest.raises(UserError, match="other settings"):
         demo(tmp_path / "demo", subjects=11, say=printed.append, training=SHORT, step=90)
 
 
