@@ -145,6 +145,8 @@ def _attempt(study: Study, job: Job, held: Claim) -> SubjectResult:
     except Exception as error:
         if "allocate" in str(error):  # what torch and ITK say when an allocation fails
             return _no_memory(job, stages)
+        if stages.current == "write" and os.strerror(errno.ENOSPC) in str(error):  # HDF5 says so in its own error
+            return SubjectResult(name, "stop", stages.timings, stage="write", reason=_full(job.study, need))
         # A bug, or a file damaged in an unforeseen way: one subject must not end the run.
         return SubjectResult(name, "failed", stages.timings, stage=stages.current, reason=_unexpected(error))
     return SubjectResult(name, "done", stages.timings, flags=subject.flags)
