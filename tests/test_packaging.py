@@ -106,3 +106,9 @@ def test_every_page_has_a_place_on_the_site() -> None:
 def test_the_reference_has_public_names_only() -> None:
     named = set(re.findall(r"^::: anatograph\.(\w+)$", (ROOT / "docs/api.md").read_text("utf-8"), flags=re.MULTILINE))
     assert named <= set(anatograph.__all__), "the site adds names that the page lacks, but these are not public"
+
+
+def test_doctor_asks_for_dependencies_only() -> None:
+    from anatograph.checkup.installation import _NEEDED
+
+    assert set(_NEEDED) <= {re.split(r"[<>=]", line)[0] for line in PROJECT["dependencies"]}

@@ -17,7 +17,7 @@ from anatograph.execution.memory import WORKER_GB
 
 __all__ = ["Finding", "doctor"]
 
-_NEEDED = ("torch", "numpy", "scipy", "pandas", "SimpleITK", "scikit-learn", "zarr", "lightning-fabric")
+_NEEDED = ("torch", "numpy", "scipy", "pandas", "SimpleITK", "pydicom", "scikit-learn", "zarr")
 _EXTRAS = (
     ("lungmask", "lungmask", "lungs by the lungmask network"),
     ("totalsegmentator", "totalsegmentator", "lungs by TotalSegmentator"),
