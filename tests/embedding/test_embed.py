@@ -76,18 +76,30 @@ def test_one_scan_alone_has_the_vector_it_has_in_the_study(small: Small, tmp_pat
     np.testing.assert_array_equal(Regions(tmp_path / "one.regions.zarr").of(str(number)), study.regions[number])
 
 
-def test_one_scan_does_not_replace_another(small: Small, tmp_path: Path) -> None:
+def test_the_embedding_of_another_scan_is_set_aside_and_said(small: Small, tmp_path: Path) -> None:
     first, second = small.folder / "3.nii.gz", small.folder / "4.nii.gz"
     options = {"model": small.model, "lung_mask": small.folder / "3_lungs.nii.gz"}
     embed(first, tmp_path / "one", **options)
     before = (tmp_path / "one.parquet").read_bytes()
-    with pytest.raises(UserError, match="holds the embedding of 3; give another OUT"):
-        embed(second, tmp_path / "one", **options)
-    with pytest.raises(UserError, match=r"holds the embedding of 3, made from .*3\.nii\.gz"):
-        embed(second, tmp_path / "one", subject_id="3", **options)
-    assert (tmp_path / "one.parquet").read_bytes() == before
-    again = embed(first, tmp_path / "one", **options)
+    regions = Regions(tmp_path / "one.regions.zarr").of("3")
+    done = embed(second, tmp_path / "one", **options)
+    assert any("held the embedding of 3" in note and "one.3.parquet" in note for note in done.notes)
+    assert read_embeddings(tmp_path / "one").subject_ids == ["4"]
+    assert (tmp_path / "one.3.parquet").read_bytes() == before
+    np.testing.assert_array_equal(Regions(tmp_path / "one.3.regions.zarr").of("3"), regions)
+    embed(first, tmp_path / "one", subject_id="4", **options)  # another scan under the same id
+    assert (tmp_path / "one.4.parquet").is_file()
+    again = embed(first, tmp_path / "one", subject_id="4", **options)  # the same scan once more
+    assert not any("held the embedding" in note for note in again.notes)
     np.testing.assert_array_equal(again.features, read_embeddings(tmp_path / "one").features.astype(np.float32))
+
+
+def test_one_scan_does_not_replace_a_study(small: Small, tmp_path: Path) -> None:
+    embed(small.study, tmp_path / "all", model=small.model)
+    before = (tmp_path / "all.parquet").read_bytes()
+    with pytest.raises(UserError, match=r"holds embeddings of \d+ subjects; give another OUT"):
+        embed(small.folder / "3.nii.gz", tmp_path / "all", model=small.model)
+    assert (tmp_path / "all.parquet").read_bytes() == before
 
 
 def test_a_model_of_an_unfinished_run_is_said(small: Small, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
+from anatograph.embedding.previous import set_aside
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, id_from, settings_for
 from anatograph.embedding.stream import embed_stream
-from anatograph.embedding.table import parquet_path, read_embeddings
+from anatograph.embedding.table import parquet_path
 from anatograph.embedding.worker import ahead
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
@@ -177,8 +177,9 @@ def embed(
         "workers": workers,
         "scheduler": scheduler,
     }
-    if not is_study:
-        _check_place(parquet_path(out), found)
+    if not is_study and (moved := set_aside(parquet_path(out), found)) is not None:
+        found.notes.append(moved)
+        say(moved)
     folder = Path(model).resolve() if isinstance(model, str | Path) else None
     place = Workplace.choose(workers, scheduler, len(found.subject_ids), worker_memory or WORKER_GB)
     with RunAccount("embed", settings, parquet_path(out)) as account, ended_like_interrupted():
@@ -191,27 +192,6 @@ def embed(
             account.note(note)
     table = None if account.stopped else parquet_path(out)
     return Embedded(names, features, landmarks_of(network), None, table, account, tuple(found.notes))
-
-
-def _check_place(table: Path, scan: Source) -> None:
-    """Refuse to replace the embedding of another scan, or of a whole study, by that of one.
-
-    Raises:
-        UserError: naming what is there.
-    """
-    if not table.is_file():
-        return
-    held = read_embeddings(table).subject_ids
-    source: Path | None
-    try:
-        account = json.loads(RunAccount("embed", {}, table).path.read_text(encoding="utf-8"))
-        source = Path(account["settings"]["source"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):
-        source = scan.path.resolve() if held == scan.subject_ids else None
-    if held != scan.subject_ids or source != scan.path.resolve():
-        what = f"the embedding of {held[0]}" if len(held) == 1 else f"embeddings of {len(held)} subjects"
-        where = f", made from {source}" if source is not None and held == scan.subject_ids else ""
-        raise UserError(f"{table} holds {what}{where}; give another OUT, or remove that file first.")
 
 
 def _in_memory(source: Source, model: Model, batch_size: int, progress: ProgressCallback | None) -> Embedded:
