@@ -26,7 +26,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table; the study lies beside it."""
     folder = tmp_path_factory.mktemp("baselines")
     table = write_small_cohort(folder)
-    account = preprocess(table, folder / "study", small_atlas(), "given", progress=False)
+    account = preprocess(table, folder / "study", small_atlas(), "given", "affine", progress=False)
     assert not account.failures
     return table
 

@@ -118,7 +118,7 @@ def test_missing_scans_are_all_named(cohort: Path, scans: Scans, tmp_path: Path)
         about.write_text(about.read_text(encoding="utf-8").replace(".nii.gz", ".gone.nii.gz"))
     mine = Scans(Study.open(tmp_path / "study"), scans.table[2:5], tmp_path / "work", 0, "quick", "cpu")
     with pytest.raises(
-        UserError, match=r"2 of 3 scans cannot be read again.*p03: no longer exists.*p04: .*no longer exists"
+        UserError, match=r"2 of 3 scans cannot be read again.*p03: .*no longer exists.*p04: .*no longer exists"
     ):
         LAA950(progress=False).embed(mine)
 

@@ -137,7 +137,7 @@ def pretrained_encoder(
         # Shuffled BatchNorm, as published: otherwise batch statistics leak the positive pair.
         keys = key_forward(key, [views[1]], "shuffle", (seed, _SHUFFLE, step))
         owners = torch.from_numpy(rows).to(device)
-        result = contrast(query_forward(network, [views[0]], "shuffle"), keys, owners, queue=queue)
+        result = contrast(query_forward(network, [views[0]], "shuffle"), keys, owners, None, queue)
         optimiser.zero_grad(set_to_none=True)
         result.loss.backward()
         optimiser.step()
