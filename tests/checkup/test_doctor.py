@@ -50,7 +50,7 @@ def test_every_fault_of_a_cohort_at_once(tmp_path: Path) -> None:
     assert "12 mm apart" in found["coarse"][0].what
     assert "only 10 slices" in found["thin"][0].what
     texts = [str(finding) for finding in findings]
-    assert any("good, twin name the same scan" in text for text in texts)
+    assert any("good, twin have the same scan" in text for text in texts)
     assert any("row 7 (gone)" in text and "does not exist" in text for text in texts)
     assert any(finding.status == BROKEN and "row 9" in finding.what for finding in findings)
     assert any("2 of 8 scans are sound" in text for text in texts)

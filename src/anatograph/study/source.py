@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anatograph.errors import UserError
 from anatograph.imaging.dicom.elements import looks_like_dicom
 from anatograph.imaging.dicom.headers import folder_files
 
@@ -50,10 +51,17 @@ def same_contents(path: Path) -> str:
 
 
 def _digest(files: Sequence[Path], names: bool = True) -> str:
+    """Of names and contents.
+
+    Raises:
+        UserError: one of them is a pipe, a socket or a device.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         if names:
             digest.update(os.fsencode(file.name))
+        if not file.is_file():  # opening a named pipe would wait for ever
+            raise UserError(f"{file} is not a regular file; give the scan's file or its folder.")
         with file.open("rb") as handle:
             while block := handle.read(1 << 20):
                 digest.update(block)
