@@ -89,7 +89,7 @@ def one_lung(folder: Path) -> Path:
 
 @case(
     "both lungs without air",
-    "Only … ml of lung with air were found in SCAN; check that it is a chest CT, or give a lung mask.",
+    "No lungs were found in SCAN: the air inside the body does not look like lung. Check that the scan covers the chest, or give a lung mask.",
     "chest",
 )
 def no_air(folder: Path) -> Path:
