@@ -88,8 +88,8 @@ class PartialEmbeddings:
             elif fresh:
                 for kind in kinds:
                     RegionRows(path / f"{kind}.zarr").arrange(range(len(known)), len(known) + len(fresh))
-            told = {"request": dict(request), "kinds": kinds, "subject_ids": [*known, *fresh]}
-            write_text(path / "about.json", json.dumps(told) + "\n")
+            request_and_subjects = {"request": dict(request), "kinds": kinds, "subject_ids": [*known, *fresh]}
+            write_text(path / "about.json", json.dumps(request_and_subjects) + "\n")
         return cls(table)
 
     @property

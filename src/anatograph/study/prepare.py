@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +38,7 @@ BETTER_TURNED = 0.08
 class Stages:
     """The stage a subject is in, and how long each took; a failure is reported with its stage."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
         self.timings: dict[str, float] = {}
         self.current = "start"
 
@@ -47,11 +46,11 @@ class Stages:
     def __call__(self, name: str) -> Iterator[None]:
         """Time a stage. After an error ``current`` still names it."""
         self.current = name
-        begin = self.clock()
+        begin = time.perf_counter()
         try:
             yield
         finally:
-            self.timings[name] = self.timings.get(name, 0.0) + self.clock() - begin
+            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begin
 
 
 def prepare_subject(
