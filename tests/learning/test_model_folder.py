@@ -86,7 +86,7 @@ def test_something_else_is_never_overwritten(folder: Path, tmp_path: Path) -> No
         save_model(load_model(folder), other)
     assert (other / "chapter.txt").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="does not hold a model"):
+    with pytest.raises(UserError, match="is a file; give a folder for a model"):
         save_model(load_model(folder), tmp_path / "file")
 
 
