@@ -53,7 +53,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         moco.SETTINGS, "quick", replace(moco.SETTINGS["quick"], size=32, widths=widths, epochs=10, batch=8)
     )
     monkeypatch.setitem(
-        models_genesis.SETTINGS, "quick", replace(models_genesis.SETTINGS["quick"], steps=12, landmarks=12)
+        models_genesis.SETTINGS, "quick", replace(models_genesis.SETTINGS["quick"], steps=24, landmarks=12)
     )
     monkeypatch.setitem(
         cnn3d.SETTINGS,
