@@ -116,8 +116,9 @@ def test_a_legend_is_taken_at_its_word(tmp_path: Path) -> None:
     probe = legend(tmp_path, kind="probe", target="GOLD", low="against", **{"class": "2"})
     assert probe.name == "GOLD = 2"
     for high, name in (
-        ("speaks for GOLD of 2 or more", "GOLD of 2 or more"),
-        ("speaks for GOLD = 2, against the other classes", "GOLD = 2"),
+        ("evidence for GOLD of 2 or more", "GOLD of 2 or more"),
+        ("evidence for GOLD = 2, against the other classes", "GOLD = 2"),
+        ("speaks for GOLD of 2 or more", "GOLD of 2 or more"),  # written by earlier versions
         ("warm", "GOLD = 2"),
     ):
         assert legend(tmp_path, kind="probe", target="GOLD", high=high, **{"class": "2"}).name == name

@@ -130,7 +130,8 @@ def _short_name(kind: str, named: Sequence[str], high: str) -> str:
     """For the list of maps: the target alone, its class ("GOLD of 2 or more"), or kind and target."""
     if not named or kind != "probe":
         return " ".join([kind, *named])
-    said = high.removeprefix("evidence for ").removesuffix(", against the other classes")
+    # Legends of earlier versions say "speaks for".
+    said = high.removeprefix("evidence for ").removeprefix("speaks for ").removesuffix(", against the other classes")
     return said if len(named) == 2 and said.startswith(named[0]) else " = ".join(named)
 
 
