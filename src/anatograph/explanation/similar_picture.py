@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.views import AXIAL, CORONAL, View, draw_grey, plane_of_patches
+from anatograph.explanation.mosaic import mosaic
+from anatograph.imaging.views import AXIAL, CORONAL, View, draw_grey
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
 
@@ -65,12 +66,10 @@ def draw_regions(path: Path, study: Study, subject: str, regions: pd.DataFrame) 
     return path
 
 
-def lung_slice(subject: StoredSubject, size: int, view: View, step: float = 1.5) -> NDArray[np.float32]:
-    """HU of a slice through the middle of the landmarks, from the stored patches, in pixels of ``step`` mm."""
+def lung_slice(subject: StoredSubject, size: int, view: View) -> NDArray[np.float32]:
+    """HU of a slice through the middle of the landmarks, from the stored patches, in pixels of 1.5 mm."""
     low, high = subject.landmarks.min(axis=0) - size / 2, subject.landmarks.max(axis=0) + size / 2
-    place = float((low + high)[view.through] / 2)
-    across, up = (np.arange(low[axis], high[axis], step) for axis in (view.across, view.up))
-    return plane_of_patches(subject.patches, subject.landmarks, subject.present, view, place, across, up)
+    return mosaic(subject, view, low, high, step=1.5)
 
 
 def _figure(wide: float, tall: float) -> Any:

@@ -91,39 +91,3 @@ def draw_outline(axes: Any, lungs: Mask, view: View, index: int, **style: Any) -
     if inside.any() and not inside.all():
         h, v = voxel_centres(lungs.frame, view.across), voxel_centres(lungs.frame, view.up)
         axes.contour(h, v, inside, levels=[0.5], **style)
-
-
-def plane_of_patches(
-    patches: NDArray[np.int16],
-    landmarks: NDArray[np.float64],
-    present: NDArray[np.bool_],
-    view: View,
-    place: float,
-    across: NDArray[np.float64],
-    up: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """(up, across) HU of the plane at ``place`` from patches (N, P, P, P) of 1 mm voxels; NaN where none reaches.
-
-    The patches lie about ``landmarks`` (N, 3), and only the ``present`` ones (N,) are used. Each pixel, given by its
-    middle in mm along both axes, is taken from the patch whose middle is nearest.
-    """
-    picture = np.full((len(up), len(across)), np.nan, dtype=np.float32)
-    nearest = np.full(picture.shape, np.inf)
-    half = patches.shape[1] / 2
-    for j in np.flatnonzero((np.abs(landmarks[:, view.through] - place) < half) & present):
-        h, v = across - landmarks[j, view.across], up - landmarks[j, view.up]
-        columns, rows = np.abs(h) < half, np.abs(v) < half
-        if not (columns.any() and rows.any()):
-            continue
-        index: list[Any] = [0, 0, 0]
-        index[2 - view.through] = int(np.floor(place - landmarks[j, view.through] + half))
-        index[2 - view.up] = np.floor(v[rows] + half).astype(int)[:, None]
-        index[2 - view.across] = np.floor(h[columns] + half).astype(int)[None, :]
-        values = np.asarray(patches[j])[tuple(index)]
-        far = np.maximum(np.abs(v[rows])[:, None], np.abs(h[columns])[None, :])
-        far = np.maximum(far, abs(place - landmarks[j, view.through]))
-        block = np.ix_(rows, columns)
-        better = far < nearest[block]
-        picture[block] = np.where(better, values, picture[block])
-        nearest[block] = np.where(better, far, nearest[block])
-    return picture

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.imaging.views import View, grey_of, plane_of_patches
+from anatograph.explanation.mosaic import mosaic
+from anatograph.imaging.views import View, grey_of
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.subject import StoredSubject
 
@@ -53,9 +54,7 @@ def draw_slice(
     width = int(np.ceil(high[view.across] - low[view.across]))
     height = int(np.ceil(high[view.up] - low[view.up]))
     if scan is None:
-        across, up = low[view.across] + 0.5 + np.arange(width), low[view.up] + 0.5 + np.arange(height)
-        hu = plane_of_patches(subject.patches, subject.landmarks, subject.present, view, place, across, up)
-        picture = grey_of(hu)
+        picture = grey_of(mosaic(subject, view, low, high))
     else:
         picture = _from_scan(scan, view, place, low, (height, width))
     if not view.downwards:
