@@ -23,9 +23,12 @@ def test_every_pixel_is_that_of_the_nearest_patch() -> None:
     low, high = np.zeros(3), np.array([12.0, 4.0, 4.0])
     axial = mosaic(_subject(), AXIAL, low, high)
     assert axial.shape == (4, 12)
-    assert (axial[:, :4] == -900).all() and (axial[:, 4:8] == -100).all() and np.isnan(axial[:, 8:]).all()
+    assert (axial[:, :4] == -900).all()
+    assert (axial[:, 4:8] == -100).all()
+    assert np.isnan(axial[:, 8:]).all()
     coronal = mosaic(_subject(), CORONAL, low, high)
-    assert (coronal[3, :4] == -800).all() and (coronal[:3, :4] == -900).all()  # rows run along S
+    assert (coronal[3, :4] == -800).all()
+    assert (coronal[:3, :4] == -900).all()
 
 
 def test_pixels_of_two_millimetres_begin_at_the_corner() -> None:
