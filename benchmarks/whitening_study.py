@@ -22,7 +22,7 @@ from sklearn.model_selection import RepeatedKFold
 
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import beside, parquet_path, read_embeddings
-from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.learning.model.whitening import MOST, whitening
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

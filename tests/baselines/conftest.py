@@ -16,7 +16,7 @@ from anatograph.baselines.features import scan_features
 from anatograph.baselines.method import Scans
 from anatograph.baselines.methods import cnn2d, cnn3d, moco, models_genesis, subject2vec
 from anatograph.baselines.networks.supervised import TrainingSchedule
-from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
 

@@ -13,7 +13,7 @@ from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.leave_out import leave_out, leave_out_scores
-from anatograph.evaluation.nonlinear import fit_nonlinear
+from anatograph.evaluation.probes.nonlinear import fit_nonlinear
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import read_target
 from anatograph.evaluation.within_group import within_group_correlation, within_group_score

@@ -15,8 +15,8 @@ from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.linear import LOGISTIC_STRENGTHS, fit_probe
-from anatograph.evaluation.ordinal import ProportionalOdds, _loss, all_steps
+from anatograph.evaluation.probes.linear import LOGISTIC_STRENGTHS, fit_probe
+from anatograph.evaluation.probes.ordinal import ProportionalOdds, _loss, all_steps
 
 HOUSING = (
     "21 21 28 34 22 36 10 11 36 61 23 17 43 35 40 26 18 54 13 9 10 8 8 12 6 7 9 18 6 7 15 13 13 7 5 11 "

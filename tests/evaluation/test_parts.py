@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import cross_validate
-from anatograph.evaluation.linear import fit_probe
 from anatograph.evaluation.metrics import r_squared
+from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.targets import Target
 
 Array = NDArray[np.float64]

@@ -18,7 +18,7 @@ from anatograph.embedding.table import read_embeddings, write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.linear import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS, fit_probe
+from anatograph.evaluation.probes.linear import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS, fit_probe
 
 Features = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
-from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.explanation.smooth_metric import smooth_metric
 from anatograph.learning.model.whitening import FLOOR
 

@@ -17,8 +17,8 @@ from anatograph.embedding.table import read_embeddings, write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import collect, probe_fold, seed_of_repeat
 from anatograph.evaluation.folds import Split
-from anatograph.evaluation.linear import fit_probe
-from anatograph.evaluation.nonlinear import fit_nonlinear
+from anatograph.evaluation.probes.linear import fit_probe
+from anatograph.evaluation.probes.nonlinear import fit_nonlinear
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 
@@ -107,7 +107,7 @@ class RowRunner:
         """A method's predictions for the test rows of a fold: ``t0``, ``t1``, … for the design's targets in order.
 
         A ``part`` may restrict the targets, and may add the left-out column's accuracies ``linear`` and ``nonlinear``.
-        ``features`` (S, D) consist of ``feature_parts`` parts, as in `anatograph.evaluation.linear.fit_probe`.
+        ``features`` (S, D) consist of ``feature_parts`` parts, as in `anatograph.evaluation.probes.linear.fit_probe`.
         """
         design, (train, test) = self.design, split
         targets = design.targets if part is None else part.targets

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
-from anatograph.evaluation.linear import fit_probe
+from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 

@@ -17,7 +17,7 @@ from anatograph.evaluation.alignment import Aligned
 from anatograph.evaluation.cross_validation import collect, usable
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import Headline, headline
-from anatograph.evaluation.linear import Probe, fit_probe
+from anatograph.evaluation.probes.linear import Probe, fit_probe
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.smooth_metric import smooth_metric
 from anatograph.learning.model.pooling import Pooling

@@ -20,7 +20,7 @@ from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import HEADLINES, Headline
-from anatograph.evaluation.linear import Probe, fit_probe
+from anatograph.evaluation.probes.linear import Probe, fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 from anatograph.execution.files import write_text

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
-from anatograph.evaluation.ordinal import ProportionalOdds, all_steps, step_probabilities
+from anatograph.evaluation.probes.ordinal import ProportionalOdds, all_steps, step_probabilities
 
 RIDGE_STRENGTHS = np.logspace(-5, 5, 41)
 """Penalty per subject on standardised features. The last one leaves little more than the mean of the target."""
@@ -109,7 +109,7 @@ def fit_probe(
     given = features if metric is None else _by_part(features, metric)
     scaling = Scaling(parts, metric is None)
     if parts > 1:
-        scaling = replace(scaling, scales=_choose_scales(given, values, classes, inner, scaling))
+        scaling = replace(scaling, scales=choose_scales(given, values, classes, inner, scaling))
     if classes:
         probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling, ordered)
     else:
@@ -151,7 +151,7 @@ def _by_part(features: NDArray[np.float64], metric: NDArray[np.float64]) -> NDAr
     return np.asarray((features.reshape(len(features), -1, size) @ metric).reshape(features.shape), dtype=np.float64)
 
 
-def _choose_scales(
+def choose_scales(
     features: NDArray[np.float64], values: NDArray[np.float64], classes: int, inner: list[Split], scaling: Scaling
 ) -> tuple[float, ...]:
     """(parts,) the scales whose ridge regression has the least error in the inner folds, the fewest parts of equals."""

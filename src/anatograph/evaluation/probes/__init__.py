@@ -1,0 +1,1 @@
+"""Linear, logistic, ordinal and Cox probes, and one that is not linear."""
