@@ -29,6 +29,8 @@ RegistrationMethod = Literal["deformable", "affine", "ants-affine", "ants-syn"]
 """Registration of the atlas to a subject."""
 Task = Literal["regression", "classification", "ordinal"]
 """Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""
+TargetKind = Literal["regression", "classification", "ordinal", "survival"]
+"""The same, and Cox regression of the time to an event, which is named as EVENT:TIME rather than chosen."""
 
 
 _FORMER = {"calm": "smooth"}

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from anatograph.choices import Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
+from anatograph.evaluation.probes.cox import fit_cox_probe
 from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.scores import Predictions
+from anatograph.evaluation.survival.outcome import horizon
 from anatograph.evaluation.targets import Target
 
 
@@ -81,6 +83,15 @@ def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Targ
         if few:
             note = f"{target.name}: fewer members than folds, so not every fold tests {', '.join(few)}"
             target = target.keep(np.ones(len(who), dtype=bool), note)
+    if target.task == "survival":
+        holders_of_events = len(np.unique(who[target.values > 0]))
+        if holders_of_events < folds:
+            raise UserError(
+                f"'{target.name}' has events in {holders_of_events} {unit} only, so not every one of {folds} folds can "
+                f"test one; "
+                + (f"give --folds {holders_of_events} or fewer" if holders_of_events > 1 else "follow more subjects")
+                + ", and expect no reliable answer from so few."
+            )
     units = len(np.unique(who))
     if units < folds:
         raise UserError(
@@ -111,7 +122,7 @@ def cross_validate(
         UserError: where the groups leave a training fold with a single class.
     """
     values, classes = target.values, len(target.classes)
-    splits = make_folds(values, classes > 0, groups, folds, seed)
+    splits = make_folds(values, classes > 0 or target.task == "survival", groups, folds, seed)
     if len(splits) < folds:
         raise UserError(
             f"'{target.name}' can be divided into {len(splits)} folds only, its most frequent class having no more "
@@ -138,9 +149,11 @@ def probe_fold(
     """Predictions for the second rows of ``split`` by a probe fitted on the first.
 
     ``features`` (n, F) and ``groups`` (n,) belong to the n subjects of ``target``; (m,) values come back for a
-    regression, (m, classes) probabilities otherwise.
+    regression, (m, 2) log-hazards and risks by the horizon for survival, (m, classes) probabilities otherwise.
     """
     train, test = split
+    if target.times is not None:
+        return _survival_fold(features, target, groups, split, seed, parts)
     held = None if groups is None else groups[train]
     ordered = target.task == "ordinal"
     classes = len(target.classes)
@@ -148,17 +161,37 @@ def probe_fold(
     return probe.probabilities(features[test]) if target.classes else probe.predict(features[test])
 
 
+def _survival_fold(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    split: Split,
+    seed: int,
+    parts: int,
+) -> NDArray[np.float64]:
+    """(m, 2) log-hazard, and probability of the event by the horizon, of the second rows of ``split``."""
+    assert target.times is not None
+    train, test = split
+    held = None if groups is None else groups[train]
+    probe = fit_cox_probe(features[train], target.times[train], target.values[train], held, seed, parts)
+    given = features[test]
+    return np.column_stack([probe.log_hazard(given), probe.risk(given, horizon(target))])
+
+
 def collect(target: Target, splits: Sequence[Split], predicted: Sequence[NDArray[np.float64]]) -> Predictions:
     """One round of cross-validation from the predictions of `probe_fold` for each split."""
     count, classes = len(target.values), len(target.classes)
     fold, value, majority = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
     chance = np.zeros((count, classes)) if classes else None
+    risk = np.zeros(count) if target.times is not None else None
     for k, ((train, test), found) in enumerate(zip(splits, predicted, strict=True)):
         fold[test] = k
-        if chance is None:
+        if risk is not None:
+            value[test], risk[test] = found.T
+        elif chance is None:
             value[test] = found
             majority[test] = target.values[train].mean()
         else:
             chance[test], value[test] = found, found.argmax(axis=1)
             majority[test] = np.bincount(target.values[train].astype(np.int64)).argmax()
-    return Predictions(fold, value, chance, majority)
+    return Predictions(fold, value, chance, majority, risk)

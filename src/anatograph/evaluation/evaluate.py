@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,13 @@ from anatograph.evaluation.cross_validation import (
 from anatograph.evaluation.headline import DRAWS, headline
 from anatograph.evaluation.leave_out import LeaveOut, leave_out_scores
 from anatograph.evaluation.leave_out import leave_out as split_by_column
-from anatograph.evaluation.metrics import LOWER_IS_BETTER
+from anatograph.evaluation.permutation import level_of_chance
+from anatograph.evaluation.power import power_notes
 from anatograph.evaluation.saved.probe import Recipe, fit_saved, save_probes
-from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
-from anatograph.evaluation.tables import prediction_table, score_row
+from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, score
+from anatograph.evaluation.survival.outcome import is_survival, read_survival
+from anatograph.evaluation.survival.tables import survival_tables
+from anatograph.evaluation.tables import FURTHER, Tables, prediction_table, score_row, write_tables
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.evaluation.within_group import within_group_score
 from anatograph.execution.account import RunAccount
@@ -48,6 +51,8 @@ class Evaluation:
     """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
     left_out: pd.DataFrame | None = None
     """As ``predictions``, each predicted from the other values of the left-out column; ``fold`` numbers them."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Further tables, by the name of their CSV file: ``survival``, ``kaplan_meier`` and ``calibration``."""
 
 
 def evaluate(
@@ -68,7 +73,7 @@ def evaluate(
     include_flagged: bool = False,
     save_probe: str | Path | None = None,
 ) -> Evaluation:
-    """Cross-validated linear (R²) or logistic (accuracy, balanced accuracy, AUC) probe for each target.
+    """Cross-validated linear (R²), logistic (accuracy, balanced accuracy, AUC) or Cox (C-index) probe for each target.
 
     Standardisation and regularisation are chosen inside each training fold by an inner cross-validation.  ``group``
     names a column of the cohort (the patient, where there are several scans of one): neither outer nor inner folds
@@ -151,13 +156,13 @@ def _evaluate(
     chosen, faults = [], []
     for name, task in job.tasks.items():
         try:
-            chosen.append(usable(read_target(data.table, name, task, name in job.log), groups, job.folds))
+            chosen.append(usable(_read(data.table, name, task, job), groups, job.folds))
         except UserError as error:
             faults.append(str(error))
     if faults:
         raise UserError(" ".join(faults))
     results, predictions, chances, apart = [], [], [], []
-    headlines, saved = [], []
+    headlines, saved, tables = [], [], Tables()
     notes = list(data.notes)
     for target in chosen:
         x, g = data.features[target.rows], None if groups is None else groups[target.rows]
@@ -184,9 +189,17 @@ def _evaluate(
             if job.repeats > 1:
                 table.insert(2, "repeat", number)
             predictions.append(table)
-        notes += target.notes
+        notes += [*target.notes, *power_notes(target)]
+        if target.task == "survival":
+            tables.add(survival_tables(target, rounds))
         if job.permutations:
-            chances += _chance(x, target, g, job, scores, data.parts)
+
+            def again(
+                shuffled: Target, x: NDArray[np.float64] = x, g: NDArray[np.int64] | None = g
+            ) -> list[Predictions]:
+                return job.rounds(x, shuffled, g, data.parts)
+
+            chances += level_of_chance(target, g, scores, job.permutations, job.seed, again)
         if progress:
             progress(target.name)
     if job.save_probe is not None:
@@ -198,7 +211,22 @@ def _evaluate(
         pd.DataFrame(headlines),
         pd.DataFrame(chances) if chances else None,
         pd.concat(apart, ignore_index=True) if apart else None,
+        tables.joined(),
     )
+
+
+def _read(table: pd.DataFrame, name: str, task: Task | None, job: _Job) -> Target:
+    """The target, from one column or from those of an event and its time.
+
+    Raises:
+        UserError: columns that cannot be predicted, or options that do not apply to survival.
+    """
+    if not is_survival(name, table.columns):
+        return read_target(table, name, task, name in job.log)
+    for given, flag in ((task, "--task"), (name in job.log or None, "--log"), (job.save_probe, "--save-probe")):
+        if given is not None:
+            raise UserError(f"{flag} does not apply to the survival target {name}; leave it out for this target.")
+    return read_survival(table, name)
 
 
 def _left_out(
@@ -214,57 +242,18 @@ def _left_out(
     return left_out.collected(target, [probe_fold(features, target, groups, split, seed, parts) for split in splits])
 
 
-def _chance(
-    features: NDArray[np.float64],
-    target: Target,
-    groups: NDArray[np.int64] | None,
-    job: _Job,
-    observed: list[Score],
-    parts: int,
-) -> list[dict[str, str | float | int]]:
-    """The same with shuffled labels; labels that are one per group are shuffled between groups."""
-    random = np.random.default_rng(job.seed)
-    drawn: dict[str, list[float]] = {s.metric: [] for s in observed}
-    for _ in range(job.permutations):
-        shuffled = target.shuffled(random, groups)
-        for s in score(shuffled, job.rounds(features, shuffled, groups, parts), groups, job.seed, bootstraps=0):
-            drawn[s.metric].append(s.mean)
-    rows: list[dict[str, str | float | int]] = []
-    for s in observed:
-        values = np.array([v for v in drawn[s.metric] if np.isfinite(v)])
-        as_good = (values <= s.mean if s.metric in LOWER_IS_BETTER else values >= s.mean).sum()
-        rows.append(
-            {
-                "target": target.name,
-                "metric": s.metric,
-                "observed": s.mean,
-                "chance_mean": float(values.mean()) if len(values) else float("nan"),
-                "chance_std": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
-                "p": float((1 + as_good) / (1 + len(values))),
-                "permutations": len(values),
-            }
-        )
-    return rows
-
-
 def _write(found: Evaluation, folder: Path, account: RunAccount) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    found.results.to_csv(folder / "results.csv", index=False)
-    found.predictions.to_parquet(folder / "predictions.parquet", index=False)
-    found.headlines.to_csv(folder / "headlines.csv", index=False)
-    written = ["headlines.csv", "results.csv", "predictions.parquet"]
-    if found.permutations is not None:
-        found.permutations.to_csv(folder / "permutations.csv", index=False)
-        written.append("permutations.csv")
-    else:
-        (folder / "permutations.csv").unlink(missing_ok=True)  # of an earlier run
-    if found.left_out is not None:
-        found.left_out.to_parquet(folder / "leave_out.parquet", index=False)
-        written.append("leave_out.parquet")
-    else:
-        (folder / "leave_out.parquet").unlink(missing_ok=True)
-    for name in written:
-        account.output(folder / name)
+    tables: dict[str, pd.DataFrame | None] = {
+        "headlines.csv": found.headlines,
+        "results.csv": found.results,
+        "predictions.parquet": found.predictions,
+        "permutations.csv": found.permutations,
+        "leave_out.parquet": found.left_out,
+    }
+    tables |= {f"{name}.csv": found.tables.get(name) for name in FURTHER}
+    for path in write_tables(folder, tables):
+        account.output(path)
     for note in found.notes:
         account.note(note)
     account.result(headlines=found.headlines.to_dict("records"), results=found.results.to_dict("records"))

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.choices import Task
+from anatograph.choices import TargetKind
 from anatograph.evaluation.scores import Predictions, score
 from anatograph.evaluation.targets import Target
 
-HEADLINES: dict[Task, tuple[str, str, float]] = {
+HEADLINES: dict[TargetKind, tuple[str, str, float]] = {
     "regression": ("r2", "R²", 0.0),
     "classification": ("auc", "AUC", 0.5),
     "ordinal": ("kappa_quadratic", "quadratic kappa", 0.0),
+    "survival": ("c_harrell", "C-index", 0.5),
 }
 """Metric, its name, and its value by chance."""
 DRAWS = 500
-"""Bootstrap samples behind an interval, where none were asked for."""
+"""Bootstrap samples behind an interval, where no number of them is given."""
 
 
 @dataclass(frozen=True)

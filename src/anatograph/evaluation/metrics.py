@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.evaluation.survival.concordance import harrell, uno
 from anatograph.evaluation.targets import Target
 
 LOWER_IS_BETTER = frozenset({"mae"})
@@ -17,13 +18,17 @@ def figures(
     predicted: NDArray[np.float64],
     chance: NDArray[np.float64] | None,
     majority: NDArray[np.float64],
+    times: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """All figures that ``target`` knows, NaN where one is not defined for these n subjects.
 
     ``truth``, ``predicted`` and ``majority`` (n,) are values or class indices, ``chance`` (n, classes) probabilities.
     Regression: ``r2``, ``mae``.  Classes: ``accuracy``, ``balanced_accuracy``, ``auc``; steps of a score also
-    ``accuracy_within_one`` and ``kappa_quadratic``; and ``accuracy_majority``.
+    ``accuracy_within_one`` and ``kappa_quadratic``; and ``accuracy_majority``.  Survival, with ``times`` (n,):
+    ``c_harrell`` and ``c_uno``.
     """
+    if times is not None:
+        return {"c_harrell": harrell(times, truth, predicted), "c_uno": uno(times, truth, predicted)}
     if target.task == "regression":
         return {"r2": r_squared(truth, predicted), "mae": float(np.abs(truth - predicted).mean())}
     found = {

@@ -23,11 +23,13 @@ class Predictions:
     fold: NDArray[np.int64]
     """(n,) the fold in which each was held out."""
     predicted: NDArray[np.float64]
-    """(n,) predicted value or class index."""
+    """(n,) predicted value or class index; for survival the log-hazard relative to the training subjects' mean."""
     probabilities: NDArray[np.float64] | None
     """(n, classes), None for a regression."""
     majority: NDArray[np.float64]
     """(n,) the prediction without features: the most frequent class, or the mean, of the training subjects."""
+    risk: NDArray[np.float64] | None = None
+    """(n,) for survival, the predicted probability of the event by the target's horizon."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def score(
 
 def _of(target: Target, one: Predictions, rows: NDArray[np.int64]) -> dict[str, float]:
     chance = None if one.probabilities is None else one.probabilities[rows]
-    return figures(target, target.values[rows], one.predicted[rows], chance, one.majority[rows])
+    times = None if target.times is None else target.times[rows]
+    return figures(target, target.values[rows], one.predicted[rows], chance, one.majority[rows], times)
 
 
 def _mean_of_rounds(target: Target, rounds: list[Predictions], rows: NDArray[np.int64]) -> dict[str, float]:

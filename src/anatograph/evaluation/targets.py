@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.choices import Task
+from anatograph.choices import TargetKind, Task
 from anatograph.errors import UserError
 
 MAX_INTEGER_CLASSES = 6
@@ -25,37 +25,46 @@ class Target:
 
     name: str
     """The column."""
-    task: Task
+    task: TargetKind
     """How it is predicted."""
     rows: NDArray[np.int64]
     """(n,) rows of the table that have a value, ascending."""
     values: NDArray[np.float64]
-    """(n,) the value, on the log scale where requested; for classes and steps the index into ``classes``."""
+    """(n,) the value, on the log scale where requested; for classes and steps the index into ``classes``; for
+    survival 1 where the event was observed."""
     classes: tuple[str, ...] = ()
     """Names of the classes or steps, in order; empty for a regression."""
     ordered: bool = False
     """Whether the classes are steps of a score, so that being off by one means something."""
     notes: tuple[str, ...] = ()
     """What was decided or left out, in plain sentences."""
+    times: NDArray[np.float64] | None = None
+    """(n,) time to the event or the end of follow-up, in the table's unit; None unless it is survival."""
 
     def keep(self, chosen: NDArray[np.bool_], note: str) -> Target:
         """Only the subjects where ``chosen`` (n,) is true; classes left empty are dropped, and ``note`` is added."""
         rows, values, classes = self.rows[chosen], self.values[chosen], self.classes
+        times = None if self.times is None else self.times[chosen]
         if classes:
             left = sorted({int(v) for v in values})
             values = np.array([left.index(int(v)) for v in values], dtype=np.float64)
             classes = tuple(classes[i] for i in left)
-        return replace(self, rows=rows, values=values, classes=classes, notes=(*self.notes, note))
+        return replace(self, rows=rows, values=values, classes=classes, notes=(*self.notes, note), times=times)
 
     def shuffled(self, random: np.random.Generator, groups: NDArray[np.int64] | None) -> Target:
         """The same values shuffled: between ``groups`` (n,) if each has one value, else between rows."""
         if groups is not None:
-            names, first = np.unique(groups, return_index=True)
-            of_group = self.values[first]
-            place = np.searchsorted(names, groups)
-            if np.array_equal(of_group[place], self.values):
-                return replace(self, values=random.permutation(of_group)[place])
-        return replace(self, values=random.permutation(self.values))
+            _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+            if all(np.array_equal(column[first][place], column) for column in self._columns()):
+                return self._with_rows(random.permutation(first)[place])
+        return self._with_rows(random.permutation(len(self.values)))
+
+    def _columns(self) -> list[NDArray[np.float64]]:
+        return [self.values] if self.times is None else [self.values, self.times]
+
+    def _with_rows(self, order: NDArray[np.int64]) -> Target:
+        times = None if self.times is None else self.times[order]
+        return replace(self, values=self.values[order], times=times)
 
 
 def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: bool = False) -> Target:

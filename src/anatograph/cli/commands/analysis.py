@@ -18,7 +18,10 @@ _MODELS = "models and weights of the rows (default: pretrained on the study)"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Scoring):
-    """Cross-validated linear or logistic probe for each target."""
+    """Cross-validated linear, logistic or Cox probe for each target.
+
+    A target EVENT:TIME, such as death:years, is the time to an event: 1 in the first column where it was observed.
+    """
 
     page = "evaluation.md"
     embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph._version import __version__
-from anatograph.choices import Task
+from anatograph.choices import TargetKind
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import HEADLINES, Headline
@@ -63,7 +63,7 @@ class SavedProbe:
 
     target: str
     """The column."""
-    task: Task
+    task: TargetKind
     """How it is predicted."""
     log: bool
     """Whether predictions are on the natural log scale."""
@@ -208,7 +208,7 @@ def _probe(said: Mapping[str, Any], arrays: Any, key: str) -> SavedProbe:
         float(said["target_std"]), bool(said["ordered"]), tuple(float(s) for s in said["scales"]),
     )  # fmt: skip
     known = Range(found["mean"], found["precision"], found["distances"])
-    task: Task = said["task"]
+    task: TargetKind = said["task"]
     return SavedProbe(str(said["target"]), task, bool(said["log"]), classes, probe, dict(said["held_out"]),
                       found["misses"], known)  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Time to event: outcomes, concordance, Kaplan-Meier curves and calibration."""
