@@ -71,7 +71,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"anatograph {command}" in printed
 
 
-ONLY_PYTHON = {"progress", "say", "settings", "options", "training", "step", "most_bytes"}
+ONLY_PYTHON = {"account", "progress", "say", "settings", "options", "training", "step", "most_bytes"}
 """Parameters of public functions that are no options: callbacks, objects, and what only the tests set."""
 
 

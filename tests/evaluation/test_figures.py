@@ -115,7 +115,7 @@ def test_the_corrected_t_test_by_another_way() -> None:
     assert np.isnan(corrected_t_test([0.5], [0.4], 0.25).p)
 
 
-def test_rivals_that_are_alike_are_rarely_told_apart() -> None:
+def test_equal_methods_rarely_differ_significantly() -> None:
     """Two regressions on noise, five folds: the plain t-test cries wolf more often than the corrected one."""
     random = np.random.default_rng(4)
     plain, corrected = 0, 0

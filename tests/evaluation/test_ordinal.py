@@ -78,7 +78,7 @@ def test_gradient_and_that_no_other_place_is_better() -> None:
     np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-4)  # wherever it begins
 
 
-def test_probabilities_and_steps_that_nobody_fitted_on_has() -> None:
+def test_probabilities_and_steps_absent_from_the_training_subjects() -> None:
     x, y = steps_of(200, 6)
     few = y != 2
     probe = fit_probe(x[few], y[few].astype(float), 5, ordered=True)
@@ -116,7 +116,7 @@ def save(folder: Path, columns: dict[str, object], x: NDArray[np.float64]) -> tu
     return write_embeddings(folder / "emb", ids, x.astype(np.float32)), folder / "cohort.csv"
 
 
-def test_few_people_with_many_features_gain_by_the_order(tmp_path: Path) -> None:
+def test_few_subjects_with_many_features_gain_by_the_order(tmp_path: Path) -> None:
     x, y = steps_of(150, 60)
     embeddings, cohort = save(tmp_path, {"grade": y, "half": y * 0.5 + 1}, x)
     right = {}

@@ -224,7 +224,7 @@ def test_log_scale(tmp_path: Path) -> None:
         evaluate(embeddings, cohort, "z", log=["z"])
 
 
-def test_missing_labels_and_people_are_named(tmp_path: Path) -> None:
+def test_missing_labels_and_subjects_are_named(tmp_path: Path) -> None:
     random = np.random.default_rng(23)
     x = random.normal(0, 1, (30, 4))
     y = x[:, 0].copy()
@@ -268,7 +268,7 @@ def test_kinds_of_columns(tmp_path: Path) -> None:
     assert set(regressed.results["metric"]) == {"r2", "r2_pooled", "mae"}
 
 
-def test_few_people_are_refused_in_a_sentence_or_served(tmp_path: Path) -> None:
+def test_few_subjects_are_evaluated_or_refused_in_a_sentence(tmp_path: Path) -> None:
     x = np.random.default_rng(31).normal(0, 1, (12, 4))
     columns = {
         "same": [1] * 12,

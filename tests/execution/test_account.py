@@ -19,7 +19,7 @@ class Settings:
     where: Path = Path("here")
 
 
-def test_account_tells_settings_versions_timings_failures_and_outputs(tmp_path: Path) -> None:
+def test_account_holds_settings_versions_timings_failures_and_outputs(tmp_path: Path) -> None:
     with RunAccount("preprocess", {"s": Settings(), "x": np.float32(0.5), "nan": float("nan")}, tmp_path / "s") as run:
         with run.stage("read"):
             pass

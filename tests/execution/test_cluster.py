@@ -73,7 +73,7 @@ def test_a_worker_is_killed_and_the_scheduler_restarted_and_all_is_done_once(
 
 
 @needs_dask
-def test_tasks_come_back_from_one_thread_and_a_scheduler_that_is_gone_is_told() -> None:
+def test_tasks_come_back_from_one_thread_and_a_lost_scheduler_is_reported() -> None:
     from distributed import LocalCluster
 
     with LocalCluster(
@@ -136,7 +136,7 @@ def test_a_scheduler_that_goes_while_a_result_is_handed_over(tmp_path: Path, mon
 
 
 @needs_dask
-def test_a_result_that_cannot_be_read_is_told_of_its_task_alone(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_read_is_reported_for_its_task_alone(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     try:
         cluster.add_worker()

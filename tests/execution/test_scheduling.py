@@ -96,7 +96,7 @@ def test_memory_that_a_control_group_allows_is_seen(tmp_path: Path, monkeypatch:
     assert memory.available_gb() == 0.25
 
 
-def test_a_task_that_kills_its_worker_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_task_that_kills_its_worker_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     tasks = [(number, str(tmp_path)) for number in range(6)]
     found = {task[0]: result for task, result in run_tasks(die_on_three, tasks, Workplace(2))}
     lost = found.pop(3)
@@ -128,7 +128,7 @@ def test_sigterm_ends_a_run_as_an_interrupt_does() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_log_tells_rate_and_time_left() -> None:
+def test_a_log_gives_rate_and_time_left() -> None:
     progress = Progress("preprocess", 9180, "scan", shown=False)
     progress.step(120, failed=3, flagged=0)
     assert progress.line(60.0) == "preprocess: 120 of 9180, 3 failed, 120 scans a minute, 76 min left"

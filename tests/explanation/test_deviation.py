@@ -141,7 +141,7 @@ def test_deviation(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFix
     about = json.loads((tmp_path / "out" / "p03b_deviation.json").read_text(encoding="utf-8"))
     assert (about["kind"], about["neutral"], about["low"], about["colours"]) == ("deviation", 0, None, "sequential")
     assert about["strongest"][0]["place"].startswith("left lower")
-    assert about["score"]["reference_people"] == 15
+    assert about["score"]["reference_subjects"] == 15
     table = pd.read_csv(tmp_path / "out" / "p03b_deviation.regions.csv")
     base = table["place"].str.startswith("left lower")
     assert table.loc[base, "deviation"].median() > table.loc[~base, "deviation"].median() + 1
@@ -150,7 +150,7 @@ def test_deviation(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFix
     assert heat.max() == pytest.approx(table["value"].max(), abs=1e-3)
 
 
-def test_whoever_is_looked_at_is_in_no_reference(extended: Extended, tmp_path: Path) -> None:
+def test_a_subject_is_never_in_its_own_reference(extended: Extended, tmp_path: Path) -> None:
     """With p09's other scans in the reference it is usual; without them (its group) it is less so."""
     alone = anatograph.deviation(extended.study, extended.embeddings, "p09", tmp_path)
     grouped = anatograph.deviation(
@@ -205,8 +205,8 @@ def test_similar(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtu
     places_ = [str(extended.embeddings), "--subject", "vLPS", "--out", str(tmp_path / "out")]
     assert cli.main(["similar", *places_, "-k", "3", "--study", str(extended.study), "--landmark", "2"]) == 0
     assert "1." in capsys.readouterr().out
-    people = pd.read_csv(tmp_path / "out" / "vLPS_similar.csv")
-    assert set(people["subject_id"].iloc[:3]) <= {"vRAS", "vLAS", "vdicom", "p09"}
+    nearest = pd.read_csv(tmp_path / "out" / "vLPS_similar.csv")
+    assert set(nearest["subject_id"].iloc[:3]) <= {"vRAS", "vLAS", "vdicom", "p09"}
     regions = pd.read_csv(tmp_path / "out" / "vLPS_similar_regions.csv")
     assert regions["landmark"].tolist() == [2, 2, 2]
     assert set(regions["subject_id"]) <= {"vRAS", "vLAS", "vdicom", "p09"}
@@ -226,6 +226,22 @@ def test_similar(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtu
     ):
         with pytest.raises(UserError, match=words):
             anatograph.similar(extended.embeddings, out=tmp_path / "three", **arguments)  # type: ignore[arg-type]
+
+
+def test_scans_that_the_reader_excludes_are_similar_to_nothing(extended: Extended, tmp_path: Path) -> None:
+    review = extended.study / "review.csv"
+    review.write_text("subject_id,verdict,comment\nvRAS,exclude,wrong patient\nvdicom,exclude,\np00,exclude,\n")
+    try:
+        found = anatograph.similar(extended.embeddings, "vLPS", tmp_path, k=50, study=extended.study, landmarks=[2])
+        excluded = anatograph.similar(extended.embeddings, "p00", tmp_path / "asked", k=1)
+    finally:
+        review.unlink()
+    assert found.regions is not None
+    for table in (found.subjects, found.regions):
+        assert set(table["subject_id"]).isdisjoint({"vRAS", "vdicom", "p00"})
+        assert "vLAS" in set(table["subject_id"])
+    assert any("3 subjects" in note and "left out" in note for note in found.account.notes)
+    assert len(excluded.subjects) == 1  # an excluded scan may itself be asked about
 
 
 def test_places_in_words() -> None:

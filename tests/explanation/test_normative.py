@@ -24,7 +24,7 @@ def draw(count: int, seed: int) -> NDArray[np.float32]:
     return (centre + np.einsum("nfg,png->pnf", mixing, heavy)).astype(np.float32)
 
 
-def test_p_values_of_people_held_out_are_uniform() -> None:
+def test_p_values_of_held_out_subjects_are_uniform() -> None:
     reference, others = draw(PEOPLE, 1), draw(200, 2)
     calibrated = calibrate(fit_normative(reference), cross_measure(reference))
     p = norm.sf(np.array([calibrated.deviation(person) for person in others])).ravel()
@@ -65,7 +65,7 @@ def test_turning_the_features_changes_nothing() -> None:
     np.testing.assert_allclose(turned.distance(one @ turn), plain.distance(one), rtol=1e-3)
 
 
-def test_absent_landmarks_and_too_few_people() -> None:
+def test_absent_landmarks_and_too_few_subjects() -> None:
     reference = draw(20, 8)
     reference[:, 3] = np.nan  # nobody has it
     reference[:18, 4] = np.nan  # hardly anybody

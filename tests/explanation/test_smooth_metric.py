@@ -49,7 +49,7 @@ def people(count: int = 90, landmarks: int = 60, seed: int = 0) -> tuple[Array, 
     return nodes, sick, extent
 
 
-def test_the_metric_is_the_inverse_root_of_the_covariance_within_people() -> None:
+def test_the_metric_is_the_inverse_root_of_the_covariance_within_subjects() -> None:
     nodes, _, _ = people()
     nodes[3, 5] = np.nan
     regions, names = held(nodes)

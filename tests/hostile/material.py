@@ -61,3 +61,13 @@ def save(folder: Path, array: NDArray[Any], frame: Frame | None = None) -> Path:
     frame = Frame((array.shape[0], array.shape[1], array.shape[2]), frame.spacing, frame.origin)
     write_volume(folder / "scan.nii.gz", Volume(np.ascontiguousarray(array, dtype=np.int16), frame))
     return folder / "scan.nii.gz"
+
+
+def patched(folder: Path, *edits: tuple[object, ...]) -> Path:
+    """The chest as NIfTI with header fields replaced: (offset, struct format, values …)."""
+    path = write(folder / "scan.nii")
+    data = bytearray(path.read_bytes())
+    for at, form, *values in edits:
+        struct.pack_into(f"<{form}", data, at, *values)
+    path.write_bytes(bytes(data))
+    return path

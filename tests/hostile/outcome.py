@@ -10,11 +10,19 @@ from anatograph.errors import UserError
 from anatograph.imaging.reading import read_volume
 from anatograph.study.cohort import read_cohort
 from anatograph.study.prepare import prepare_subject
-from hostile import chests, dicoms, files, tables
+from hostile import chests, dicoms, files, grids, mixtures, tables, values
 from hostile.case import CASES, Case
 from hostile.material import person
 
-GROUPS = {"Volume files": files, "DICOM folders": dicoms, "Chests": chests, "Cohort tables": tables}
+GROUPS = {
+    "Damaged and harmful volume files": files,
+    "Geometry of volume files": grids,
+    "Values of volume files": values,
+    "DICOM series": dicoms,
+    "Mixed DICOM folders": mixtures,
+    "Chests": chests,
+    "Cohort tables": tables,
+}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Every awkward input ends as its page says: usable, with what is odd told, or one clear line."""
+"""Every awkward input ends as its page says: usable, with a note on what is odd, or one clear line."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_enough_of_them() -> None:
     assert sum(len(cases_of(group)) for group in GROUPS) == len(CASES) >= 90
 
 
-def test_the_page_tells_the_same() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew: cd tests && python -m hostile.page"
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "regenerate it: cd tests && python -m hostile.page"

@@ -150,5 +150,5 @@ def test_the_attributes_are_those_of_the_profile() -> None:
 
 
 @pytest.mark.parametrize("name", ["normal002", "covid002", "thick001"])
-def test_published_scans_name_nobody(shared: Path, name: str) -> None:
+def test_published_scans_identify_no_patient(shared: Path, name: str) -> None:
     assert identifying_fields(shared / "data" / "dicom" / name) == []

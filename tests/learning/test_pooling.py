@@ -68,7 +68,7 @@ def test_equal_eigenvalues_have_a_fixed_basis() -> None:
         assert np.corrcoef(found[m], points[:, axis])[0, 1] > 0.97
 
 
-def test_an_atlas_in_two_pieces_tells_left_from_right() -> None:
+def test_an_atlas_in_two_pieces_separates_left_from_right() -> None:
     apart = np.vstack([box(2, 2, 3), box(2, 2, 3) + np.array([200.0, 0.0, 0.0])])
     found = harmonics(apart, 2)[1]
     assert (found[:12] < -0.5).all()

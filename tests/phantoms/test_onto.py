@@ -12,10 +12,11 @@ import pytest
 import SimpleITK as sitk
 
 from anatograph.errors import UserError
+from anatograph.execution.account import RunAccount
 from anatograph.imaging.reading import read_mask, read_volume
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.phantoms import PhantomSettings, PhantomSubject, make_subject
-from anatograph.phantoms.api import draw_cohort
+from anatograph.phantoms.api import phantom
 from anatograph.phantoms.disease.description import Bias, Disease
 from anatograph.phantoms.disease.lesions import MASKS, draw_lesions
 from anatograph.phantoms.folder import write_nifti
@@ -155,7 +156,8 @@ def test_a_drawing_depends_on_seed_name_and_number_alone(scan: PhantomSubject) -
 
 
 def test_a_cohort_of_drawings(table: Path, scan: PhantomSubject, tmp_path: Path) -> None:
-    account = draw_cohort(tmp_path / "c", onto=table, per_scan=2, seed=3, progress=False, events=True)
+    account = RunAccount("phantom", {}, tmp_path / "c")
+    phantom(tmp_path / "c", onto=table, per_scan=2, seed=3, progress=False, events=True, account=account)
     assert account.exit_status == 1
     assert [f.subject_id for f in account.failures] == ["broken"]
     rows = pd.read_csv(account.outputs[0])
@@ -190,15 +192,15 @@ def test_a_half_real_cohort_goes_on_where_it_stopped(table: Path, scan: PhantomS
 def test_impossible_requests_are_refused(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
     with pytest.raises(UserError, match="neither was given"):
-        draw_cohort(out)
+        phantom(out)
     with pytest.raises(UserError, match="both were given"):
-        draw_cohort(out, 2, onto=table)
+        phantom(out, 2, onto=table)
     with pytest.raises(UserError, match="NIfTI only"):
-        draw_cohort(out, onto=table, format="dicom")
+        phantom(out, onto=table, format="dicom")
     with pytest.raises(UserError, match="1 to 99"):
-        draw_cohort(out, onto=table, per_scan=0)
+        phantom(out, onto=table, per_scan=0)
     with pytest.raises(UserError, match="A, B, C, or random"):
-        draw_cohort(out, onto=table, sites="D")
+        phantom(out, onto=table, sites="D")
     assert not out.exists()
     with pytest.raises(UserError, match="None of the 1 scans"):
         write_onto(out, [Base("broken", table.parent / "b.nii.gz")], progress=False)

@@ -188,7 +188,7 @@ def test_sentences_lose_what_identifies(text: str, wanted: str) -> None:
         ("birth_year", [1950, 1951, 1952, 1953], False),
     ],
 )
-def test_columns_are_told_apart(name: str, values: list[object], shown: bool) -> None:
+def test_kinds_of_columns(name: str, values: list[object], shown: bool) -> None:
     table = pd.DataFrame({"subject_id": list("abcd"), "image": "x.nii.gz", name: values})
     columns, withheld = Discretion().columns(table)
     assert columns == ([name] if shown else [])

@@ -125,7 +125,7 @@ def test_a_legend_is_taken_at_its_word(tmp_path: Path) -> None:
     assert find_maps([tmp_path], ["a"]) == []  # another study's
 
 
-def test_legends_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_legends_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="install a newer"):
         legend(tmp_path, format_version=2)
     with pytest.raises(UserError, match="range 4 to 4 is empty"):

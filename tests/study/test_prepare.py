@@ -78,7 +78,7 @@ def test_a_cut_scan_is_flagged_and_its_landmarks_absent(scan: Scan, atlas: Atlas
     assert (subject.patches[~subject.present] == -1024).all()
 
 
-def test_a_failure_is_told_with_its_stage(scan: Scan, atlas: Atlas) -> None:
+def test_a_failure_is_reported_with_its_stage(scan: Scan, atlas: Atlas) -> None:
     volume, _ = scan(2)
     stages = Stages()
     air = Volume(np.full(volume.array.shape, -1000, np.int16), volume.frame)

@@ -134,7 +134,7 @@ def test_a_study_made_otherwise_is_refused_and_the_difference_named(study: Study
         Study.create(study.path, other, PreprocessSettings())
 
 
-def test_folders_that_are_no_study(tmp_path: Path, atlas: Atlas) -> None:
+def test_folders_that_are_not_a_study(tmp_path: Path, atlas: Atlas) -> None:
     with pytest.raises(UserError, match=r"has no study\.json"):
         Study.open(tmp_path)
     (tmp_path / "thesis.docx").touch()

@@ -37,7 +37,7 @@ def as_written_before(study: Path) -> None:
         file.write_text(json.dumps(about))
 
 
-def test_a_study_of_an_older_version_is_noticed_and_mended(
+def test_a_study_of_an_older_version_is_noticed_and_updated(
     cohort: Path, atlas: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tmp_path / "study"

@@ -111,7 +111,7 @@ def _check_one_patient(before: str, after: str, group: str | None, group_of: Map
         return
     for name in (before, after):
         if name not in group_of:
-            raise UserError(f"{name} is not in the cohort, so '{group}' cannot tell whose scan it is; add its row.")
+            raise UserError(f"{name} is not in the cohort, so its '{group}' is unknown; add its row.")
     if group_of[before] != group_of[after]:
         raise UserError(
             f"{before} and {after} are scans of two different patients, their '{group}' differs; name two scans of "

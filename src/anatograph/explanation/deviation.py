@@ -90,8 +90,8 @@ def deviation(
             top = strongest(values, atlas, 10)
             table = pd.DataFrame({"landmark": top, "place": [where[j] for j in top], "deviation": values[top],
                                   **{key: column[top] for key, column in columns.items()}})  # fmt: skip
-            score = {"share_above_2": share, "expected": 0.0228, "p": p, "reference_people": int(kept.sum()),
-                     "reference": reference or "everybody"}  # fmt: skip
+            score = {"share_above_2": share, "expected": 0.0228, "p": p, "reference_subjects": int(kept.sum()),
+                     "reference": reference or "all subjects"}  # fmt: skip
             shown = RegionMap(name, np.maximum(values, 0), deviation_legend(name, reference),
                               {"deviation": values, **columns}, score, values)  # fmt: skip
             return run.write(shown, file_stem(name, "deviation")), Deviation(name, values, share, p, table)

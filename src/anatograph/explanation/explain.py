@@ -136,7 +136,7 @@ def _score(found: Contribution, target: Target) -> dict[str, Any]:
         "intercept": line.intercept,
         "answer": found.answer,
         "answer_of_reference": found.reference_answer,
-        "people_fitted_on": found.reference.subjects,
+        "subjects_fitted_on": found.reference.subjects,
     }
     if not target.classes:
         predicted = line.offset + line.scale * found.answer

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.anatomy.places import places, strongest
-from anatograph.embedding.table import parquet_path, read_embeddings
+from anatograph.embedding.review import still_used
+from anatograph.embedding.table import Embeddings, read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
@@ -56,7 +57,8 @@ def similar(
     Subjects: Euclidean distance of the subject vectors, each feature divided by its standard deviation over the table.
     Regions: Mahalanobis distance of h'_j at the same landmark.  The regions are ``landmarks``, or the four that deviate
     most from those of all other subjects.  With ``study`` pictures are drawn from the stored patches; the scans
-    themselves are not needed.  The subject's own ``group`` (its other scans) is left out.
+    themselves are not needed.  The subject's own ``group`` (its other scans) is left out,
+    and so are scans that the study rejects or excludes.
 
     Raises:
         UserError: an unknown subject or landmark, or too few subjects.
@@ -69,12 +71,14 @@ def similar(
                 "cohort": None if cohort is None else str(cohort), "group": group, "seed": seed}  # fmt: skip
     with explanation_run("similar", out, study, embeddings, **settings) as run:
         own = _own_group(subject, cohort, group)
-        nearest = nearest_subjects(embeddings, subject, k, own)
+        table, notes = _candidates(embeddings, subject)
+        run.note(notes)
+        nearest = nearest_subjects(table, subject, k, own)
         stem = file_stem(subject, "similar")
         about: dict[str, Any] = {
             "format_version": FORMAT_VERSION, "kind": "similar", "subject_id": subject, "table": f"{stem}.csv",
             "picture": None, "regions_table": None, "regions_picture": None,
-            "people": nearest.to_dict("records"), "regions": [],
+            "subjects": nearest.to_dict("records"), "regions": [],
         }  # fmt: skip
         regions_table, pictures = None, []
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -96,21 +100,28 @@ def similar(
         write_text(run.folder / f"{stem}.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         for path in (*pictures, run.folder / f"{stem}.csv", run.folder / f"{stem}.json"):
             run.account.output(path)
-        run.account.result(people=nearest.to_dict("records"))
+        run.account.result(subjects=nearest.to_dict("records"))
     return Similar(nearest, regions_table, pictures, run.account)
 
 
-def nearest_subjects(embeddings: str | Path, subject: str, k: int, own: frozenset[str] = frozenset()) -> pd.DataFrame:
-    """rank, subject_id, distance and closer_than of the ``k`` nearest, without ``own``.
+def _candidates(embeddings: str | Path, subject: str) -> tuple[Embeddings, list[str]]:
+    """The subject and those that its study uses by now, and a sentence that counts the rest.
 
     Raises:
         UserError: an unknown subject, or no other subject.
     """
     table = read_embeddings(embeddings)
     if subject not in table.subject_ids:
-        raise UserError(f"{parquet_path(embeddings)} has no subject '{subject}'.")
-    if len(table.subject_ids) < 2:
-        raise UserError(f"{parquet_path(embeddings)} holds {subject} alone, so there is nothing to compare it with.")
+        raise UserError(f"{table.path} has no subject '{subject}'.")
+    used, notes = still_used(table.path, table.subject_ids)
+    names = [name for name in table.subject_ids if name == subject or name in used]
+    if len(names) < 2:
+        raise UserError(f"{table.path} holds {subject} alone, so there is nothing to compare it with.")
+    return Embeddings(names, table.only(names), table.path), notes
+
+
+def nearest_subjects(table: Embeddings, subject: str, k: int, own: frozenset[str] = frozenset()) -> pd.DataFrame:
+    """rank, subject_id, distance and closer_than of the ``k`` nearest, without ``own``."""
     spread = table.features.std(axis=0)
     features = (table.features - table.features.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
     row = table.subject_ids.index(subject)

@@ -88,6 +88,7 @@ def train(
     """
     from anatograph.learning import collectives
     from anatograph.learning.memory import keep_memory
+    from anatograph.learning.monitoring.online_probe import probe_labels
     from anatograph.learning.training.launch import launched
     from anatograph.learning.training.run_folder import begin_run, check_run
     from anatograph.learning.training.trainer import Trainer
@@ -103,6 +104,8 @@ def train(
     chosen = check_run(run, settings, resume, about)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then requests large pages, from its first array on
     keep_memory()
+    if chosen.probe_target:
+        probe_labels(Path(chosen.probe_table), chosen.probe_target)
     with launched(chosen) as compute:
         collectives.barrier()  # every process has looked at the folder before anything is written there
         account = RunAccount("pretrain", chosen.to_dict(), run)

@@ -29,6 +29,7 @@ def phantom(
     events: bool = False,
     visits: int = 1,
     interval: float = 1.5,
+    account: RunAccount | None = None,
 ) -> Path:
     """Write a cohort with known disease into ``out`` and return its table ``cohort.csv``.
 
@@ -37,48 +38,13 @@ def phantom(
     ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are
     coarser. ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names
     the diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; synthetic subjects have
-    ``visits`` scans, ``interval`` years apart.
+    ``visits`` scans, ``interval`` years apart. An ``account`` is filled in and saved in place of a new one: its
+    ``failures`` are the real scans that could not be used.
 
     Raises:
         UserError: neither or both of ``subjects`` and ``onto``, an unknown scanner or disease, a folder that holds
             something else, or no real scan that could be used.
     """
-    account = draw_cohort(
-        out,
-        subjects,
-        seed,
-        format,
-        workers,
-        sites,
-        spacing,
-        progress,
-        diseases,
-        onto,
-        per_scan,
-        events,
-        visits,
-        interval,
-    )
-    return Path(account.outputs[0])
-
-
-def draw_cohort(
-    out: str | Path,
-    subjects: int | None = None,
-    seed: int = 0,
-    format: ImageFormat = "nifti",
-    workers: int = 1,
-    sites: str | None = None,
-    spacing: float | None = None,
-    progress: bool = True,
-    diseases: str | None = None,
-    onto: str | Path | None = None,
-    per_scan: int = 8,
-    events: bool = False,
-    visits: int = 1,
-    interval: float = 1.5,
-) -> RunAccount:
-    """As `phantom`; returns the account of the run, whose first output is the table."""
     out = Path(out)
     if (subjects is None) == (onto is None):
         given = "neither was" if subjects is None else "both were"
@@ -89,7 +55,8 @@ def draw_cohort(
     settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing,
                 "diseases": diseases, "onto": onto, "per_scan": per_scan, "events": events, "visits": visits,
                 "interval": interval}  # fmt: skip
-    account = RunAccount("phantom", settings, out)
+    account = account or RunAccount("phantom", {}, out)
+    account.settings.update(settings)
     failures: list[Failure] = []
     # The account is written only into a folder that turned out to be a phantom cohort's.
     with account.stage("draw"):
@@ -107,7 +74,7 @@ def draw_cohort(
     with account:
         account.output(table)
         account.failures += failures
-    return account
+    return table
 
 
 def _bases(path: Path) -> list[Base]:

@@ -7,8 +7,9 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+from anatograph.choices import ImageFormat
 from anatograph.errors import UserError
 from anatograph.execution.progress import progress_over
 from anatograph.phantoms.dicom import write_series
@@ -25,7 +26,6 @@ from anatograph.phantoms.folder import (
 from anatograph.phantoms.settings import RANDOM, RANGES, PhantomSettings, diseases_of, scanners_of
 from anatograph.phantoms.subject import PhantomSubject, make_subject
 
-Format = Literal["nifti", "dicom"]
 J = TypeVar("J")
 R = TypeVar("R")
 
@@ -35,7 +35,7 @@ class _Job:
     out: str
     index: int
     seed: int
-    format: Format
+    format: ImageFormat
     settings: PhantomSettings
     visit: int | None = None
     """Counted from 0; None in a cohort with one visit each."""
@@ -53,7 +53,7 @@ def write_cohort(
     out: str | Path,
     subjects: int,
     seed: int = 0,
-    format: Format = "nifti",
+    format: ImageFormat = "nifti",
     workers: int = 1,
     *,
     spacing_mm: float | None = None,

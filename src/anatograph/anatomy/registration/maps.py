@@ -88,7 +88,7 @@ class DeformableMap(AtlasMap):
         self.forward = forward
         """Applied first on the way to the subject, in atlas space."""
         self.inverse = inverse
-        """Applied last on the way back; inverse of ``forward`` up to the error that `quality` reports."""
+        """Applied last on the way to the atlas; inverse of ``forward`` up to the error that `quality` reports."""
 
     def to_subject(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (N, 3) of the atlas in the subject, LPS mm."""

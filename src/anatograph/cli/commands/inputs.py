@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +33,10 @@ class Phantom(Command):
 
     def execute(self) -> int:
         """Write the cohort and name its table."""
-        from anatograph.phantoms.api import draw_cohort
+        from anatograph.execution.account import RunAccount
 
-        account = draw_cohort(**dataclasses.asdict(self))
-        print(f"Cohort: {account.outputs[0]}")
+        account = RunAccount("phantom", {}, self.out)
+        print(f"Cohort: {self.call(account=account)}")
         return finish(account)
 
 

@@ -11,7 +11,7 @@ _SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
 
 def picture_size(stream: bytes) -> tuple[int, int] | None:
-    """Columns and rows of a JPEG, JPEG-LS or JPEG 2000 stream, from its beginning; None where it tells none."""
+    """Columns and rows of a JPEG, JPEG-LS or JPEG 2000 stream, from its beginning; None where it has none."""
     if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 24:
         right, lower, left, upper = struct.unpack(">4I", stream[8:24])
         return right - left, lower - upper

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from safetensors.torch import save as pack_tensors
 
 from anatograph._version import __version__
 from anatograph.errors import UserError
-from anatograph.execution.files import replace_folder, sync
+from anatograph.execution.files import whole_folder
 from anatograph.execution.folders import refuse_foreign
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.config import ModelConfig
@@ -63,20 +62,18 @@ def save_model(
     config = _config(model, atlas, model.preprocessing if preprocessing is None else preprocessing, training or {})
     config["weights_sha256"] = hashlib.sha256(weights).hexdigest()
 
-    fresh = folder.parent / f".{folder.name}.new-{uuid.uuid4().hex[:8]}"
+    workshop = folder.parent / f".{folder.name}.unfinished"
     try:
-        fresh.mkdir(parents=True)
-        save_atlas(atlas, fresh / "atlas")
-        (fresh / WEIGHTS).write_bytes(weights)
-        (fresh / "README.md").write_text(model_card(config), encoding="utf-8")
-        (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for path in (fresh / WEIGHTS, fresh / CONFIG):
-            sync(path)
-        replace_folder(fresh, folder)
+        with whole_folder(folder, workshop) as fresh:
+            save_atlas(atlas, fresh / "atlas")
+            (fresh / WEIGHTS).write_bytes(weights)
+            (fresh / "README.md").write_text(model_card(config), encoding="utf-8")
+            (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: the model cannot be written here ({error}).") from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        with suppress(OSError):  # it was never made, or another process is still writing
+            workshop.rmdir()
     return folder
 
 

@@ -134,7 +134,7 @@ def _made(settings: PoolingSettings, points: bytes, count: int) -> Pooling:
     if settings.rule == "mean" or (settings.rule == "harmonics" and settings.harmonics == 1):
         return Pooling(settings, ones, ("mean over the lungs",))
     if count < 2:
-        raise UserError("An atlas of one landmark has no places to tell apart; give --pooling mean.")
+        raise UserError("An atlas of one landmark has no places to distinguish; give --pooling mean.")
     if settings.rule == "moments":
         functions, meanings = (
             _normalised(marks.T),

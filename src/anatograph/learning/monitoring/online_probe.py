@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
+from anatograph.typed_settings import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def probe_score(features: NDArray[np.float32], ids: Sequence[str], table: Path, target: str) -> float:
-    """Five-fold score of a linear probe: R² where ``target`` holds numbers, balanced accuracy where it holds classes.
+def probe_labels(table: Path, target: str) -> pd.Series:
+    """The column ``target`` of a cohort table by subject_id.
 
-    ``features`` (S, F) of subjects ``ids``; nan with fewer than 10 labelled subjects. An estimate with groups and
-    inner folds comes from ``anatograph evaluate``. Raises ``UserError`` for a missing table or column.
+    Raises:
+        UserError: the table cannot be read or has no such column.
+    """
+    from anatograph.study.cohort import read_cohort
+
+    frame = read_cohort(table).table
+    if target not in frame:
+        near = nearest(target, map(str, frame.columns))
+        raise UserError(f"probe_table {table} has no column {target!r}; did you mean {near!r}?")
+    return frame.set_index("subject_id")[target]
+
+
+def probe_score(features: NDArray[np.float32], values: pd.Series) -> float:
+    """Five-fold score of a linear probe: R² where ``values`` are numbers, balanced accuracy where they are classes.
+
+    ``features`` (S, F) of the subjects whose labels ``values`` (S,) are, in the same order; nan with fewer than 10
+    labelled subjects. An estimate with groups and inner folds comes from ``anatograph evaluate``.
     """
     import pandas as pd
     from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -23,15 +42,6 @@ def probe_score(features: NDArray[np.float32], ids: Sequence[str], table: Path, 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if not table.is_file():
-        raise UserError(f"probe_table {table} does not exist.")
-    if table.suffix == ".parquet":
-        frame = pd.read_parquet(table)
-    else:
-        frame = pd.read_csv(table, sep="\t" if table.suffix == ".tsv" else ",", dtype={"subject_id": str})
-    if "subject_id" not in frame or target not in frame:
-        raise UserError(f"probe_table {table} has no column {target if 'subject_id' in frame else 'subject_id'!r}.")
-    values = frame.set_index(frame["subject_id"].astype(str))[target].reindex(list(ids))
     known = values.notna().to_numpy()
     y = values[known]
     if len(y) < 10:

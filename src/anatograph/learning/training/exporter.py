@@ -19,7 +19,7 @@ from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import save_model
 from anatograph.learning.model.whitening import MOST, whitening
-from anatograph.learning.monitoring.online_probe import probe_score
+from anatograph.learning.monitoring.online_probe import probe_labels, probe_score
 from anatograph.learning.seeding import RECALIBRATE, STATISTICS, numpy_generator
 from anatograph.learning.training.bank import Bank, build_bank
 from anatograph.learning.training.graph_stage import region_nodes, subject_features
@@ -92,7 +92,8 @@ class ModelExporter:
             subjects = torch.cat([subject_features(ready, *some) for some in banked])
         features = (subjects if ready.whitening is None else subjects @ ready.whitening).cpu().numpy()
         names = [self.cohort.ids[i] for i in bank.subjects]
-        return probe_score(features, names, Path(self.settings.probe_table), self.settings.probe_target)
+        labels = probe_labels(Path(self.settings.probe_table), self.settings.probe_target)
+        return probe_score(features, labels.reindex(names))
 
 
 def first_graph_statistics(model: Model, bank: Bank) -> dict[str, Tensor]:

@@ -188,7 +188,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _preferred(scans: list[Path]) -> list[Path]:
-    """Those of the first visit, then in inspiration, then with the standard kernel, as far as their names tell."""
+    """Those of the first visit, then in inspiration, then with the standard kernel, as far as their names say."""
     for wanted, unwanted in (("", "_COPD2"), ("", "_COPD3"), ("INSP", ""), ("_STD", "")):
         names = [(scan, scan.name.upper()) for scan in scans]
         fitting = [scan for scan, name in names if wanted in name and not (unwanted and unwanted in name)]
