@@ -18,15 +18,8 @@ from monai.transforms import (
 )
 
 from anatograph.errors import UserError
-from anatograph.learning.contrast.augmentation import (
-    Augmenter,
-    AugmentSettings,
-    Padding,
-    affine,
-    power,
-    resample_together,
-    smooth_bases,
-)
+from anatograph.learning.contrast.augmentation import Augmenter, AugmentSettings, power
+from anatograph.learning.contrast.deformation import Padding, affine, resample_together, smooth_bases
 from anatograph.learning.model.windowing import window
 
 PUBLISHED = AugmentSettings()
@@ -212,7 +205,7 @@ def test_two_views_differ_and_the_same_names_give_the_same_bits() -> None:
 
 @pytest.mark.parametrize("cut", [4, 12, 13])
 def test_parts_of_a_batch_draw_what_the_whole_batch_draws(cut: int) -> None:
-    settings = AugmentSettings(noise_probability=0.9, elastic_probability=0.8, offset=20.0)
+    settings = AugmentSettings(noise_probability=0.9, elastic_probability=0.8, offset=20.0, scanner_probability=0.7)
     augmenter = Augmenter(settings, 8)
     patches = torch.rand(24, 8, 8, 8) * 2 - 1
     whole = augmenter.views(patches, (1, 1), 0, 24)
@@ -241,6 +234,14 @@ def test_patches_resampled_together_equal_torchs_grid_sample(padding: Padding, s
 
 
 def test_impossible_settings_are_refused() -> None:
-    for values in ({"shift": -1.0}, {"smooth_low": 9.0, "smooth_high": 8.0}, {"scale": 1.5}, {"gamma_low": 0.0}):
+    for values in (
+        {"shift": -1.0},
+        {"smooth_low": 9.0, "smooth_high": 8.0},
+        {"scale": 1.5},
+        {"gamma_low": 0.0},
+        {"gain": 1.0},
+        {"thickness": -1.0},
+        {"scanner_probability": 1.1},
+    ):
         with pytest.raises(UserError):
             AugmentSettings(**values)  # type: ignore[arg-type]

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from anatograph.errors import UserError
+from anatograph.learning.contrast.deformation import SIGMAS, Padding, affine, resample_together, smooth_bases
+from anatograph.learning.contrast.scanner import kernel, smoothing, through
 from anatograph.learning.model.windowing import HU_WINDOW
 from anatograph.learning.seeding import generator
 
-Padding = Literal["border", "reflection"]
 _NOISE_BLOCK = 8
-_SIGMAS = 17
-_KEPT_VARIANCE = 0.9995
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,22 @@ class AugmentSettings:
     """Share of views with changed contrast. The exponent erases density, so the default preset does without."""
     offset: float = 0.0
     """Each view is made lighter or darker by a uniform ± this many HU, as scanners differ (0 in the paper)."""
+    scanner_probability: float = 0.0
+    """Share of views that another scanner shows: kernel, slice thickness, gain and grain of the noise drawn together
+    (`anatograph.learning.contrast.scanner`; 0 in the paper)."""
+    smooth_kernel: float = 1.0
+    """Greatest standard deviation in mm of a smooth reconstruction kernel."""
+    sharp_kernel: float = 1.5
+    """Greatest share of detail that a sharp kernel adds."""
+    thickness: float = 5.0
+    """Greatest slice thickness in mm; drawn uniformly from 0."""
+    gain: float = 0.03
+    """HU above -1000 are multiplied by 1 ± at most this."""
     subject_transform: bool = True
     """At graph level all patches of a subject share one deformation and one noise and contrast draw, as published."""
 
     def __post_init__(self) -> None:
-        for name in ("elastic_probability", "noise_probability", "gamma_probability"):
+        for name in ("elastic_probability", "noise_probability", "gamma_probability", "scanner_probability"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"augment.{name} is a share of views between 0 and 1, not {getattr(self, name)}.")
         for low, high in (
@@ -81,6 +91,10 @@ class AugmentSettings:
             raise UserError("augment.smooth_low must be at least 1 voxel and augment.gamma_low above 0.")
         if min(self.rotate, self.shift, self.noise, self.offset) < 0.0 or not 0.0 <= self.scale < 1.0:
             raise UserError("augment.rotate, shift, noise and offset must not be negative, and scale lies in [0, 1).")
+        if min(self.smooth_kernel, self.sharp_kernel, self.thickness) < 0.0 or not 0.0 <= self.gain < 1.0:
+            raise UserError(
+                "augment.smooth_kernel, sharp_kernel and thickness must not be negative, and gain lies in [0, 1)."
+            )
         if self.padding not in get_args(Padding):
             raise UserError(f"augment.padding must be one of {', '.join(get_args(Padding))}, not {self.padding!r}.")
 
@@ -99,6 +113,7 @@ class Augmenter:
         self.patch_size = patch_size
         self.device = torch.device(device)
         self._per_hu = 2.0 / (window[1] - window[0])
+        self._air = (-1000.0 - window[0]) * self._per_hu - 1.0
         """Length of a HU in the windowed scale."""
         self.bases = smooth_bases(settings.smooth_low, settings.smooth_high, patch_size).to(self.device)
         self._axis = torch.arange(patch_size, dtype=torch.float32, device=self.device) - (patch_size - 1) / 2
@@ -144,6 +159,9 @@ class Augmenter:
                 out[changed] = power(x[changed], exponent)
             else:
                 out = power(x[None], exponent)[0]
+        grain: tuple[Tensor, Tensor, Tensor] | None = None
+        if s.scanner_probability > 0:
+            out, grain = self._as_scanned(out, seeds, total, slice(start, start + groups))
         if s.offset > 0:
             shift = (2 * u[:, 4] - 1) * (s.offset * self._per_hu)
             out = out + shift.to(x.device)[:, None, None, None]
@@ -154,8 +172,28 @@ class Augmenter:
             if bool((std > 0).any()):  # looked at on the CPU, so that nothing waits for a GPU
                 std = std.to(x.device)
                 noise = self._noise(seeds, start if groups == x.shape[0] else 0, x.shape)
+                if grain is not None:
+                    noise = through(noise, *grain[:2]) / grain[2]
                 out = torch.addcmul(out, noise, std[:, None, None, None])
         return out
+
+    def _as_scanned(
+        self, x: Tensor, seeds: tuple[int, ...], total: int, rows: slice
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """x with kernel, thickness and gain of another scanner, and how its noise is grained.
+
+        The grain is the two matrices of `through` and the standard deviation that they leave of white noise.
+        """
+        s, side = self.settings, self.patch_size
+        u = torch.rand(total, 4, generator=generator(*seeds, 3))[rows].to(x.device)
+        other = (u[:, 0] < s.scanner_probability).to(x.dtype)
+        in_plane = kernel((2 * u[:, 1] - 1) * other, side, s.smooth_kernel, s.sharp_kernel)
+        along = smoothing(u[:, 2] * other * (s.thickness / math.sqrt(12.0)), side)
+        left = in_plane.square().sum(dim=2)[:, side // 2] * along.square().sum(dim=2)[:, side // 2].sqrt()
+        gain = (1.0 + (2 * u[:, 3] - 1) * s.gain * other)[:, None, None, None]
+        out = through(x, in_plane, along)
+        out = self._air + (out - self._air) * gain
+        return out, (in_plane, along, left[:, None, None, None])
 
     def _noise(self, seeds: tuple[int, ...], start: int, shape: torch.Size) -> Tensor:
         """Standard normal numbers for rows ``start``… of a batch, drawn in blocks so that parts of a batch agree."""
@@ -180,7 +218,7 @@ class Augmenter:
         u = torch.rand(total, 12, generator=random)[rows]
         coefficients = torch.randn(total, 3, rank**3, generator=random)[rows].to(self.device)
         moved = u[:, 0] < s.elastic_probability
-        which = (u[:, 1] * _SIGMAS).long().clamp(max=_SIGMAS - 1).to(self.device)
+        which = (u[:, 1] * SIGMAS).long().clamp(max=SIGMAS - 1).to(self.device)
         magnitude = s.displacement_low + (s.displacement_high - s.displacement_low) * u[:, 2]
         signed = 2 * u[:, 3:] - 1
         linear, offset = affine(
@@ -215,33 +253,6 @@ class Augmenter:
         return grid.permute(0, 2, 3, 4, 1)
 
 
-def resample_together(patches: Tensor, grid: Tensor, padding: Padding) -> Tensor:
-    """Patches (N, P, P, P) all sampled at one grid (P, P, P, 3) in [-1, 1], x first: ``F.grid_sample``, trilinear.
-
-    One transform of many patches is one sparse matrix, eight weights a voxel; each weight is worked out once and
-    applied to a row of N numbers, a tenth of the time that ``grid_sample`` takes with N channels.
-    """
-    side = patches.shape[-1]
-    place = ((grid.reshape(-1, 3).float() + 1.0) * side - 1.0) / 2.0
-    if padding == "reflection":
-        place = (place + 0.5).remainder(2.0 * side)
-        place = torch.minimum(place, 2.0 * side - place) - 0.5
-    place = place.clamp(0.0, side - 1.0)
-    low = place.floor().clamp(max=max(side - 2, 0))
-    part = place - low
-    first = low.long()
-    step = torch.tensor([1, side, side * side], device=patches.device)
-    corners, weights = [], []
-    for corner in range(8):
-        up = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=patches.device)
-        corners.append(((first + up) * step).sum(dim=1))
-        weights.append(torch.where(up.bool(), part, 1.0 - part).prod(dim=1))
-    rows = patches.reshape(len(patches), -1).t().contiguous()
-    index, weight = torch.stack(corners, 1), torch.stack(weights, 1).to(rows.dtype)
-    out = F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
-    return out.t().reshape(patches.shape).contiguous()
-
-
 def power(x: Tensor, exponent: Tensor) -> Tensor:
     """Contrast of rows of x (G, ...) changed by a power between each row's own minimum and maximum, which stay."""
     flat = x.flatten(1)
@@ -249,39 +260,3 @@ def power(x: Tensor, exponent: Tensor) -> Tensor:
     span = high - low
     changed = ((flat - low) / (span + 1e-7)).clamp_(min=0.0).pow_(exponent[:, None])
     return changed.mul_(span).add_(low).view_as(x)
-
-
-def affine(angles: Tensor, scales: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear part (G, 3, 3) and offset (G, 3), z y x order, of R · T · S: scale first, then shift, then rotate.
-
-    ``angles`` (G, 3) radians about the first, second and third axis, applied third first; ``scales`` (G, 3);
-    ``shifts`` (G, 3) voxels.
-    """
-    c, s = torch.cos(angles), torch.sin(angles)
-    zero, one = torch.zeros_like(c[:, 0]), torch.ones_like(c[:, 0])
-    about_0 = torch.stack([one, zero, zero, zero, c[:, 0], -s[:, 0], zero, s[:, 0], c[:, 0]], 1).view(-1, 3, 3)
-    about_1 = torch.stack([c[:, 1], zero, s[:, 1], zero, one, zero, -s[:, 1], zero, c[:, 1]], 1).view(-1, 3, 3)
-    about_2 = torch.stack([c[:, 2], -s[:, 2], zero, s[:, 2], c[:, 2], zero, zero, zero, one], 1).view(-1, 3, 3)
-    rotation = about_0 @ about_1 @ about_2
-    return rotation * scales[:, None, :], torch.bmm(rotation, shifts[:, :, None])[:, :, 0]
-
-
-def smooth_bases(low: float, high: float, side: int) -> Tensor:
-    """(17, P, R): for 17 widths from ``low`` to ``high``, the functions that span smoothed white noise on P voxels.
-
-    White noise blurred by a Gaussian along an axis is K·n with K (P, P) the blur; U·S of K's leading singular
-    vectors applied to R normal numbers has the same distribution but for the last 0.05 % of its variance. The blur
-    ends at three standard deviations and sees zeros outside the patch, as MONAI's ``GaussianFilter`` does.
-    """
-    found = []
-    position = torch.arange(side, dtype=torch.float64)
-    distance = position[:, None] - position[None, :]
-    for sigma in torch.linspace(low, high, _SIGMAS, dtype=torch.float64):
-        scale = math.sqrt(0.5) / float(sigma)
-        kernel = 0.5 * (torch.erf(scale * (distance + 0.5)) - torch.erf(scale * (distance - 0.5)))
-        kernel[distance.abs() > int(float(sigma) * 3.0 + 0.5)] = 0.0
-        left, values, _ = torch.linalg.svd(kernel)
-        found.append((left * values, values**2))
-    kept = [torch.cumsum(v, 0) / v.sum() for _, v in found]
-    rank = max(int((k < _KEPT_VARIANCE).sum()) + 1 for k in kept)
-    return torch.stack([scaled[:, :rank] for scaled, _ in found]).float()
