@@ -159,41 +159,38 @@ class Augmenter:
                 out[changed] = power(x[changed], exponent)
             else:
                 out = power(x[None], exponent)[0]
-        grain: tuple[Tensor, Tensor, Tensor] | None = None
+        noise, std = None, None
+        if s.noise > 0 and s.noise_probability > 0:
+            std = torch.where(u[:, 2] < s.noise_probability, u[:, 3] * (s.noise * self._per_hu), 0.0)
+            if bool((std > 0).any()):  # looked at on the CPU, so that nothing waits for a GPU
+                std = std.to(x.device)[:, None, None, None]
+                noise = self._noise(seeds, start if groups == x.shape[0] else 0, x.shape)
         if s.scanner_probability > 0:
-            out, grain = self._as_scanned(out, seeds, total, slice(start, start + groups))
+            out = self._as_scanned(out, noise, std, generator(*seeds, 3), total, slice(start, start + groups))
         if s.offset > 0:
             shift = (2 * u[:, 4] - 1) * (s.offset * self._per_hu)
             out = out + shift.to(x.device)[:, None, None, None]
-        if s.noise > 0 and s.noise_probability > 0:
-            std = torch.where(u[:, 2] < s.noise_probability, u[:, 3] * (s.noise * self._per_hu), 0.0)
-            if groups != x.shape[0]:
-                std = std.expand(x.shape[0])
-            if bool((std > 0).any()):  # looked at on the CPU, so that nothing waits for a GPU
-                std = std.to(x.device)
-                noise = self._noise(seeds, start if groups == x.shape[0] else 0, x.shape)
-                if grain is not None:
-                    noise = through(noise, *grain[:2]) / grain[2]
-                out = torch.addcmul(out, noise, std[:, None, None, None])
+        if noise is not None and not s.scanner_probability > 0:
+            out = torch.addcmul(out, noise, std)
         return out
 
     def _as_scanned(
-        self, x: Tensor, seeds: tuple[int, ...], total: int, rows: slice
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """x with kernel, thickness and gain of another scanner, and how its noise is grained.
+        self, x: Tensor, noise: Tensor | None, std: Tensor | None, random: torch.Generator, total: int, rows: slice
+    ) -> Tensor:
+        """x with noise, and then the kernel, thickness and gain of another scanner, whose grain the noise gets.
 
-        The grain is the two matrices of `through` and the standard deviation that they leave of white noise.
+        The noise is white before; it is divided by what the kernel leaves of it, so that ``std`` remains.
         """
         s, side = self.settings, self.patch_size
-        u = torch.rand(total, 4, generator=generator(*seeds, 3))[rows].to(x.device)
+        u = torch.rand(total, 4, generator=random)[rows].to(x.device)
         other = (u[:, 0] < s.scanner_probability).to(x.dtype)
         in_plane = kernel((2 * u[:, 1] - 1) * other, side, s.smooth_kernel, s.sharp_kernel)
         along = smoothing(u[:, 2] * other * (s.thickness / math.sqrt(12.0)), side)
-        left = in_plane.square().sum(dim=2)[:, side // 2] * along.square().sum(dim=2)[:, side // 2].sqrt()
+        if noise is not None and std is not None:
+            left = in_plane.square().sum(dim=2)[:, side // 2] * along.square().sum(dim=2)[:, side // 2].sqrt()
+            x = torch.addcmul(x, noise, std / left[:, None, None, None])
         gain = (1.0 + (2 * u[:, 3] - 1) * s.gain * other)[:, None, None, None]
-        out = through(x, in_plane, along)
-        out = self._air + (out - self._air) * gain
-        return out, (in_plane, along, left[:, None, None, None])
+        return self._air + (through(x, in_plane, along) - self._air) * gain
 
     def _noise(self, seeds: tuple[int, ...], start: int, shape: torch.Size) -> Tensor:
         """Standard normal numbers for rows ``start``… of a batch, drawn in blocks so that parts of a batch agree."""

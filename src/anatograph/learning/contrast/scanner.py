@@ -47,7 +47,5 @@ def through(x: Tensor, in_plane: Tensor, along: Tensor) -> Tensor:
     """x (G, …, P, P, P), z y x, with ``in_plane`` (G, P, P) applied along y and x, and ``along`` (G, P, P) along z."""
     groups, side = in_plane.shape[0], x.shape[-1]
     y = x.reshape(groups, -1, side) @ in_plane.transpose(1, 2)
-    y = y.reshape(groups, -1, side, side).transpose(2, 3).reshape(groups, -1, side) @ in_plane.transpose(1, 2)
-    y = y.reshape(groups, -1, side, side).transpose(2, 3)  # z y x again
-    y = y.reshape(groups, -1, side, side * side)
-    return (along[:, None] @ y).reshape(x.shape)
+    y = in_plane[:, None] @ y.view(groups, -1, side, side)
+    return (along[:, None] @ y.view(groups, -1, side, side * side)).view(x.shape)
