@@ -170,7 +170,7 @@ class Augmenter:
         if s.offset > 0:
             shift = (2 * u[:, 4] - 1) * (s.offset * self._per_hu)
             out = out + shift.to(x.device)[:, None, None, None]
-        if noise is not None and not s.scanner_probability > 0:
+        if noise is not None and std is not None and not s.scanner_probability > 0:
             out = torch.addcmul(out, noise, std)
         return out
 
