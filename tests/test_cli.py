@@ -235,7 +235,7 @@ def test_doctor_reports_a_cohort_s_faults(tmp_path: Path, capsys: pytest.Capture
         "flat.nii.gz: only 3 slices",
         "broken.nii.gz: cannot be read",
         "gone.nii.gz does not exist",
-        "a scan is read as it was",
+        "read/write self-test",
     ):
         assert words in printed
     assert "look   a: " not in printed

@@ -1,4 +1,4 @@
-"""The one error that a user can fix."""
+"""The one error that a user can fix, and words for messages."""
 
 
 class UserError(Exception):
@@ -7,6 +7,11 @@ class UserError(Exception):
     Commands print the message without a traceback and exit with status 2, or, while working through a cohort, record
     it for that subject and continue.
     """
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 scan``, ``2 scans``."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def plain(text: str) -> str:

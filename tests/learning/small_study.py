@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.learning.training.presets import build_settings
+from anatograph.learning.training.settings import PretrainSettings
 from anatograph.study.settings import PreprocessSettings
 
 
@@ -54,3 +56,15 @@ class SmallStudy:
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
         rows = [self.subject_ids.index(name) for name in subject_ids]
         return self.patches[rows, np.asarray(landmarks)]
+
+
+SMALL = (
+    "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
+    "patch_steps=4", "graph_rounds=3", "bank_views=2", "bank_draws=4", "recalibrate_batches=2", "log_every=2",
+    "watch_every=2", "smooth_low=4", "smooth_high=6", "workers=0", "device=cpu",
+)  # fmt: skip
+
+
+def small(*overrides: str) -> PretrainSettings:
+    """A run of seconds, for a study of patches of 16 voxels."""
+    return build_settings("quick", None, [*SMALL, *overrides])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_study import SmallStudy
+from small_study import SmallStudy, small
 
 from anatograph.learning.api import train
 from anatograph.learning.contrast.augmentation import Augmenter
@@ -20,19 +20,8 @@ from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.training.bank import build_bank
 from anatograph.learning.training.graph_stage import graph_update, pairs
 from anatograph.learning.training.patch_stage import patch_update
-from anatograph.learning.training.presets import build_settings
 from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import TrainState, frozen_copy, make_optimiser, patch_part
-
-SMALL = (
-    "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
-    "patch_steps=4", "graph_rounds=3", "bank_views=2", "bank_draws=4", "recalibrate_batches=2", "log_every=2",
-    "watch_every=2", "smooth_low=4", "smooth_high=6", "workers=0", "device=cpu",
-)  # fmt: skip
-
-
-def small(*overrides: str) -> PretrainSettings:
-    return build_settings("quick", None, [*SMALL, *overrides])
 
 
 def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Augmenter, PatchBatch]:

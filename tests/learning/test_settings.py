@@ -120,8 +120,9 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
     assert check_run(run, settings, False, STUDY) == settings
     assert not run.exists()
     begin_run(run, settings, STUDY)
-    with pytest.raises(UserError, match="--resume"):
-        check_run(run, settings, False, STUDY)
+    assert check_run(run, settings, False, STUDY) == settings
+    with pytest.raises(UserError, match=r"holds a run with other settings .*--resume without --set"):
+        check_run(run, None, False, STUDY)
     assert check_run(run, None, True, STUDY) == settings
     assert check_run(run, replace(settings, workers=7, threads=2), True, STUDY).workers == 7
     with pytest.raises(UserError, match=r"learning_rate was 0\.001, now 0\.5"):

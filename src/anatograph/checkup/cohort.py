@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.checkup.findings import BROKEN, GOOD, POOR, Finding
-from anatograph.errors import UserError, plain
+from anatograph.errors import UserError, counted, plain
 from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.execution.tasks import WorkerLost
 from anatograph.study.cohort import Cohort, CohortRow, inspect_cohort, is_there
@@ -46,7 +46,7 @@ def look_at_cohort(path: Path) -> Iterator[Finding]:
         UserError: a table that cannot be read.
     """
     cohort, faults = inspect_cohort(path)
-    yield Finding(GOOD, f"{path.name}: {len(cohort.rows)} subjects")
+    yield Finding(GOOD, f"{path.name}: {counted(len(cohort.rows), 'subject')}")
     for fault in faults:
         yield Finding(BROKEN, fault, "correct the row; a table with a faulty row is refused")
     for sentence in cohort.missing_files():
@@ -166,7 +166,7 @@ def _disk(path: Path, subjects: int) -> Finding:
     atlas = default_atlas()
     needed = subjects * (len(atlas) * atlas.patch_size**3 * 2 / 1e6 + MASKS_MB) / 1e3
     free = shutil.disk_usage(path.resolve().parent).free / 1e9
-    what = f"a study of {subjects} subjects on the built-in atlas takes {needed:.1f} GB"
+    what = f"a study of {counted(subjects, 'subject')} on the built-in atlas takes {needed:.1f} GB"
     if needed > free:
         return Finding(
             POOR, f"{what}; {free:.0f} GB are free beside the table", "make room, or put the study on another disk"

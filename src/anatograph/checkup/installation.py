@@ -12,19 +12,18 @@ from pathlib import Path
 
 from anatograph.checkup.cohort import look_at_cohort
 from anatograph.checkup.findings import BROKEN, GOOD, POOR, Finding
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.memory import WORKER_GB
 
 __all__ = ["Finding", "doctor"]
 
 _NEEDED = ("torch", "numpy", "scipy", "pandas", "SimpleITK", "pydicom", "scikit-learn", "zarr")
 _EXTRAS = (
-    ("lungmask", "lungmask", "lungs by the lungmask network"),
-    ("totalsegmentator", "totalsegmentator", "lungs by TotalSegmentator"),
-    ("ants", "ants", "registration by ANTs"),
-    ("dask", "distributed", "many machines"),
-    ("report", "plotly", "an interactive map in the report"),
-    ("report", "umap", "UMAP in the report"),
+    ("lungmask", "lungmask", "lungmask"),
+    ("totalsegmentator", "totalsegmentator", "TotalSegmentator"),
+    ("ants", "ants", "ANTs"),
+    ("dask", "distributed", "Dask"),
+    ("report", "umap", "UMAP"),
 )
 
 
@@ -59,9 +58,9 @@ def _packages() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for extra, module, what in _EXTRAS:
         if util.find_spec(module) is None:
-            yield Finding(GOOD, f"not installed: {what}", f"if wanted, `pip install 'anatograph[{extra}]'`")
+            yield Finding(GOOD, f"optional: {what} is not installed", f"if wanted, `pip install 'anatograph[{extra}]'`")
         else:
-            yield Finding(GOOD, f"installed: {what}")
+            yield Finding(GOOD, f"{what} available")
     yield from _weights()
 
 
@@ -88,9 +87,13 @@ def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     if threads > cores:
-        yield Finding(POOR, f"torch would use {threads} threads on {cores} cores", f"set OMP_NUM_THREADS={cores}")
+        yield Finding(
+            POOR,
+            f"torch would use {counted(threads, 'thread')} on {counted(cores, 'core')}",
+            f"set OMP_NUM_THREADS={cores}",
+        )
     else:
-        yield Finding(GOOD, f"{cores} cores, torch uses {threads} threads")
+        yield Finding(GOOD, f"{counted(cores, 'core')}, torch uses {counted(threads, 'thread')}")
     if torch.cuda.is_available():
         on_card = torch.cuda.get_device_properties(0).total_memory / 1e9
         yield Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)}, {on_card:.0f} GB")
@@ -139,7 +142,7 @@ def _round_trip() -> Finding:
         return Finding(BROKEN, f"a scan could not be written and read: {error}", "check the temporary folder (TMPDIR)")
     if not np.array_equal(back.array, array) or not back.frame.same_grid(frame):
         return Finding(BROKEN, "a scan was not read as it was written", "install SimpleITK again")
-    return Finding(GOOD, "a scan is read as it was written")
+    return Finding(GOOD, "read/write self-test passed")
 
 
 def _atlas() -> Finding:

@@ -60,6 +60,15 @@ class Progress:
         if self._bar is not None and self._bar.desc != f"{what}: ":
             self._bar.set_description(what)
 
+    def between(self, what: str) -> None:
+        """As `stage`, for work between two steps: redrawn at once, and a log gets its line in time."""
+        self.what = what
+        if self._bar is not None:
+            self._bar.set_description(what)
+        elif self.shown and time.monotonic() - self._reported >= INTERVAL:
+            self._reported = time.monotonic()
+            print(self.line(self._reported - self._start), file=sys.stderr, flush=True)
+
     def reached(self, name: str, done: int, total: int) -> None:
         """``done`` of ``total`` are done, the last was ``name``; for commands that learn the total on the way."""
         self.total = total
@@ -77,7 +86,7 @@ class Progress:
             rate = fresh / seconds
             parts.append(f"{60 * rate:.3g} {self.unit}s a minute")
             left = (self.total - self.done) / rate
-            parts.append(f"{_duration(left)} left" if left else f"took {_duration(seconds)}")
+            parts.append(f"{duration(left)} left" if left else f"took {duration(seconds)}")
         return ", ".join(parts)
 
     def say(self, sentence: str) -> None:
@@ -105,7 +114,8 @@ def progress_over(
             bar.step()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, in a unit that fits: ``12 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
+from anatograph.errors import counted
 from anatograph.execution import failures
 from anatograph.execution.account import Failure, RunAccount
 from anatograph.execution.claims import holder
@@ -112,7 +113,8 @@ class SharedRun:
         """Wait until another run has settled each subject, or has released one undone; returns what is then open."""
         waiting = list(subject_ids)
         if waiting and not self.stopped:
-            self.say(f"Another run is working on {len(waiting)} subjects; this one waits for it, or takes them over.")
+            number = counted(len(waiting), "subject")
+            self.say(f"Another run is working on {number}; this one waits for it, or takes them over.")
         while waiting and not self.stopped and not self.work.finished:
             still: list[str] = []
             for name in waiting:

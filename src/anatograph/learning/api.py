@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.account import RunAccount
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ def pretrain(
     progress: bool = True,
     group: str | None = None,
     cohort: str | Path | None = None,
+    minutes: float | None = None,
 ) -> RunAccount:
     """Pretrain on a study and leave the model in ``run/model``.
 
     ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
-    as "epochs=5" over both.  With ``resume`` and nothing else the run continues with its own settings.
+    as "epochs=5" over both.  The same call continues a run that was stopped; with ``resume`` and nothing else it
+    continues with its own settings.  ``minutes`` plans a shorter run for this machine (``minutes=M`` of the settings).
     Scans that ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
 
     ``group`` is a column of the cohort table, such as the person, whose scans are not contrasted with each other;
@@ -48,6 +50,8 @@ def pretrain(
     from anatograph.study.store import Study
 
     opened, selection = usable(Study.open(study), include_flagged)
+    if minutes is not None:
+        overrides = [*overrides, f"minutes={minutes}"]
     given = preset is not None or config is not None or bool(overrides) or group is not None
     if group is not None:
         table = _table_of(opened) if cohort is None else Path(cohort)
@@ -78,10 +82,9 @@ def train(
 ) -> RunAccount:
     """Pretrain on an open study (Algorithm 1) and leave the model in ``run/model``.
 
-    ``settings`` None: the run's own when resumed, else the default preset. With ``resume`` a run that was stopped in
-    any way continues from its last checkpoint and ends with the bits of one that was not stopped. ``notes`` go to the
-    account. Under ``torchrun``
-    every process calls this and takes a share of the work.
+    ``settings`` None: the run's own with ``resume``, else the default preset. A run that was stopped in any way
+    continues from its last checkpoint and ends with the bits of one that was not stopped. ``notes`` go to the account.
+    Under ``torchrun`` every process calls this and takes a share of the work.
 
     Returns the account of the run, which is also written to ``run/pretrain.run.json``. Raises ``UserError`` as
     `pretrain` does.
@@ -90,7 +93,8 @@ def train(
     from anatograph.learning.memory import keep_memory
     from anatograph.learning.monitoring.online_probe import probe_labels
     from anatograph.learning.training.launch import launched
-    from anatograph.learning.training.run_folder import begin_run, check_run
+    from anatograph.learning.training.plan import LEAST_UPDATES, plan
+    from anatograph.learning.training.run_folder import begin_run, check_run, saved_settings
     from anatograph.learning.training.trainer import Trainer
 
     run = Path(run)
@@ -112,11 +116,22 @@ def train(
         for note in notes:
             account.note(note)
         first = collectives.rank() == 0
+        groups = _groups(study, chosen, account)
+        trainer = Trainer(compute, study, run, chosen, account, progress, groups)
+        begun = saved_settings(run) is not None
+        if not begun and (chosen.minutes or (progress and trainer.schedule.total >= LEAST_UPDATES)):
+            chosen, expected = plan(trainer)
+            account.note(expected)
+            account.settings = chosen.to_dict()
+            if progress and first:
+                trainer.monitor.progress.say(expected)
+            del trainer  # its networks have seen a few updates, and its queues take memory
+            trainer = Trainer(compute, study, run, chosen, account, progress, groups)
+        collectives.barrier()  # every process has seen that the run is new
         if first:
             begin_run(run, chosen, about)
         with account if first else nullcontext():
-            groups = _groups(study, chosen, account)
-            Trainer(compute, study, run, chosen, account, progress, groups).fit()
+            trainer.fit()
     return account
 
 
@@ -129,8 +144,10 @@ def _groups(study: TrainingStudy, settings: PretrainSettings, account: RunAccoun
     groups = read_groups(Path(settings.group_table), settings.group, study.subject_ids)
     alone = len(study.subject_ids) - len(groups)
     if alone:
-        account.note(f"{alone} subjects have no value of {settings.group} and are groups of their own.")
-    account.note(f"{len(groups)} subjects in {len(set(groups.values()))} groups by {settings.group}.")
+        account.note(f"Without a value of {settings.group}, and so groups of their own: {counted(alone, 'subject')}.")
+    account.note(
+        f"{counted(len(groups), 'subject')} in {counted(len(set(groups.values())), 'group')} by {settings.group}."
+    )
     return groups
 
 

@@ -11,7 +11,7 @@ from anatograph.choices import BenchmarkPreset, Device
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Scoring
 from anatograph.cli.output import DONE, finish, say
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 
 _MODELS = "models and weights of the rows (default: pretrained on the study)"
 
@@ -162,7 +162,7 @@ class Densitometry(Command):
 
         with Progress("densitometry", 0, "scan") as bar:
             done = self.call(progress=bar.reached)
-        print(f"Densitometry: {done.path} ({len(done.table)} subjects, {done.table.shape[1] - 1} measures)")
+        print(f"Densitometry: {done.path} ({counted(len(done.table), 'subject')}, {done.table.shape[1] - 1} measures)")
         return finish(done.account)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Parallel
 from anatograph.cli.output import finish
+from anatograph.errors import counted
+
+if TYPE_CHECKING:
+    from anatograph.embedding.api import Embedded
 
 _ONE = "for a single CT (default: as the scans that the model was trained on)"
 
@@ -43,7 +48,7 @@ class Embed(Parallel):
         with Progress("embed", 0, "subject") as bar:
             done = self.call(progress=bar.reached, say=bar.say)
         if done.table is not None:
-            print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
+            print(f"Embeddings: {done.table} ({_size(done)})")
         return finish(done.account)
 
 
@@ -60,5 +65,9 @@ class Pool(Command):
     def execute(self) -> int:
         """Pool and name the table."""
         done = self.call()
-        print(f"Embeddings: {done.table} ({len(done.subject_ids)} subjects, {done.features.shape[1]} features)")
+        print(f"Embeddings: {done.table} ({_size(done)})")
         return finish(done.account)
+
+
+def _size(done: Embedded) -> str:
+    return f"{counted(len(done.subject_ids), 'subject')}, {counted(done.features.shape[1], 'feature')}"

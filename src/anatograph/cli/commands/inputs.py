@@ -8,6 +8,7 @@ from pathlib import Path
 from anatograph.choices import Archive, ImageFormat
 from anatograph.cli.command import Command, argument, option
 from anatograph.cli.output import DONE, finish, say
+from anatograph.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,5 +83,5 @@ class Cohort(Command):
         made = self.call()
         for note in made.notes:
             say(f"note: {note}")
-        print(f"Cohort: {made.path} ({made.subjects} subjects)")
+        print(f"Cohort: {made.path} ({counted(made.subjects, 'subject')})")
         return DONE

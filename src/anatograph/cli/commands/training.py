@@ -30,7 +30,10 @@ class Pretrain(Command):
         None, "table with that column", unset="the one the study was made from", metavar="COHORT"
     )
     seed: int | None = option(None, "the same as --set seed=S", passed=False)
-    resume: bool = option(False, "continue from the last checkpoint")
+    minutes: float | None = option(
+        None, "plan a run that takes at most M minutes on this machine", unset="the whole recipe", metavar="M"
+    )
+    resume: bool = option(False, "continue with the run's own settings; the same command continues it too")
     include_flagged: bool = option(False, "use scans at quality level reject too")
 
     def execute(self) -> int:

@@ -110,5 +110,5 @@ def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str
     if figures["truncated_side"]:
         found.append("sides of the lungs outside the scan")
     if coarsest > THICK_MM:
-        found.append(f"slices {coarsest:g} mm apart")
+        found.append(f"slices {coarsest:.2g} mm apart")
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anatograph.execution.progress import Progress
 
 
@@ -20,6 +22,15 @@ class TrainingProgress:
     def stage(self, text: str) -> None:
         """Name what takes time now."""
         self._bar.stage(text)
+
+    def counter(self, what: str, of: int | None = None) -> Callable[[int], None]:
+        """Name work between two updates; what is returned takes the number of subjects done so far."""
+        self.stage(what)
+
+        def tick(done: int) -> None:
+            self._bar.between(f"{what}, {done}{'' if of is None else f' of {of}'} subject{'s' if done != 1 else ''}")
+
+        return tick
 
     def step(self, level: str) -> None:
         """One update of a level is done."""

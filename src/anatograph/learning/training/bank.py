@@ -7,6 +7,7 @@ again and again: K (K - 1) ordered pairs a subject.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +69,12 @@ def build_bank(
     augmenter: Augmenter | None,
     seeds: tuple[int, ...],
     autocast: torch.autocast | None = None,
+    tick: Callable[[int], None] = lambda done: None,
 ) -> Bank:
     """Features of ``views`` views of ``subjects`` (M,); ``seeds`` name the draw. Without ``augmenter`` as stored.
 
-    ``model`` is in evaluation mode and stays so. The processes take turns over the subjects; each machine keeps one
-    bank that all its processes read.
+    ``model`` is in evaluation mode and stays so. ``tick`` takes the number of subjects done. The processes take turns
+    over the subjects; each machine keeps one bank that all its processes read.
     """
     world, rank = collectives.world_size(), collectives.rank()
     bank = shared_zeros((len(subjects), views, cohort.landmarks, gathered_size(model)))
@@ -83,6 +85,7 @@ def build_bank(
         block = collectives.gathered(found[None])[: len(subjects) - first]
         if collectives.local_rank() == 0:
             bank[first : first + world] = block.cpu()
+        tick(min(first + world, len(subjects)))
     collectives.barrier()
     present, groups = torch.from_numpy(cohort.present[subjects]), torch.from_numpy(cohort.groups[subjects])
     return Bank(np.asarray(subjects), bank, present, groups)

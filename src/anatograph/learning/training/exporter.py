@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,22 @@ class ModelExporter:
         return frozen.eval()
 
     def export(
-        self, model: Model, frozen: Model, epoch: int, updates: int, autocast: torch.autocast | None = None
+        self,
+        model: Model,
+        frozen: Model,
+        epoch: int,
+        updates: int,
+        autocast: torch.autocast | None = None,
+        tick: Callable[[int], None] = lambda done: None,
     ) -> float | None:
         """Write ``model`` as it is after ``epoch``, with the encoder of ``frozen``; returns the online probe's score.
 
         BatchNorm's statistics in G and the whitening matrix are estimated on stored patches, not on augmented views.
-        All processes call this, and the first one writes. The score is None where no probe is configured.
+        All processes call this, and the first one writes; ``tick`` takes the number of subjects done.
+        The score is None where no probe is configured.
         """
         subjects = self._statistics_subjects(epoch)
-        bank = build_bank(frozen, self.cohort, subjects, 1, None, (), autocast)
+        bank = build_bank(frozen, self.cohort, subjects, 1, None, (), autocast, tick)
         if collectives.rank() > 0:
             return None
         ready = frozen_copy(model)

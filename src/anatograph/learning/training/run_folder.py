@@ -24,6 +24,8 @@ FREE = (
     "probe_table",
 )
 """Settings that may change on a resume, as the result does not depend on them."""
+PLANNED = ("epochs", "patch_steps", "graph_rounds")
+"""Settings that `plan` derives from ``minutes`` when a run is begun."""
 
 
 def saved_settings(run: Path) -> PretrainSettings | None:
@@ -41,24 +43,24 @@ def saved_settings(run: Path) -> PretrainSettings | None:
 def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study: dict[str, Any]) -> PretrainSettings:
     """Settings to start or continue with in a folder that is new or fits; nothing is written.
 
-    ``settings`` None means the run's own when resumed, and the default otherwise. ``study`` describes the
-    study's atlas and subjects. Raises ``UserError`` where the folder holds a run and ``resume`` is False, or where
-    the run was started with other settings or on another study.
+    A run that is there is continued where settings and study are the same. ``settings`` None means the run's own with
+    ``resume``, and the default otherwise. ``study`` describes the study's atlas and subjects. Raises ``UserError``
+    where the folder holds something else, or a run with other settings or on another study.
     """
     saved = saved_settings(run)
     if saved is None:
         begun = resume and not checkpoints(run / CHECKPOINTS)  # stopped before its settings were written
         refuse_foreign(run, "a pretraining run", lambda entry: begun)
         return settings or PretrainSettings()
-    if not resume:
-        raise UserError(f"{run} already holds a run; give --resume to continue it, or another folder.")
-    settings = settings or saved
+    settings = settings or (saved if resume else PretrainSettings())
+    if settings.minutes and settings.minutes == saved.minutes:
+        settings = replace(settings, **{name: getattr(saved, name) for name in PLANNED})
     same = replace(settings, **{name: getattr(saved, name) for name in FREE})
     if same != saved:
         changed = _differences(saved.to_dict(), same.to_dict())
         raise UserError(
-            f"{run} was started with other settings ({'; '.join(changed)}); resume without --set, --preset and "
-            "--config to keep them, or start a new run."
+            f"{run} holds a run with other settings ({'; '.join(changed)}); --resume without --set, --preset and "
+            "--config continues it with its own, another folder starts a new run."
         )
     began = json.loads((run / STUDY).read_text(encoding="utf-8")) if (run / STUDY).is_file() else study
     if began.get("atlas_hash") != study.get("atlas_hash"):

@@ -25,6 +25,7 @@ _AT_LEAST_ONE = (
 _NOT_NEGATIVE = (
     "seed", "epochs", "patch_rounds", "graph_rounds", "patch_steps", "queue_keys_per_subject", "bank_views", "workers",
     "threads", "weight_decay", "gradient_clip", "checkpoint_minutes",
+    "minutes",
 )  # fmt: skip
 _POSITIVE = ("learning_rate", "graph_learning_rate", "temperature")
 _BELOW_ONE = ("momentum", "key_momentum", "graph_key_momentum", "warmup")
@@ -48,6 +49,10 @@ class PretrainSettings:
     """How often the graph level passes over the subjects in an epoch where ``graph_rounds`` is 0."""
     patch_steps: int = 0
     """Patch updates an epoch, for a run whose length does not depend on the cohort; 0: by ``patch_rounds``."""
+
+    minutes: float = 0.0
+    """Minutes that the run may take on the machine where it is begun: ``epochs``, ``patch_steps`` and ``graph_rounds``
+    are reduced to fit, and so are the learning-rate schedules; 0: no limit."""
 
     patch_batch: int = 128
     """Patches of an update of the patch level, over all processes."""

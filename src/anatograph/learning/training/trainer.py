@@ -150,7 +150,7 @@ class Trainer:
         """T_g rounds of G on features of the frozen E, then the model of this epoch is written."""
         settings, began = self.settings, time.perf_counter()
         frozen = self.exporter.frozen(self.state.model, place.epoch)
-        pool = self._banked_subjects(place.epoch)
+        pool = self._pool(place.epoch)
         bank: Bank | None = None
         if settings.bank_views:
             bank = self._bank(frozen, pool, settings.bank_views, (settings.seed, GRAPH_VIEWS, place.epoch))
@@ -181,20 +181,22 @@ class Trainer:
             self._save_if_due(update, end_of_epoch=last)
         return update
 
-    def _banked_subjects(self, epoch: int) -> NDArray[np.int64]:
-        """Indices of the subjects with views in an epoch's bank: all, or as many as are drawn often enough."""
+    def banked_subjects(self, graph_updates: int) -> int:
+        """Subjects in the bank of an epoch of so many graph updates: all, or as many as are drawn often enough."""
+        drawn = graph_updates * self.graph_sampler.size
+        return min(len(self.cohort.ids), max(self.graph_sampler.size, math.ceil(drawn / self.settings.bank_draws)))
+
+    def _pool(self, epoch: int) -> NDArray[np.int64]:
+        """Indices of the subjects that an epoch's graph level draws from."""
         subjects = len(self.cohort.ids)
-        if not self.settings.bank_views:
-            return np.arange(subjects)
-        drawn = self.schedule.graph_updates * self.graph_sampler.size
-        wanted = min(subjects, max(self.graph_sampler.size, math.ceil(drawn / self.settings.bank_draws)))
+        wanted = self.banked_subjects(self.schedule.graph_updates) if self.settings.bank_views else subjects
         if wanted == subjects:
             return np.arange(subjects)
         return np.sort(numpy_generator(self.settings.seed, GRAPH_ORDER, 1, epoch).permutation(subjects)[:wanted])
 
     def _bank(self, frozen: Model, subjects: NDArray[np.int64], views: int, seeds: tuple[int, ...]) -> Bank:
-        self.monitor.progress.stage("views for the graph level")
-        return build_bank(frozen, self.cohort, subjects, views, self.augmenter, seeds, self.compute.autocast())
+        tick = self.monitor.progress.counter("views for the graph level", len(subjects))
+        return build_bank(frozen, self.cohort, subjects, views, self.augmenter, seeds, self.compute.autocast(), tick)
 
     # Beginning and end
 
@@ -215,9 +217,8 @@ class Trainer:
             self.state.key.graph.load_state_dict(statistics)
 
     def _export(self, frozen: Model, epoch: int, update: int) -> None:
-        self.monitor.progress.stage("statistics of the study")
-        began = time.perf_counter()
-        score = self.exporter.export(self.state.model, frozen, epoch, update, self.compute.autocast())
+        began, tick = time.perf_counter(), self.monitor.progress.counter("statistics of the study")
+        score = self.exporter.export(self.state.model, frozen, epoch, update, self.compute.autocast(), tick)
         self.account.add_time("export", time.perf_counter() - began)
         if score is not None:
             self.monitor.probed(update, epoch, score)

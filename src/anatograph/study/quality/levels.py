@@ -80,7 +80,7 @@ RULES = (
     Rule("scan_mediastinum_hu", "note", "the scan seems contrast-enhanced", above=130.0),
     Rule("scan_metal_ml", "note", "{:.0f} ml of metal in the scan", above=1.0),
     Rule("scan_truncated_side", "check", "the sides of the lungs are outside the scan", above=0.5),
-    Rule("scan_coarsest_mm", "note", "slices {:g} mm apart", above=5.0),
+    Rule("scan_coarsest_mm", "note", "slices {:.2g} mm apart", above=5.0),
     # The map of the atlas
     Rule("registration_poor", "check", "the atlas does not fit the lungs well", above=0.5),
     Rule("registration_dice", "reject", "the mapped atlas overlaps the lungs with a Dice of only {:.2f}", below=0.5),
