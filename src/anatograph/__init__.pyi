@@ -12,9 +12,9 @@ from .embedding.api import Embedded as Embedded
 from .embedding.api import embed as embed
 from .embedding.pool import pool as pool
 from .errors import UserError as UserError
+from .evaluation.analysis import Evaluation as Evaluation
 from .evaluation.densitometry.api import DensitometryResult as DensitometryResult
 from .evaluation.densitometry.api import densitometry as densitometry
-from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.saved.predict import Predicted as Predicted
 from .evaluation.saved.predict import predict as predict

@@ -29,8 +29,10 @@ RegistrationMethod = Literal["deformable", "affine", "ants-affine", "ants-syn"]
 """Registration of the atlas to a subject."""
 Task = Literal["regression", "classification", "ordinal"]
 """Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""
+Question = Literal["regression", "classification", "ordinal", "slope"]
+"""What `evaluate` does with a column: one of those, or the slope over several visits, predicted from the first."""
 TargetKind = Literal["regression", "classification", "ordinal", "survival"]
-"""The same, and Cox regression of the time to an event, which is named as EVENT:TIME rather than chosen."""
+"""The kinds of `Task`, and Cox regression of the time to an event, which is named as EVENT:TIME rather than chosen."""
 
 
 _FORMER = {"calm": "smooth"}

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from sklearn.linear_model import Ridge
 
 from anatograph.errors import UserError
-from anatograph.evaluation.probes.linear import RIDGE_STRENGTHS, _ridge_path
+from anatograph.evaluation.probes.linear import RIDGE_STRENGTHS, ridge_path
 from anatograph.evaluation.region_truth import box_fraction, diseases_with_masks, predict_regions, region_target
 
 
@@ -70,7 +70,7 @@ def test_tall_ridge_is_the_same_ridge() -> None:
     x -= x.mean(axis=0)
     y = random.normal(size=400)
     y -= y.mean()
-    path = _ridge_path(x, y)
+    path = ridge_path(x, y)
     for k in (0, 10, 20, 40):
         witness = Ridge(alpha=RIDGE_STRENGTHS[k] * 400, fit_intercept=False).fit(x, y).coef_
         np.testing.assert_allclose(path[k], witness, rtol=1e-6, atol=1e-10)

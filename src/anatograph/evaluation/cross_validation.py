@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.choices import Task
+from anatograph.choices import Question, Task
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.probes.cox import fit_cox_probe
+from anatograph.evaluation.probes.kernel import kernel_ridge
 from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.survival.outcome import horizon
 from anatograph.evaluation.targets import Target
+
+Preparation = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""Features (n, F), the table's row of each (n,), and which of the n to learn from → features (n, F): what is done to
+them inside each training fold before the probe is fitted."""
 
 
 def check_request(
@@ -23,7 +28,7 @@ def check_request(
     repeats: int,
     bootstrap: int,
     log: Sequence[str],
-    task: Task | Mapping[str, Task] | None,
+    task: str | Mapping[str, Question] | Mapping[str, Task] | None,
 ) -> list[str]:
     """The targets, each once.
 
@@ -113,6 +118,7 @@ def cross_validate(
     folds: int,
     seed: int,
     parts: int = 1,
+    prepare: Preparation | None = None,
 ) -> Predictions:
     """Predict each subject by a probe fitted on the other folds.
 
@@ -120,6 +126,38 @@ def cross_validate(
 
     Raises:
         UserError: where the groups leave a training fold with a single class.
+    """
+    splits = splits_of(target, groups, folds, seed)
+    predicted = [probe_fold(features, target, groups, split, seed, parts, prepare) for split in splits]
+    return collect(target, splits, predicted)
+
+
+def cross_validated_kernel(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    folds: int,
+    seed: int,
+    prepare: Preparation | None = None,
+) -> Predictions:
+    """As `cross_validate`, by `kernel_ridge`, which is not linear: of numbers, or of the indicators of classes."""
+    wanted = target.values[:, None]
+    if target.classes:
+        wanted = (target.values[:, None] == np.arange(len(target.classes))).astype(np.float64)
+    splits, predicted = splits_of(target, groups, folds, seed), []
+    for train, test in splits:
+        given = features if prepare is None else prepare(features, target.rows, train)
+        held = None if groups is None else groups[train]
+        found = kernel_ridge(given[train], wanted[train], given[test], held, seed)
+        predicted.append(found if target.classes else found[:, 0])
+    return collect(target, splits, predicted)
+
+
+def splits_of(target: Target, groups: NDArray[np.int64] | None, folds: int, seed: int) -> list[Split]:
+    """The folds of a target: classes and events in proportion, ``groups`` (n,) never split.
+
+    Raises:
+        UserError: fewer folds than wanted, or a training fold with a single class.
     """
     values, classes = target.values, len(target.classes)
     splits = make_folds(values, classes > 0 or target.task == "survival", groups, folds, seed)
@@ -134,8 +172,7 @@ def cross_validate(
                 f"'{target.name}' has a single class among the training subjects of fold {k + 1}; give fewer folds or "
                 f"a target that varies within the groups."
             )
-    predicted = [probe_fold(features, target, groups, split, seed, parts) for split in splits]
-    return collect(target, splits, predicted)
+    return splits
 
 
 def probe_fold(
@@ -145,6 +182,7 @@ def probe_fold(
     split: Split,
     seed: int,
     parts: int = 1,
+    prepare: Preparation | None = None,
 ) -> NDArray[np.float64]:
     """Predictions for the second rows of ``split`` by a probe fitted on the first.
 
@@ -152,6 +190,8 @@ def probe_fold(
     regression, (m, 2) log-hazards and risks by the horizon for survival, (m, classes) probabilities otherwise.
     """
     train, test = split
+    if prepare is not None:
+        features = prepare(features, target.rows, train)
     if target.times is not None:
         return _survival_fold(features, target, groups, split, seed, parts)
     held = None if groups is None else groups[train]

@@ -71,11 +71,11 @@ def score(
     """
     rounds = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     every_row = np.arange(len(target.values))
-    names = list(_of(target, rounds[0], every_row))
+    names = list(figures_of(target, rounds[0], every_row))
     by_fold: dict[str, list[float]] = {name: [] for name in names}
     for one in rounds:
         for k in sorted(set(one.fold.tolist())):
-            for name, value in _of(target, one, np.flatnonzero(one.fold == k)).items():
+            for name, value in figures_of(target, one, np.flatnonzero(one.fold == k)).items():
                 by_fold[name].append(value)
     pooled = _mean_of_rounds(target, rounds, every_row)
     needed = names if intervals else ["r2"] if target.task == "regression" else []
@@ -92,14 +92,15 @@ def score(
     return found
 
 
-def _of(target: Target, one: Predictions, rows: NDArray[np.int64]) -> dict[str, float]:
+def figures_of(target: Target, one: Predictions, rows: NDArray[np.int64]) -> dict[str, float]:
+    """All figures of some ``rows`` of a target's n subjects at once."""
     chance = None if one.probabilities is None else one.probabilities[rows]
     times = None if target.times is None else target.times[rows]
     return figures(target, target.values[rows], one.predicted[rows], chance, one.majority[rows], times)
 
 
 def _mean_of_rounds(target: Target, rounds: list[Predictions], rows: NDArray[np.int64]) -> dict[str, float]:
-    several = [_of(target, one, rows) for one in rounds]
+    several = [figures_of(target, one, rows) for one in rounds]
     return {name: float(np.mean([found[name] for found in several])) for name in several[0]}
 
 
@@ -110,7 +111,7 @@ def _bootstrap(
     unit = np.arange(len(target.values)) if groups is None else groups
     rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
     random = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in _of(target, rounds[0], np.arange(len(target.values)))}
+    drawn: dict[str, list[float]] = {name: [] for name in figures_of(target, rounds[0], np.arange(len(target.values)))}
     for _ in range(bootstraps):
         picked = np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])
         for name, value in _mean_of_rounds(target, rounds, picked).items():

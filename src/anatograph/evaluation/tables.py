@@ -11,7 +11,7 @@ import pandas as pd
 from anatograph.evaluation.scores import Predictions, Score
 from anatograph.evaluation.targets import Target
 
-FURTHER = ("survival", "kaplan_meier", "calibration")
+FURTHER = ("survival", "kaplan_meier", "calibration", "adjusted", "harmonisation", "learning_curve")
 """Tables that some targets or options have, by the name of their CSV file."""
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from anatograph.choices import BenchmarkPreset, Device
+from anatograph.choices import BenchmarkPreset, Device, Question, Task
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.commands.options import Scoring
 from anatograph.cli.output import DONE, finish, say
 from anatograph.errors import UserError, counted
 
+_COHORT_STUDY = "covariates, sites, visits and sample size"
+_FURTHER = {
+    "survival": "Survival, over all held-out subjects at once",
+    "adjusted": "What the embedding adds to the covariates",
+    "harmonisation": "Without and with harmonisation, on the same folds",
+    "learning_curve": "By number of training subjects",
+}
 _MODELS = "models and weights of the rows (default: pretrained on the study)"
 
 
@@ -29,11 +36,34 @@ class Evaluate(Scoring):
     out: Path | None = option(None, "folder for results.csv and predictions.parquet", metavar="DIR")
     save_probe: Path | None = option(None, "folder for probes fitted on all subjects, for `predict`", metavar="DIR")
     permutations: int = option(0, "repeat N times with permuted targets, for the level of chance", metavar="N")
+    adjust: tuple[str, ...] = option(
+        (), "covariates: what the embedding adds to them", metavar="COLUMN", group=_COHORT_STUDY
+    )
+    harmonise: str | None = option(
+        None,
+        "remove the effects of a column such as the site from the features (ComBat), within the training folds",
+        metavar="COLUMN",
+        group=_COHORT_STUDY,
+    )
+    keep: tuple[str, ...] = option(
+        (), "columns whose effects --harmonise leaves in", metavar="COLUMN", group=_COHORT_STUDY
+    )
+    learning_curve: bool = option(False, "also score with fewer training subjects", group=_COHORT_STUDY)
+    visit_time: str | None = option(
+        None, "time of each visit, for --task NAME=slope", metavar="COLUMN", group=_COHORT_STUDY
+    )
+    task: tuple[str, ...] = option(
+        (),
+        "NAME=regression, =classification, =ordinal (a grade) or =slope (its rate over visits); a single TASK applies "
+        "to all",
+        metavar="NAME=TASK",
+        passed=False,
+    )
     seed: int = option(0, "of the folds")
 
     def execute(self) -> int:
         """Score and print the table of results."""
-        found = self.call(task=_tasks(self.task, self.targets), progress=say)
+        found = self.call(task=_tasks(self.task, self.targets, get_args(Question)), progress=say)
         for note in found.notes:
             say(f"note: {note}")
         print("One figure a target, held out, with its 95 % interval:")
@@ -42,6 +72,9 @@ class Evaluate(Scoring):
         print(found.results.round(3).to_string(index=False))
         if found.permutations is not None:
             print(found.permutations.round(3).to_string(index=False))
+        for name, title in _FURTHER.items():
+            if name in found.tables:
+                print(f"\n{title}:\n{found.tables[name].round(3).to_string(index=False)}")
         print(f"Evaluation: {self.out}" if self.out else "Nothing was written; give --out DIR to keep the results.")
         return DONE
 
@@ -129,7 +162,7 @@ class Benchmark(Scoring):
         done = self.call(
             methods=_words(self.methods),
             covariates=_words(self.covariates),
-            task=_tasks(self.task, self.targets),
+            task=_tasks(self.task, self.targets, get_args(Task)),
             options=MethodOptions(
                 given,
                 _files("--weights", self.weights),
@@ -166,15 +199,15 @@ class Densitometry(Command):
         return finish(done.account)
 
 
-def _tasks(texts: Sequence[str], targets: Sequence[str]) -> Any:
+def _tasks(texts: Sequence[str], targets: Sequence[str], kinds: Sequence[str]) -> Any:
     """``NAME=TASK`` texts as a mapping; one bare TASK as itself."""
-    kinds = ("regression", "classification", "ordinal")
     if len(texts) == 1 and texts[0] in kinds:
         return texts[0]
     pairs = dict(text.rpartition("=")[::2] for text in texts)
     wrong = [text for text in texts if text.rpartition("=")[0] not in targets or text.rpartition("=")[2] not in kinds]
     if wrong:
-        raise UserError(f"--task {wrong[0]} must be TARGET=regression, TARGET=classification or TARGET=ordinal.")
+        choices = ", ".join(f"TARGET={kind}" for kind in kinds[:-1])
+        raise UserError(f"--task {wrong[0]} must be {choices} or TARGET={kinds[-1]}.")
     return pairs or None
 
 

@@ -92,32 +92,37 @@ class PartialLikelihood:
         return np.asarray(np.maximum(at_risk[self.order] - self.share * tied[self.order], 1e-300), dtype=np.float64)
 
 
-def fit_cox(features: Array, times: Array, events: Array, strength: float, start: Array | None = None) -> Array:
-    """(F,) coefficients that maximise log L / events - strength/2 · |β|², by Newton's method with step halving.
+def fit_cox(features: Array, times: Array, events: Array, strength: float | Array, start: Array | None = None) -> Array:
+    """(F,) coefficients that maximise log L / events - Σ strength/2 · β², by Newton's method with step halving.
 
-    ``features`` (n, F) are standardised, ``times`` and ``events`` (n,); ``start`` (F,) are coefficients to begin with.
+    ``features`` (n, F) are standardised, ``times`` and ``events`` (n,); ``strength`` is one penalty for all features or
+    one for each (F,); ``start`` (F,) are coefficients to begin with.
     """
-    if features.shape[1] > len(features):  # the penalty does not see a rotation: work in the rows' own space
+    if (
+        features.shape[1] > len(features) and np.ndim(strength) == 0
+    ):  # the penalty does not see a rotation: work in the rows' own space
         left, singular, right = np.linalg.svd(features, full_matrices=False)
         inside = None if start is None else right @ start
         return np.asarray(fit_cox(left * singular, times, events, strength, inside) @ right, dtype=np.float64)
     likelihood = PartialLikelihood(times, events)
     count = max(len(likelihood.order), 1)
     beta = np.zeros(features.shape[1]) if start is None else start.copy()
+    penalty = np.broadcast_to(np.asarray(strength, dtype=np.float64), beta.shape)
 
     def objective(candidate: Array) -> float:
-        return likelihood.log_likelihood(features @ candidate) / count - strength / 2 * float(candidate @ candidate)
+        return likelihood.log_likelihood(features @ candidate) / count - float((penalty * candidate**2).sum()) / 2
 
     value = objective(beta)
     for _ in range(_STEPS):
         w, d, share = likelihood.weights(features @ beta)
-        gradient = features.T @ (likelihood.events - w * share) / count - strength * beta
+        gradient = features.T @ (likelihood.events - w * share) / count - penalty * beta
         means = likelihood.risk_means(features, w, d)
         hessian = ((features.T * (w * share)) @ features - means.T @ means) / count
-        hessian[np.diag_indices_from(hessian)] += strength
-        step = (
-            np.linalg.lstsq(hessian, gradient, rcond=None)[0] if strength == 0 else np.linalg.solve(hessian, gradient)
-        )
+        hessian[np.diag_indices_from(hessian)] += penalty
+        if penalty.all():
+            step = np.linalg.solve(hessian, gradient)
+        else:  # features that depend on each other have no single solution without a penalty
+            step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         size = 1.0
         for _ in range(_HALVINGS):
             found = objective(beta + size * step)

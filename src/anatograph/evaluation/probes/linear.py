@@ -170,7 +170,7 @@ def choose_scales(
             used = width * int(np.count_nonzero(plan))
             size = np.repeat(plan, width)[:used]
             for column in range(wanted.shape[1]):
-                path = _ridge_path(fit_on[:, :used] * size, wanted[train, column] - middle[column])
+                path = ridge_path(fit_on[:, :used] * size, wanted[train, column] - middle[column])
                 predicted = (predict[:, :used] * size) @ path.T + middle[column]
                 errors[row] += ((predicted - wanted[test, column, None]) ** 2).sum(axis=0)
     return plans[int(errors.min(axis=1).argmin())] if inner else plans[0]
@@ -189,7 +189,9 @@ def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) 
     return int(np.flatnonzero(means.mean(axis=0) <= allowed)[0])
 
 
-def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def ridge_path(
+    features: NDArray[np.float64], values: NDArray[np.float64], strengths: NDArray[np.float64] = RIDGE_STRENGTHS
+) -> NDArray[np.float64]:
     """Coefficients (strengths, F) on centred ``features`` and ``values`` for every strength, from one SVD.
 
     With many more rows than features, as when every region of every subject is one, from the F × F products: the same
@@ -197,11 +199,11 @@ def _ridge_path(features: NDArray[np.float64], values: NDArray[np.float64]) -> N
     """
     if len(features) > _TALL * features.shape[1]:
         squares, vectors = np.linalg.eigh(features.T @ features)
-        penalty = RIDGE_STRENGTHS[:, None] * len(features)
+        penalty = strengths[:, None] * len(features)
         inverse = 1.0 / (np.maximum(squares, 0.0) + penalty)
         return np.asarray((inverse * (vectors.T @ (features.T @ values))) @ vectors.T, dtype=np.float64)
     left, singular, right = np.linalg.svd(features, full_matrices=False)
-    penalty = RIDGE_STRENGTHS[:, None] * len(features)
+    penalty = strengths[:, None] * len(features)
     shrunk = singular / (singular**2 + penalty) * (left.T @ values)
     return np.asarray(shrunk @ right, dtype=np.float64)
 
@@ -213,7 +215,7 @@ def _fit_ridge(
     for row, (train, test) in enumerate(inner):
         mean, std = scaling.of(features[train])
         middle = values[train].mean()
-        path = _ridge_path((features[train] - mean) / std, values[train] - middle)
+        path = ridge_path((features[train] - mean) / std, values[train] - middle)
         predicted = (features[test] - mean) / std @ path.T + middle
         errors[row] = ((predicted - values[test, None]) ** 2).sum(axis=0)
     last = len(RIDGE_STRENGTHS) - 1
@@ -222,7 +224,7 @@ def _fit_ridge(
         best = last - _choose(errors[:, ::-1], [len(test) for _, test in inner], not scaling.each)
     mean, std = scaling.of(features)
     middle = float(values.mean())
-    weights = _ridge_path((features - mean) / std, values - middle)[best] / std
+    weights = ridge_path((features - mean) / std, values - middle)[best] / std
     return Probe(
         weights[None],
         np.array([middle - weights @ mean]),

@@ -1,0 +1,1 @@
+"""What the embedding adds to covariates."""

@@ -1,0 +1,1 @@
+"""Harmonisation of features between sites or scanners."""
