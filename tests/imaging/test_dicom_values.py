@@ -71,6 +71,18 @@ def test_iodine_maps_by_their_image_type(tmp_path: Path, chest: HU) -> None:
         read_volume(SeriesWriter(chest, tags={"ImageType": ["DERIVED", "PRIMARY", "IODINE"]}).write(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("kind", ["MIP", "MINIP", "MIN IP"])
+def test_projections_are_not_a_scan(tmp_path: Path, chest: HU, kind: str) -> None:
+    with pytest.raises(UserError, match=f"projections through several slices .ImageType {kind}"):
+        read_volume(SeriesWriter(chest, tags={"ImageType": ["DERIVED", "SECONDARY", "AXIAL", kind]}).write(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["VMI", "VNC"])
+def test_images_computed_from_two_energies_are_flagged(tmp_path: Path, chest: HU, kind: str) -> None:
+    series = SeriesWriter(chest, tags={"ImageType": ["DERIVED", "PRIMARY", "AXIAL", kind]}).write(tmp_path)
+    assert any("computed from two energies" in flag for flag in read_volume(series).flags)
+
+
 @pytest.mark.parametrize("raw", [4095, 3000, 2024, 1024, 524])
 @pytest.mark.parametrize("signed", [0, 1])
 def test_declared_padding_around_the_view_is_air(tmp_path: Path, chest: HU, raw: int, signed: int) -> None:

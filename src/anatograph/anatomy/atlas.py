@@ -18,6 +18,7 @@ from anatograph.anatomy.landmarks import corner_centres, find_landmarks, locatio
 from anatograph.anatomy.markups import write_markups
 from anatograph.errors import UserError, plain
 from anatograph.imaging.formats.read import read_file_header
+from anatograph.imaging.native import native_name
 from anatograph.imaging.volume import Frame, Mask, vector
 from anatograph.limits import read_json
 
@@ -108,7 +109,7 @@ def atlas_from_corners(
         raise UserError(f"patch corners must be (N, 3) whole voxel numbers; this list has shape {table.shape}")
     lungs = read_mask(lungs_file)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(lungs_file))
+    reader.SetFileName(native_name(Path(lungs_file)))
     reader.ReadImageInformation()
     spacing = np.array(reader.GetSpacing())
     if np.abs(spacing - 1).max() > 1e-3:
@@ -173,7 +174,7 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
         "location_codes": atlas.location_codes.tolist(),
     }
     sitk.WriteImage(
-        frame.to_image(atlas.lungs.array), str(folder / "lungs.nii.gz"), useCompression=True, compressionLevel=9
+        frame.to_image(atlas.lungs.array), native_name(folder / "lungs.nii.gz"), useCompression=True, compressionLevel=9
     )
     write_markups(folder / "landmarks.mrk.json", atlas.landmarks)
     (folder / "atlas.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -198,7 +199,7 @@ def load_atlas(folder: str | Path) -> Atlas:
         # The header is checked against the JSON before anything is allocated.
         if read_file_header(folder / "lungs.nii.gz").size != shape[::-1]:
             raise ValueError("lungs.nii.gz is not the mask that atlas.json describes")
-        image = sitk.ReadImage(str(folder / "lungs.nii.gz"), sitk.sitkUInt8)
+        image = sitk.ReadImage(native_name(folder / "lungs.nii.gz"), sitk.sitkUInt8)
         # The original frame, not as NIfTI rounds it: a stored atlas registers bit for bit like the one in memory.
         frame = Frame(
             (shape[0], shape[1], shape[2]), vector(kept["spacing"]), vector(kept["origin"]), _matrix(kept["direction"])
@@ -264,7 +265,7 @@ def _is_mask(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        values = sitk.GetArrayFromImage(sitk.ReadImage(native_name(path)))
     except RuntimeError:
         return False
     labels: set[float] = set()

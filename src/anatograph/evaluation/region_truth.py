@@ -15,6 +15,7 @@ from anatograph.evaluation.cross_validation import collect, probe_fold
 from anatograph.evaluation.folds import Split
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
+from anatograph.imaging.native import native_name
 from anatograph.study.store import Study
 
 MASK, EXTENT = "_mask", "_extent"
@@ -65,7 +66,7 @@ def box_fraction(mask: Path, landmarks: NDArray[np.float64], size_mm: float) -> 
         UserError: a file that cannot be read as an image.
     """
     try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(mask)), "LPS")
+        image = sitk.DICOMOrient(sitk.ReadImage(native_name(mask)), "LPS")
     except RuntimeError as error:
         raise UserError(f"The mask {mask} cannot be read as an image; fix the cohort table or the file.") from error
     array = sitk.GetArrayFromImage(image) > 0

@@ -17,6 +17,7 @@ from anatograph.imaging.dicom.choice import inspect_dicom_folder, read_dicom_fol
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
 from anatograph.imaging.formats.header import FileHeader, scale_to_mm
 from anatograph.imaging.formats.read import read_file_header
+from anatograph.imaging.native import native_name
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume, vector
@@ -176,7 +177,7 @@ def _open(path: Path, what: str, whole: bool = False) -> tuple[sitk.ImageFileRea
     packed = path.name.lower().endswith(".gz")
     present = _uncompressed_size(path, header) if whole or not packed else header.needed
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(native_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.execution.files import whole_file
 from anatograph.imaging.formats.nifti_words import NiftiWords, write_words
+from anatograph.imaging.native import native_name
 from anatograph.imaging.orientation import is_turned, stored_view
 from anatograph.imaging.volume import Mask, Volume
 
@@ -72,15 +73,15 @@ def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> No
         raise ValueError(f"{path}: only NIfTI files have a header for words")
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix in (".nhdr", ".mhd"):  # these name a second file with the voxels, which a rename would orphan
-        sitk.WriteImage(image, str(path), True)
+        sitk.WriteImage(image, native_name(path), True)
         return
     with whole_file(path, suffix) as part:
         if words is None:
-            sitk.WriteImage(image, str(part), True)
+            sitk.WriteImage(image, native_name(part), True)
             return
         plain = part.with_name(part.name.removesuffix(".gz"))
         try:
-            sitk.WriteImage(image, str(plain), False)
+            sitk.WriteImage(image, native_name(plain), False)
             write_words(plain, words)
             if suffix == ".nii.gz":
                 # Neither a name nor a time of its own goes into the file.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.evaluation.densitometry.measures import LungVoxels
+from anatograph.imaging.native import native_name
 from anatograph.imaging.resample import resample_labels
 from anatograph.imaging.volume import Frame, Mask
 
@@ -57,7 +58,7 @@ def lobe_zones(voxels: LungVoxels, file: Path, frame: Frame) -> dict[str, NDArra
     import SimpleITK as sitk
 
     try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
+        image = sitk.DICOMOrient(sitk.ReadImage(native_name(file)), "LPS")
     except RuntimeError as error:
         raise UserError(f"The lobe mask {file} cannot be read as an image; replace the file.") from error
     values = sitk.GetArrayFromImage(image)

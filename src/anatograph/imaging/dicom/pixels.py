@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.imaging.content import AIR, border_region
 from anatograph.imaging.dicom.headers import Slice, slice_reader
+from anatograph.imaging.native import native_name
 
 _METAL = 2500
 """HU; what is declared as padding above it is padding wherever it lies."""
@@ -27,7 +28,7 @@ def read_slice(one: Slice) -> NDArray[Any]:
     Raises UserError where the pixels cannot be read.
     """
     reader = slice_reader()
-    reader.SetFileName(str(one.path))
+    reader.SetFileName(native_name(one.path))
     try:
         values = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:

@@ -17,10 +17,14 @@ _READABLE = {
     "1.2.840.10008.1.2.5", *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
 }  # fmt: skip
 """Transfer syntaxes that GDCM reads: plain, deflated, RLE, JPEG, JPEG-LS, JPEG 2000."""
-_REFORMATTED = {"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "AVERAGE", "CPR", "VRT"}
+_REFORMATTED = {"MPR", "REFORMATTED", "AVERAGE"}
 _MAPS = {"IODINE", "IODINE_MAP", "PBV", "PERFUSION", "ZEFF", "Z_EFF", "EFFECTIVE_Z", "RHO", "ELECTRON_DENSITY",
          "MATERIAL", "MATERIAL_FRACTION", "MATERIAL_MAP", "CALCIUM", "WATER", "STONE", "URIC_ACID"}  # fmt: skip
 """Values of ImageType of maps from several energies, whose numbers are not HU even where they look so."""
+_PROJECTIONS = {"MIP", "MINIP", "MIN IP", "MNIP", "MAX IP", "MAXIP", "PROJECTION IMAGE", "VRT", "CPR"}
+"""Values of ImageType of pictures whose pixels do not belong to one place."""
+_ONE_ENERGY = {"VMI", "MONO", "MONOE", "MONOENERGETIC", "MONO_ENERGETIC", "VNC", "VIRTUAL_NON_CONTRAST"}
+"""Values of ImageType of images computed from two energies, in HU."""
 _UNSPECIFIED = {"US", "HU_MOD"}
 """RescaleTypes that may or may not mean HU."""
 
@@ -59,7 +63,12 @@ class Series:
     def is_original(self) -> bool:
         """Whether the images come straight from the scanner, and were not reformatted or projected."""
         kind = self.slices[0].image_type
-        return "DERIVED" not in kind and "SECONDARY" not in kind and not _REFORMATTED & set(kind)
+        return "DERIVED" not in kind and "SECONDARY" not in kind and not (_REFORMATTED | _PROJECTIONS) & set(kind)
+
+    @property
+    def from_energies(self) -> str:
+        """The values of ImageType by which the images were computed from two energies."""
+        return ", ".join(sorted(_ONE_ENERGY & set(self.slices[0].image_type)))
 
     @property
     def is_hounsfield(self) -> bool:
@@ -122,6 +131,8 @@ def unfit(one: Slice) -> str:
         return f"its numbers are {re.sub(r'[^A-Z0-9_]', '', unit)[:16]} and not Hounsfield units (RescaleType)"
     if _MAPS & kind:
         return f"it is a map and not in Hounsfield units (ImageType {', '.join(sorted(_MAPS & kind))})"
+    if _PROJECTIONS & kind:
+        return f"it holds projections through several slices (ImageType {', '.join(sorted(_PROJECTIONS & kind))})"
     if not one.is_placed:
         return "its images do not say where they lie (no ImagePositionPatient, ImageOrientationPatient or PixelSpacing)"
     if abs(np.linalg.det(one.direction)) < 1e-3:

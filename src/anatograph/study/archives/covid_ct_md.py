@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.elements import looks_like_dicom
 from anatograph.imaging.dicom.headers import quiet, slice_reader
+from anatograph.imaging.native import native_name
 from anatograph.study.archives.table import Made, write_recipe_table
 
 PUBLISHED = {"COVID-19": 169, "CAP": 60, "Normal": 76}
@@ -86,7 +87,7 @@ def _class_folders(root: Path) -> list[tuple[str, Path]]:
 def _sex_and_age(file: Path) -> tuple[str | None, int | None]:
     """PatientSex and PatientAge in years of a DICOM file; None where they are empty."""
     reader = slice_reader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(native_name(file))
     try:
         with quiet():
             reader.ReadImageInformation()
