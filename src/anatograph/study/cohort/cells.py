@@ -78,6 +78,9 @@ def clean(column: pd.Series) -> tuple[pd.Series, list[str]]:
         if whole and np.abs(values).max() < 2**53:
             series = series.astype(np.int64)
         return series, [*notes, *more, *_codes(name, series)]
+    none = sum(isinstance(cell, str) and cell.strip().lower() == "none" for cell in cells)
+    if none and any(text):
+        notes.append(f"{name}: 'none' in {_cells(none)} taken as missing; if it is a class, call it otherwise (absent)")
     merged, more = _categories(name, text)
     if (
         not notes

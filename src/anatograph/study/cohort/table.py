@@ -20,7 +20,7 @@ from anatograph.study.identifiers import fault_of
 
 _PATHS = ("subject_id", "image", "lungs")
 # What pandas may take for missing in a label column; `cells.clean` does the rest. A subject may be called NA.
-_MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"]
+_MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null"]
 _SHOWN = 30
 _HEADER_LINES = 50
 """Lines in which the header is looked for, after comments."""
