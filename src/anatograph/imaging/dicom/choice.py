@@ -131,10 +131,12 @@ def _stack(series: Series) -> Stack:
 
 
 def _flags(series: Series) -> tuple[str, ...]:
-    unit = () if series.is_hounsfield else ("its header does not say that the numbers are HU (RescaleType US); check",)
+    unit: tuple[str, ...] = (
+        () if series.is_hounsfield else ("its header does not say that the numbers are HU (RescaleType US); check",)
+    )
     energies = series.from_energies
-    computed = (f"its images were computed from two energies (ImageType {energies}); densities may differ",)
-    unit += computed if energies else ()
+    if energies:
+        unit = (*unit, f"its images were computed from two energies (ImageType {energies}); densities may differ")
     return (*series.remarks, *unit, *_stack(series).repairs, *_doubts(_stack(series).first))
 
 
