@@ -128,7 +128,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["cluster", "--", "preprocess", "cohort.csv", "study"],
         ["cluster", "--system", "abacus", "--workers", "2", "--", "preprocess", "cohort.csv", "study"],
         ["preprocess", "cohort.csv", "study", "--lungs", "magic"],
-        ["embed", "study", "out"],
+        ["embed", "study"],
         ["evaluate", "e.parquet", "c.csv"],
         ["benchmark", "study", "c.csv", "--target", "x"],
         ["cohort", "lidc", "folder", "out.csv"],

@@ -8,9 +8,10 @@ from .baselines.options import MethodOptions as MethodOptions
 from .checkup.findings import Finding as Finding
 from .checkup.installation import doctor as doctor
 from .demonstration import demo as demo
-from .embedding.api import Embedded as Embedded
 from .embedding.api import embed as embed
 from .embedding.pool import pool as pool
+from .embedding.result import Embedded as Embedded
+from .embedding.result import ScanQuality as ScanQuality
 from .errors import UserError as UserError
 from .evaluation.analysis import Evaluation as Evaluation
 from .evaluation.densitometry.api import DensitometryResult as DensitometryResult

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from anatograph.choices import PoolingRule
-from anatograph.embedding.api import Embedded
 from anatograph.embedding.regions import Regions
+from anatograph.embedding.result import Embedded
 from anatograph.embedding.reuse import same_file
 from anatograph.embedding.table import beside, parquet_path, read_embeddings, write_embeddings
 from anatograph.errors import UserError

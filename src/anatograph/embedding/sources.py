@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from anatograph.embedding.result import ScanQuality
 from anatograph.embedding.stream import Item
 from anatograph.errors import UserError
+from anatograph.study.identifiers import fault_of
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 
@@ -87,6 +91,10 @@ class ScanSource(Source):
         self.path = source
         self.settings, self.atlas_hash, self.subject_ids = settings, model.atlas.hash, [subject_id]
         self.notes = []
+        self.quality: ScanQuality | None = None
+        """Known once the scan is loaded."""
+        self.landmarks: NDArray[np.float64] = np.zeros((0, 3))
+        """(N, 3) LPS mm, where the regions lie in the scan; known once it is loaded."""
         self._mask, self._weights, self._model = mask, weights, model
         self._made = time.time_ns()
         check_compatible(model, self.atlas_hash, settings, f"The scan {source}")
@@ -105,6 +113,7 @@ class ScanSource(Source):
             subject_id=subject_id,
             weights=self._weights,
         )
+        self.landmarks, self.quality = done.landmarks, ScanQuality(done.concerns, done.quality)
         self.notes += [*done.notes, *map(str, done.concerns)]
         known = self._model.preprocessing.get("recipe", {})
         differing = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]
@@ -156,18 +165,8 @@ def settings_for(model: Model, lungs: str | None, registration: str | None, has_
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
 
 
-def id_from(source: Path) -> str:
-    """A subject_id made from the name of a file or folder."""
-    name = source.resolve().name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-            break
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "scan"
-
-
 def check_id(subject_id: str) -> str:
     """The id, if it can be one."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", subject_id) or subject_id in {".", ".."}:
-        raise UserError(f"The subject-id '{subject_id}' must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    if fault := fault_of(subject_id):
+        raise UserError(f"--subject-id: {fault}.")
     return subject_id

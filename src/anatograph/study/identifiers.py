@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from anatograph.errors import UserError, plain
+from anatograph.imaging.writing import SUFFIXES
 
 _SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -31,3 +32,11 @@ def subject_folder(study: Path, subject_id: str) -> Path:
     if fault := fault_of(subject_id):
         raise UserError(f"{study}: {fault}.")
     return study / "subjects" / subject_id
+
+
+def id_from(source: Path) -> str:
+    """A subject identifier made from the name of a scan's file or folder."""
+    name = source.resolve().name
+    ending = next((ending for ending in SUFFIXES if name.lower().endswith(ending)), "")
+    name = name[: len(name) - len(ending)]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "scan"

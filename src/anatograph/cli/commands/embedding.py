@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
-from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.command import Command, argument, option
 from anatograph.cli.commands.options import Parallel
 from anatograph.cli.output import finish
 from anatograph.errors import counted
@@ -15,17 +15,24 @@ from anatograph.errors import counted
 if TYPE_CHECKING:
     from anatograph.embedding.api import Embedded
 
-_ONE = "for a single CT (default: as the scans that the model was trained on)"
+_SCANS = "for scans without a study (default: as the scans that the model was trained on)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed(Parallel):
-    """Embed a study, or a single CT without a study."""
+    """Embed one CT, a study, a cohort table or a folder of scans.
+
+    Without --model the model that ships with the package is used. Of a cohort or a folder the study OUT.study is made
+    first."""
 
     page = "model.md"
-    source: Path = argument("STUDY_OR_IMAGE", "a study, a volume file or a DICOM folder")
+    source: Path = argument(
+        "STUDY_OR_COHORT_OR_IMAGE", "a study, a cohort table, a folder of scans, a volume file or a DICOM folder"
+    )
     out: Path = argument("OUT", "writes OUT.parquet and OUT.regions.zarr")
-    model: Path = required("model folder, such as RUN/model", metavar="MODEL")
+    model: Path | None = option(
+        None, "model folder, such as RUN/model, or a release", unset="the model that ships", metavar="MODEL"
+    )
     pooling: PoolingRule | None = option(None, "how regions become a subject's vector", unset="as the model says")
     harmonics: int | None = option(
         None, "parts of the vector, the mean included, where the pooling is harmonics", unset="as the model says",
@@ -35,11 +42,14 @@ class Embed(Parallel):
     batch_size: int = option(64, "patches per batch", metavar="N", minimum=1)
     device: Device = option("auto")
     include_flagged: bool = option(False, "use scans at quality level reject too")
-    lungs: LungMethod | None = option(None, "source of the lung mask", group=_ONE)
-    lung_mask: Path | None = option(None, "the lung mask itself", metavar="MASK", group=_ONE)
-    lung_weights: Path | None = option(None, "weights of a lung network", metavar="FILE", group=_ONE)
-    registration: RegistrationMethod | None = option(None, "registration of the atlas to the scan", group=_ONE)
-    subject_id: str | None = option(None, "name in the table", unset="the file's name", metavar="ID", group=_ONE)
+    no_study: bool = option(False, "of a cohort or folder, keep the vectors only and not the study")
+    lungs: LungMethod | None = option(None, "source of the lung mask", group=_SCANS)
+    lung_mask: Path | None = option(None, "of a single CT, the lung mask itself", metavar="MASK", group=_SCANS)
+    lung_weights: Path | None = option(None, "weights of a lung network", metavar="FILE", group=_SCANS)
+    registration: RegistrationMethod | None = option(None, "registration of the atlas to the scan", group=_SCANS)
+    subject_id: str | None = option(
+        None, "of a single CT, name in the table", unset="the file's name", metavar="ID", group=_SCANS
+    )
 
     def execute(self) -> int:
         """Embed and name the table."""

@@ -54,6 +54,8 @@ class Model(nn.Module):
         """How embeddings pool regions into a subject's vector; may be changed, as no weight depends on it."""
         self.unfinished = ""
         """Why it is not the model of a finished pretraining, empty where it is one; set by `load_model`."""
+        self.release = ""
+        """Name and number of the release it is, such as anatograph-ct-1; empty for others; set by `load_model`."""
         self.preprocessing: Mapping[str, Any] = {}
         """How the scans it was trained on were prepared, so that a new one can be prepared alike."""
 

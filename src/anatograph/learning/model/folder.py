@@ -20,6 +20,8 @@ from anatograph.execution.folders import refuse_foreign
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
+from anatograph.learning.releases.resolve import resolve_model
+from anatograph.learning.releases.shipped import check_release
 from anatograph.limits import read_json
 
 if TYPE_CHECKING:
@@ -80,21 +82,26 @@ def save_model(
 def load_model(folder: str | Path) -> Model:
     """Read what `save_model` wrote: the model in evaluation mode on the CPU, with its ``atlas`` and ``preprocessing``.
 
+    ``folder`` may also be the name of a release that ships with the package. A folder without ``atlas/`` is on the
+    atlas of the package.
+
     Raises:
         UserError: no model there, a newer format, or files that do not belong together.
     """
-    from anatograph.anatomy.atlas import load_atlas
+    from anatograph.anatomy.atlas import default_atlas, load_atlas
 
-    folder = Path(folder)
-    config = _read_config(folder)
+    folder = resolve_model(folder)
+    config = read_config(folder)
     settings = ModelConfig.from_dict(config["architecture"], f"{folder / CONFIG}")
     _check_input(folder, settings, config["input"])
-    atlas = load_atlas(folder / "atlas")
+    own_atlas = (folder / "atlas").exists() or config["atlas"]["hash"] != default_atlas().hash
+    atlas = load_atlas(folder / "atlas") if own_atlas else default_atlas()
     if atlas.hash != config["atlas"]["hash"]:
         raise UserError(
             f"{folder}: atlas/ is not the atlas this model was trained on (hash {atlas.hash[:12]}, expected "
             f"{str(config['atlas']['hash'])[:12]}); copy the model folder anew."
         )
+    check_release(folder, str(config.get("release") or ""), str(config["weights_sha256"]))
     try:
         if (folder / WEIGHTS).stat().st_size > _LARGEST_WEIGHTS:
             raise UserError(f"{folder}: {WEIGHTS} is larger than any model of this version.")
@@ -112,6 +119,7 @@ def load_model(folder: str | Path) -> Model:
     model.atlas = atlas
     model.preprocessing = config.get("preprocessing", {})
     model.unfinished = _unfinished(config.get("training"))
+    model.release = str(config.get("release") or "")
     return model.eval()
 
 
@@ -156,7 +164,12 @@ def _expected_input(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` of a model folder holds.
+
+    Raises:
+        UserError: no model there, a newer format, or something missing.
+    """
     try:
         config: dict[str, Any] = read_json(folder / CONFIG)
         version = int(config["format_version"])
