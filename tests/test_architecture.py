@@ -33,7 +33,7 @@ ORDER = [
     "cli",
 ]
 HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "pyarrow"}
-OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask"}
+OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask", "huggingface_hub"}
 
 
 LINES, MODULES = 320, 16

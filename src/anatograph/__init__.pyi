@@ -26,6 +26,10 @@ from .explanation.deviation import Deviations as Deviations
 from .explanation.deviation import deviation as deviation
 from .explanation.explain import Explained as Explained
 from .explanation.explain import explain as explain
+from .explanation.norms.build import Reference as Reference
+from .explanation.norms.build import reference as reference
+from .explanation.norms.saved import SavedReference as SavedReference
+from .explanation.norms.saved import load_reference as load_reference
 from .explanation.similar import Similar as Similar
 from .explanation.similar import similar as similar
 from .imaging.reading import read_mask as read_mask
@@ -37,6 +41,10 @@ from .learning.api import import_reference as import_reference
 from .learning.api import pretrain as pretrain
 from .learning.model.embedding_model import Model as Model
 from .learning.model.folder import load_model as load_model
+from .learning.releases.api import ModelInfo as ModelInfo
+from .learning.releases.api import models as models
+from .learning.releases.api import pull as pull
+from .learning.releases.api import push as push
 from .learning.training.settings import PretrainSettings as PretrainSettings
 from .phantoms.api import phantom as phantom
 from .reporting.page import report as report

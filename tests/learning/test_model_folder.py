@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from anatograph.anatomy.atlas import Atlas, build_atlas
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.learning.model.card import model_card
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model, save_model
+from anatograph.learning.model.origins import curves
+from anatograph.phantoms.folder import described
 
 
 def box_atlas(width: int = 40) -> Atlas:
@@ -137,3 +142,49 @@ def test_no_model_there_is_said(tmp_path: Path) -> None:
 def test_a_model_is_not_saved_with_another_atlas(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs its atlas"):
         save_model(load_model(folder), tmp_path / "other", box_atlas(80))
+
+
+def card_of(folder: Path, **changes: object) -> str:
+    """The card of a model whose configuration has these entries too."""
+    return model_card({**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes})
+
+
+def test_the_card_says_what_a_reader_needs(folder: Path) -> None:
+    result = {"on": "half-real scans", "target": "emphysema_extent", "metric": "R²", "value": 0.81, "low": 0.7,
+              "high": 0.88, "n": 88, "command": "anatograph evaluate …"}  # fmt: skip
+    training = {"subjects": 160, "epochs": 3, "date": "2026-11-28", "commit": "0a1b2c", "data": "synthetic phantoms",
+                "synthetic": True, "curves": {"patch": [[5, 2.5, 0.19], [100, 0.4, 0.9]]},
+                "settings": {"seed": 20, "augment": {"noise": 50.0}}}  # fmt: skip
+    card = card_of(folder, release="tiny-ct-7", license="apache-2.0", results=[result], training=training)
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["library_name"] == "anatograph"
+    titles = re.findall(r"^## (.*)$", card, flags=re.MULTILINE)
+    assert titles == ["Use", "Intended use", "Expected input", "Training data", "Recipe", "Loss", "Results", "Limits",
+                      "Licence", "Citation", "Settings"]  # fmt: skip
+    for words in ("160 subjects: synthetic phantoms", "It has seen no patient", "| commit of anatograph | 0a1b2c |",
+                  "| patches (eq. 5) | 100 | 0.400 | 90 % |", "| 0.81 | 0.70 to 0.88 | 88 |", "2012.06457",
+                  "| training | augment.noise | 50.0 |", "anatograph embed SCAN_OR_COHORT_OR_STUDY OUT\n"):  # fmt: skip
+        assert words in card, words
+    plain = card_of(folder)
+    assert "seen no patient" not in plain
+    assert "--model THIS_FOLDER" in plain
+    assert "None were recorded with this model" in plain
+
+
+def test_a_trained_model_s_card_names_its_data_and_losses(tmp_path: Path) -> None:
+    rows = [{"level": "patch", "step": str(k), "loss": str(9 - k), "accuracy": "0.5"} for k in range(9)]
+    rows.append({"level": "probe", "step": "9", "loss": "", "accuracy": ""})
+    found = curves(rows)
+    assert list(found) == ["patch"]
+    assert found["patch"][0] == [0.0, 9.0, 0.5]
+    assert found["patch"][-1] == [8.0, 1.0, 0.5]
+    assert len(found["patch"]) == 6
+    account = {"generator": 2, "seed": 20, "settings": {"ranges": {"slice_mm": [0.7, 5.0], "noise_hu": [8.0, 60.0]}}}
+    (tmp_path / "phantom.json").write_text(json.dumps(account))
+    text, synthetic = described(tmp_path)
+    assert text.startswith("synthetic phantoms (generator 2, seed 20; scanners drawn at random, slices of 0.7 to 5 mm")
+    assert synthetic
+    (tmp_path / "phantom.json").write_text(json.dumps({**account, "onto": True}))
+    assert described(tmp_path)[1] is False
+    assert described(tmp_path / "elsewhere") == ("", False)

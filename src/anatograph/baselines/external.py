@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
+from anatograph.embedding.compatible import check_same_model
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.table import beside, read_embeddings
 from anatograph.errors import UserError
@@ -58,6 +59,9 @@ class ExternalEmbeddings(CohortMethod):
             )
         if self.region_file is not None and not self.region_file.exists():
             raise UserError(f"There is no file {self.region_file} with region features for {self.slug}.")
+        if self.region_file is not None and self.region_file.is_dir():
+            about = read_embeddings(self.table).about
+            check_same_model(about, Regions(self.region_file).attributes, str(self.table), str(self.region_file))
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, D) the columns of the table."""

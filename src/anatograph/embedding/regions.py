@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.embedding.table import beside, parquet_path
+from anatograph.embedding.compatible import check_same_model
+from anatograph.embedding.table import beside, parquet_path, read_embeddings
 from anatograph.embedding.zarr_check import check_zarr
 from anatograph.errors import UserError
 from anatograph.execution.files import replace_folder
@@ -154,10 +155,13 @@ def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions
     """A study and the regions of the embeddings that were made of it.
 
     Raises:
-        UserError: either cannot be read, or they are on different atlases.
+        UserError: either cannot be read, or they are on different atlases or of different models.
     """
     opened = Study.open(study)
     regions = Regions(beside(parquet_path(embeddings), "regions"))
     if regions.attributes.get("atlas_hash") != opened.atlas.hash:
         raise UserError(f"{embeddings} was made on another atlas than the study {study}; embed this study.")
+    if parquet_path(embeddings).is_file():
+        about = read_embeddings(embeddings).about
+        check_same_model(about, regions.attributes, f"{parquet_path(embeddings)}", f"{regions.path.name} beside it")
     return opened, regions

@@ -134,13 +134,14 @@ class EmbedRun:
         if not names and not self.partial.finished:
             self.partial.drop_if_empty()
             raise UserError(f"No subject could be embedded; the first reason: {account.failures[0].reason}")
-        about = {"landmarks": landmarks_of(self.model).tolist(), "atlas_hash": self.source.atlas_hash,
-                 "frame": "LPS mm of the atlas"}  # fmt: skip
+        made = {"atlas_hash": self.source.atlas_hash, "model": self.model.digest}
+        if self.model.release:
+            made["release"] = self.model.release
+        about = {"landmarks": landmarks_of(self.model).tolist(), "frame": "LPS mm of the atlas", **made}
         kinds = {kind: {**about, "feature": text} for kind, text in _KINDS.items()}
         if self.model.whitening is not None:
             kinds["regions"]["whitening"] = self.model.whitening.tolist()
-        features = {"pooling": self.model.pooling.about(self.model.config.feature_size),
-                    "atlas_hash": self.source.atlas_hash, "model": self.model.digest}  # fmt: skip
+        features = {"pooling": self.model.pooling.about(self.model.config.feature_size), **made}
         self.partial.finish(names, kinds, features)
         written = read_embeddings(self.table)
         there = set(written.subject_ids)

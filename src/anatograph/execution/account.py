@@ -31,7 +31,20 @@ _PACKAGES = (
     "lungmask",
     "TotalSegmentator",
 )
-_FILE_SUFFIXES = {".parquet", ".html", ".csv", ".tsv", ".json", ".zarr", ".gz", ".png", ".nrrd", ".mha", ".nii"}
+_FILE_SUFFIXES = {
+    ".parquet",
+    ".html",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".zarr",
+    ".gz",
+    ".png",
+    ".nrrd",
+    ".mha",
+    ".nii",
+    ".safetensors",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,11 @@ class ReferenceCohort:
     """The number of every subject of the cohort; empty without groups."""
     seed: int = 0
     """Of the parts in which they are measured against each other."""
+    what: str = "in the embeddings"
+    """Which subjects they are, as a clause."""
+
+    def __str__(self) -> str:
+        return f"{len(self.subject_ids)} subjects {self.what}"
 
     @cached_property
     def _root(self) -> NDArray[np.float64]:
@@ -87,7 +92,7 @@ def reference_cohort(
         if group:
             group_of = dict(zip(table["subject_id"], group_numbers(table, group).tolist(), strict=True))
         if reference:
-            chosen = _chosen(table, reference)
+            chosen = subjects_with(table, reference)
             names = [name for name in names if name in chosen]
         elif group:
             names = [name for name in names if name in known]
@@ -106,14 +111,18 @@ def reference_cohort(
         notes.append(f"{len(names)} reference subjects are few: with less than {SMALL} unusual regions may be missed")
     features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
-    return ReferenceCohort(names, features, groups, group_of, seed), notes
+    return ReferenceCohort(names, features, groups, group_of, seed, what), notes
 
 
-def _chosen(table: pd.DataFrame, reference: str) -> set[str]:
-    """subject_ids with COLUMN=VALUE."""
-    column, sign, value = reference.partition("=")
+def subjects_with(table: pd.DataFrame, where: str) -> set[str]:
+    """The subject_ids of a cohort table with "COLUMN=VALUE".
+
+    Raises:
+        UserError: not of that form, no such column, or no subject with the value.
+    """
+    column, sign, value = where.partition("=")
     if not sign:
-        raise UserError(f"The reference must be COLUMN=VALUE, such as diagnosis=healthy, not '{reference}'.")
+        raise UserError(f"'{where}' must be COLUMN=VALUE, such as diagnosis=healthy.")
     if column not in table.columns:
         raise UserError(f"The cohort has no column '{column}'; it has: {', '.join(map(str, table.columns))}.")
     held = table[column]

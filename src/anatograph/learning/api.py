@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
     from anatograph.learning.data.cohort import TrainingStudy
     from anatograph.learning.training.settings import PretrainSettings
-    from anatograph.study.store import Study
 
 
 def pretrain(
@@ -46,6 +44,7 @@ def pretrain(
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
     """
     from anatograph.learning.training.presets import build_settings
+    from anatograph.study.cohort.origin import table_of_study
     from anatograph.study.quality.selection import usable
     from anatograph.study.store import Study
 
@@ -54,22 +53,10 @@ def pretrain(
         overrides = [*overrides, f"minutes={minutes}"]
     given = preset is not None or config is not None or bool(overrides) or group is not None
     if group is not None:
-        table = _table_of(opened) if cohort is None else Path(cohort)
+        table = table_of_study(opened) if cohort is None else Path(cohort)
         overrides = [*overrides, f"group={group}", f"group_table={table.resolve()}"]
     settings = None if resume and not given else build_settings(preset, config, overrides)
     return train(opened, run, settings, resume=resume, progress=progress, notes=selection.notes)
-
-
-def _table_of(study: Study) -> Path:
-    """The cohort table that a study was last preprocessed from."""
-    try:
-        account = json.loads((study.path / "preprocess.run.json").read_text(encoding="utf-8"))
-        table = Path(account["settings"]["cohort"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{study.path} does not say which cohort table it was made from; give --cohort.") from error
-    if not table.is_file():
-        raise UserError(f"the cohort table {table}, from which {study.path} was made, is not there; give --cohort.")
-    return table
 
 
 def train(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from anatograph.execution.files import write_text
 from anatograph.execution.folders import claim_folder
 from anatograph.imaging.volume import Frame
+from anatograph.limits import read_json
 from anatograph.phantoms.settings import PhantomSettings
 
 GENERATOR = 2
@@ -36,6 +37,30 @@ def plain_settings(settings: PhantomSettings) -> dict[str, Any]:
 def claim_cohort(folder: Path, account: dict[str, Any]) -> None:
     """Claim ``folder`` for the cohort that ``account`` describes; UserError if it holds something else."""
     claim_folder(folder, _ACCOUNT, {"generator": GENERATOR, **account}, "a phantom cohort")
+
+
+def described(folder: Path) -> tuple[str, bool]:
+    """Of a folder with a phantom cohort, what its scans are, as a phrase, and whether all of them are synthetic.
+
+    The phrase is empty where the folder holds something else.
+
+    Raises:
+        OSError: the account of the cohort cannot be read.
+        ValueError: it is not JSON.
+    """
+    if not (folder / _ACCOUNT).is_file():
+        return "", False
+    account = read_json(folder / _ACCOUNT)
+    settings = account.get("settings", {})
+    if account.get("onto"):
+        return f"half-real: disease drawn into real scans (seed {account.get('seed')})", False
+    if ranges := settings.get("ranges"):
+        drawn = "scanners drawn at random, slices of {:g} to {:g} mm, noise of {:g} to {:g} HU".format(
+            *ranges["slice_mm"], *ranges["noise_hu"]
+        )
+    else:
+        drawn = "scanners " + ", ".join(str(one["site"]) for one in settings.get("scanners", []))
+    return f"synthetic phantoms (generator {account.get('generator')}, seed {account.get('seed')}; {drawn})", True
 
 
 def is_complete(folder: Path, name: str) -> bool:

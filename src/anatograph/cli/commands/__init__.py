@@ -5,8 +5,9 @@ from __future__ import annotations
 from anatograph.cli.command import Command
 from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate, Predict
 from anatograph.cli.commands.embedding import Embed, Pool
-from anatograph.cli.commands.explanation import Change, Deviation, Explain, Similar
+from anatograph.cli.commands.explanation import Change, Deviation, Explain, Reference, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
+from anatograph.cli.commands.models import Models, Pull, Push
 from anatograph.cli.commands.preprocessing import Cluster, Preprocess
 from anatograph.cli.commands.reporting import Qc, Report
 from anatograph.cli.commands.start import Demo, Doctor
@@ -29,10 +30,14 @@ COMMANDS: tuple[type[Command], ...] = (
     Densitometry,
     Cohort,
     Explain,
+    Reference,
     Deviation,
     Similar,
     Change,
     Report,
+    Models,
+    Pull,
+    Push,
     ImportReference,
 )
 

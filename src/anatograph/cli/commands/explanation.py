@@ -1,4 +1,4 @@
-"""The commands that explain: explain, deviation, similar and change."""
+"""The commands that explain: explain, reference, deviation, similar and change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.choices import MapScale, ProbeKind, Task
-from anatograph.cli.command import Command, argument, option, required
-from anatograph.cli.commands.options import Reference
+from anatograph.cli.command import Command, argument, option, optional_argument, required
+from anatograph.cli.commands.options import Comparison
 from anatograph.cli.output import counter, finish
 
 
@@ -48,24 +48,62 @@ class Explain(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deviation(Reference):
-    """What is unusual for its place compared with reference subjects, without labels."""
+class Deviation(Comparison):
+    """What is unusual for its place compared with reference subjects, without labels.
+
+    A single CT needs no study: it is compared with the reference of the model that ships with the package."""
 
     page = "explain.md"
-    study: Path = argument("STUDY", "folder of the study")
-    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote for this study")
-    subjects: tuple[str, ...] = required("scans to look at", flag="--subject", metavar="ID")
+    study: Path = argument("STUDY_OR_SCAN", "a study, or a single CT: a volume file or a DICOM folder")
+    embeddings: Path | None = optional_argument("EMBEDDINGS", "of a study, the table that `embed` wrote")
+    subjects: tuple[str, ...] = option((), "of a study, the scans to look at", flag="--subject", metavar="ID")
+    reference: str | None = option(
+        None, "a file that `reference` wrote, shipped (that of the package's model), or reference subjects",
+        unset="all subjects; of a CT, that of the model", metavar="FILE|shipped|COLUMN=VALUE",
+    )  # fmt: skip
+    model: Path | None = option(
+        None, "of a CT, the model that embeds it", unset="the model that ships", metavar="MODEL"
+    )
     out: Path = required("folder for ID_deviation.nii.gz and .png", metavar="DIR")
 
     def execute(self) -> int:
         """Write the maps and print the most unusual regions."""
         done = self.call(progress=counter)
+        print(f"Reference: {done.found[0].reference}")
         for found in done.found:
             print(f"{found.subject_id}: {100 * found.share:.1f} % of the regions are unusual (2.3 % in the reference); "
                   f"as many or more in {100 * found.p:.0f} % of the reference subjects")  # fmt: skip
             for _, row in found.table.head(5).iterrows():
                 print(f"  {row['deviation']:5.1f}  {row['place']} (landmark {row['landmark']}, q {row['q']:.2g})")
         print(f"Deviations: {self.out} ({len(done.maps)} maps)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference(Command):
+    """Write what is normal at each landmark, from healthy scans, for `deviation`."""
+
+    page = "explain.md"
+    study: Path = argument("STUDY", "folder of a study with at least 10 healthy scans, better 30 or more")
+    out: Path = argument("OUT", "the file to write, OUT.safetensors; it holds statistics only")
+    where: str | None = option(None, "subjects to use", unset="all", metavar="COLUMN=VALUE")
+    model: Path | None = option(None, "model that embeds them", unset="the model that ships", metavar="MODEL")
+    cohort: Path | None = option(
+        None, "table with the columns of --where and --group", unset="the one the study was made from", metavar="COHORT"
+    )
+    group: str | None = option(
+        None, "column that identifies the patient, where some have several scans", metavar="COLUMN"
+    )
+    of: str | None = option(None, "who they are, shown wherever the reference is used", metavar="TEXT")
+    seed: int = option(0)
+
+    def execute(self) -> int:
+        """Write the file and say what it is of."""
+        from anatograph.execution.progress import Progress
+
+        with Progress("reference", 0, "scan") as bar:
+            done = self.call(progress=bar.reached)
+        print(f"Reference: {done.path} ({done.saved})")
         return finish(done.account)
 
 
@@ -99,7 +137,7 @@ class Similar(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change(Reference):
+class Change(Comparison):
     """What changed between two scans of one patient, region by region."""
 
     page = "explain.md"

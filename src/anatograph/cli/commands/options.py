@@ -51,7 +51,7 @@ class Scoring(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference(Command):
+class Comparison(Command):
     """Options of the commands that compare a scan with reference subjects."""
 
     cohort: Path | None = option(None, "table with the columns of --reference and --group", metavar="COHORT")

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.embedding.api import embed
+from anatograph.embedding.compatible import check_same_model
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.saved.probe import COVERAGE, FALSE_ALARMS, SavedProbe, headline_text, load_probes
@@ -51,7 +52,8 @@ def predict(
         probe: a folder that ``evaluate(save_probe=…)`` wrote.
         source: a table of embeddings, or one CT (a volume file or a DICOM folder) with ``model``.
         out: a .csv or .parquet file.
-        model: for a CT, the model folder whose embeddings the probe was fitted on.
+        model: for a CT, the model whose embeddings the probe was fitted on; found by itself where it is a release that
+            ships with the package.
         say: called with warnings.
 
     Raises:
@@ -97,15 +99,18 @@ def _vectors(
     if source.suffix.lower() in (".parquet", ".csv", ".tsv") or source.with_name(source.name + ".parquet").is_file():
         table = read_embeddings(source)
         return table.subject_ids, table.features, table.about
+    from anatograph.learning.model.folder import load_model
+    from anatograph.learning.releases.shipped import shipped_releases
+
+    if model is None and about.get("release") in shipped_releases():
+        model = str(about["release"])
     if model is None:
         raise UserError(
             f"{source} is not a table of embeddings; for a CT give --model, the model of the probe's cohort."
         )
-    from anatograph.learning.model.folder import load_model
-
     network, wanted = load_model(model), settings_from(about.get("pooling"))
     done = embed(source, model=network, pooling=wanted.rule, harmonics=wanted.harmonics)
-    known = {"model": network.digest, "pooling": about.get("pooling")}
+    known = {"model": network.digest, "release": network.release, "pooling": about.get("pooling")}
     return done.subject_ids, done.features.astype(np.float64), known
 
 
@@ -113,12 +118,7 @@ def _check(
     about: Mapping[str, Any], other: Mapping[str, Any], width: int, probes: list[SavedProbe], source: str
 ) -> list[str]:
     """Refuse embeddings of another model or pooling; notes on what could not be checked."""
-    fitted, given = about.get("model"), other.get("model")
-    if fitted and given and fitted != given:
-        raise UserError(
-            f"{source} was embedded by another model (hash {str(given)[:12]}) than the probe was fitted on "
-            f"({str(fitted)[:12]}); embed it with that model."
-        )
+    known = check_same_model(other, about, source, "the embeddings that the probe was fitted on")
     if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
         rule = settings_from(about.get("pooling")).rule
         raise UserError(
@@ -128,7 +128,7 @@ def _check(
     if any(one.probe.weights.shape[1] != width for one in probes):
         wanted = probes[0].probe.weights.shape[1]
         raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")
-    return [] if fitted and given else ["whether the embeddings are of the probe's model could not be checked"]
+    return [] if known else ["whether the embeddings are of the probe's model could not be checked"]
 
 
 def _table(one: SavedProbe, names: list[str], features: NDArray[np.float64]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from anatograph.learning.data.sampler import PatchSampler
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import save_model
+from anatograph.learning.model.origins import origins
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.monitoring.online_probe import probe_labels, probe_score
 from anatograph.learning.seeding import RECALIBRATE, STATISTICS, numpy_generator
@@ -82,7 +83,8 @@ class ModelExporter:
             nodes = torch.cat([region_nodes(ready, *some) for some in banked]).cpu().numpy()
             ready.whitening.copy_(torch.from_numpy(_whitening(nodes, ready.config)))
         training: dict[str, Any] = {"epochs": epoch + 1, "updates": updates, "subjects": len(self.cohort.ids)}
-        training |= {"cohort": self.study.digest(), "settings": self.settings.to_dict()}
+        training |= {"cohort": self.study.digest(), **origins(self.study, self.folder.parent)}
+        training["settings"] = self.settings.to_dict()
         save_model(ready, self.folder, self.study.atlas, dataclasses.asdict(self.study.settings), training)
         return self._probe(ready, bank, banked) if self.settings.probe_target else None
 

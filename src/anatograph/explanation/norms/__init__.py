@@ -1,0 +1,1 @@
+"""Normative references on disk: built from healthy scans, used for any scan."""
