@@ -20,10 +20,12 @@ def test_the_whole_pipeline(tmp_path: Path) -> None:
     printed: list[str] = []
     page = demo(tmp_path / "demo", subjects=10, workers=1, say=printed.append, training=SHORT, step=90)
     assert page == tmp_path / "demo" / "report.html"
-    assert [line[:5] for line in printed] == [f"[{k}/7]" for k in range(1, 8)]
+    assert [line[:5] for line in printed] == [f"[{k}/8]" for k in range(1, 9)]
     results = pd.read_csv(tmp_path / "demo" / "evaluation" / "results.csv")
     assert set(results["target"]) <= {"emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD"}
     assert len(pd.read_parquet(tmp_path / "demo" / "embeddings.parquet")) == 10
+    compared = pd.read_csv(tmp_path / "demo" / "benchmark" / "results.csv")
+    assert {"trained-here", "densitometry"} <= set(compared["method"])
     assert len(list((tmp_path / "demo" / "explanations").glob("*.nii.gz"))) == 2
     before = results.copy()
     again = demo(tmp_path / "demo", subjects=10, workers=1, say=printed.append, training=SHORT, step=90)

@@ -14,12 +14,15 @@ from anatograph.execution.folders import claim_folder
 SUBJECTS = 24
 SPACING = 2.5
 """Voxel size of the demo's scans in mm: small files, quickly drawn and read."""
-STEP = 28
-"""Spacing of the demo atlas's landmarks in mm: fewer patches than usual, and still no gaps between them in a map."""
+STEP: int | None = None
+"""Spacing of the landmarks in mm; None takes the atlas of the package, which the model that ships needs."""
+STAGES = 8
 FOLDS = 3
 """Folds of the evaluation: with five, some would hold healthy subjects only."""
 TARGETS = ("emphysema_extent", "ground_glass_extent", "diagnosis", "GOLD")
-TRAINING = ("epochs=2", "patch_steps=75", "graph_rounds=40", "bank_views=2", "workers=0")
+TRAINING = ("epochs=2", "patch_steps=60", "graph_rounds=30", "bank_views=2", "workers=0")
+OWN, SHIPPED = "trained-here", "shipped-model"
+"""Rows of the comparison."""
 
 
 def demo(
@@ -29,22 +32,27 @@ def demo(
     workers: int | None = None,
     say: Callable[[str], None] = print,
     training: tuple[str, ...] = TRAINING,
-    step: int = STEP,
+    step: int | None = STEP,
 ) -> Path:
-    """Draw a cohort, preprocess it, pretrain briefly, embed, evaluate, explain two subjects, and write a report.
+    """Draw a cohort, preprocess it, embed it with the model that ships, and with one that is pretrained on it briefly.
 
-    Everything is written to ``out``; run again, it continues where it stopped.  The scores are those of a few subjects
-    and a few minutes of training: they show that the pipeline works, not how good it gets.  Returns
-    ``out/report.html``.
+    The second is evaluated and two subjects are explained; both are compared with densitometry on the same folds, and
+    all of it goes into a report.  Everything is written to ``out``; run again, it continues where it stopped.  The
+    scores are those of a few subjects, and of a few minutes of training: they show that the pipeline works, not how
+    good it gets.  Returns ``out/report.html``.  Where the build carries no model, or ``step`` asks for another atlas
+    than its own, the model that ships is passed over.
 
     Raises:
         UserError: ``out`` holds something else, or a demo with other choices.
     """
+    from anatograph.baselines.benchmark import benchmark
+    from anatograph.baselines.options import MethodOptions
     from anatograph.embedding.api import embed
     from anatograph.evaluation.evaluate import evaluate
     from anatograph.explanation.explain import explain
     from anatograph.imaging.writing import write_mask
     from anatograph.learning.api import pretrain
+    from anatograph.learning.releases.shipped import default_release
     from anatograph.phantoms import reference_lungs
     from anatograph.phantoms.api import phantom
     from anatograph.reporting import report
@@ -61,36 +69,46 @@ def demo(
     with RunAccount("demo", choices, folder) as account:
 
         def stage(number: int, text: str) -> Any:
-            say(f"[{number}/7] {text}")
+            say(f"[{number}/{STAGES}] {text}")
             return account.stage(text)
 
         cohort = folder / "cohort" / "cohort.csv"
         with stage(1, f"drawing {count} synthetic chest CTs"):
             phantom(cohort.parent, count, seed, workers=workers, spacing=SPACING)
         with stage(2, "segmenting lungs, registering the atlas, cutting patches"):
-            if not (folder / "atlas" / "atlas.json").is_file():
+            if step is not None and not (folder / "atlas" / "atlas.json").is_file():
                 write_mask(folder / "atlas-lungs.nii.gz", reference_lungs())
                 atlas(folder / "atlas-lungs.nii.gz", folder / "atlas", step=step)
-            done = preprocess(cohort, folder / "study", folder / "atlas", workers=workers)
+            own_atlas = None if step is None else folder / "atlas"
+            done = preprocess(cohort, folder / "study", own_atlas, workers=workers)
             for failure in done.failures:
                 account.fail(failure.subject_id, failure.stage, failure.reason)
-        with stage(3, "pretraining for a few minutes"):
+        rows = {OWN: folder / "embeddings.parquet"}
+        if step is None and default_release() is not None:
+            with stage(3, "embedding with the model that ships, which needs no training"):
+                embed(folder / "study", folder / SHIPPED)
+                rows = {SHIPPED: folder / f"{SHIPPED}.parquet", **rows}
+        else:
+            say(f"[3/{STAGES}] no model ships for this atlas; going on without it")
+        with stage(4, "pretraining for a few minutes"):
             run = folder / "run"
             begun = (run / "settings.json").is_file()
             overrides = [*training, f"seed={seed}"]
             pretrain(folder / "study", run, "quick", None, overrides, resume=begun)
-        with stage(4, "embedding"):
+        with stage(5, "embedding with it"):
             vectors = embed(folder / "study", folder / "embeddings", model=run / "model")
-        with stage(5, "scoring what the embedding predicts"):
+        with stage(6, "scoring what the embedding predicts"):
             evaluate(folder / "embeddings", cohort, TARGETS, FOLDS, out=folder / "evaluation", seed=seed,
                      task={"GOLD": "regression"})  # fmt: skip
-        with stage(6, "explaining two subjects"):
+            benchmark(folder / "study", cohort, TARGETS, folder / "benchmark", ["densitometry"], folds=FOLDS, seed=seed,
+                      task={"GOLD": "regression"}, options=MethodOptions(embeddings=rows, progress=False))  # fmt: skip
+        with stage(7, "explaining two subjects"):
             shown = _moderate_and_healthy(cohort, vectors.subject_ids)
             explain(folder / "study", folder / "embeddings", cohort, TARGETS[0], shown, folder / "explanations",
                     folds=FOLDS, seed=seed)  # fmt: skip
-        with stage(7, "writing the report"):
+        with stage(8, "writing the report"):
             page = report(folder / "study", folder / "report.html", run, folder / "embeddings",
-                          folder / "evaluation", folder / "explanations", cohort,
+                          folder / "evaluation", folder / "explanations", cohort, folder / "benchmark",
                           subjects=shown, title="Demo: synthetic subjects")  # fmt: skip
         account.output(page)
     return page

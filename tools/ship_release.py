@@ -1,0 +1,117 @@
+"""Put a trained model into the package as a numbered release, with its card, its reference and a pinned vector.
+
+python tools/ship_release.py RUN/model anatograph-ct-2 --study STUDY --where diagnosis=healthy \
+    --results "held-out phantoms"=EVALUATION --of "healthy phantoms"
+
+Everything is written anew, so it may be run again.  The atlas is left out where it is the package's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import anatograph
+from anatograph.anatomy.atlas import default_atlas
+from anatograph.errors import UserError
+from anatograph.imaging.writing import write_volume
+from anatograph.learning.model.card import model_card
+from anatograph.learning.model.folder import load_model, read_config
+from anatograph.learning.releases.resolve import RELEASE_NAME
+from anatograph.learning.releases.shipped import FOLDER, INDEX, REFERENCE, file_sha256
+from anatograph.phantoms import PhantomSettings, make_subject
+
+PINNED = Path(__file__).resolve().parents[1] / "tests" / "embedding" / "pinned"
+PHANTOM = {"seed": 4242, "index": 0, "spacing_mm": 2.5}
+"""The phantom whose vector is pinned to each release."""
+
+
+def main() -> int:
+    """Ship the model that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of a finished pretraining's model")
+    parser.add_argument("name", help="name and number, such as anatograph-ct-2")
+    parser.add_argument("--study", type=Path, required=True, help="study with the healthy scans of the reference")
+    parser.add_argument("--where", help="COLUMN=VALUE of its cohort table, such as diagnosis=healthy")
+    parser.add_argument("--of", default="healthy phantoms", help="who the reference subjects are")
+    parser.add_argument("--results", action="append", default=[], metavar="SCANS=FILE",
+                        help="headlines.csv that `evaluate` wrote, or a JSON list of results for the card")  # fmt: skip
+    parser.add_argument("--command", default="tools/train_release_model.sh", help="what made the model, for the card")
+    parser.add_argument("--license", default="apache-2.0")
+    given = parser.parse_args()
+    try:
+        ship(given)
+    except UserError as error:
+        print(f"ship_release: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def ship(given: argparse.Namespace) -> None:
+    """Write the release, its hashes and its pinned vector."""
+    if not RELEASE_NAME.fullmatch(given.name):
+        raise UserError(f"'{given.name}' is not a name and a number, such as anatograph-ct-2.")
+    model = load_model(given.model)
+    if model.unfinished:
+        raise UserError(f"{given.model}: {model.unfinished}.")
+    index = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))
+    index["releases"].pop(given.name, None)
+    _write_index({**index, "default": None})
+    folder = FOLDER / given.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copyfile(given.model / "model.safetensors", folder / "model.safetensors")
+    config = {**read_config(given.model), "release": given.name, "license": given.license,
+              "results": [one for text in given.results for one in results(text)]}  # fmt: skip
+    config["training"] = {**config["training"], "command": given.command}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(model_card(config), encoding="utf-8")
+    if config["atlas"]["hash"] != default_atlas().hash:
+        shutil.copytree(given.model / "atlas", folder / "atlas")
+    made = anatograph.reference(given.study, folder / REFERENCE, given.where, model=folder, of=given.of)
+    made.account.path.unlink()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    index["releases"][given.name] = {"sha256": hashes}
+    _write_index({**index, "default": given.name})
+    PINNED.mkdir(exist_ok=True)
+    pinned = {"release": given.name, "phantom": PHANTOM, "vector": [round(float(v), 6) for v in phantom_vector()]}
+    (PINNED / f"{given.name}.json").write_text(json.dumps(pinned) + "\n", encoding="utf-8")
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{given.name}: {folder} ({size:.1f} MB), reference of {made.saved}")
+
+
+def phantom_vector() -> Any:
+    """The vector that the default release gives the pinned phantom."""
+    subject = make_subject(PHANTOM["seed"], PHANTOM["index"], PhantomSettings(spacing_mm=PHANTOM["spacing_mm"]))
+    with tempfile.TemporaryDirectory() as place:
+        scan = Path(place) / "phantom.nii.gz"
+        write_volume(scan, subject.volume)
+        return anatograph.embed(scan).subject
+
+
+def results(text: str) -> list[dict[str, Any]]:
+    """Rows of the card from ``SCANS=FILE``: a JSON list of rows, or the headlines that `evaluate` wrote."""
+    scans, _, name = text.partition("=")
+    file = Path(name)
+    if file.suffix == ".json":
+        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return [{"on": scans, **row} for row in rows]
+    table = pd.read_csv(file / "headlines.csv" if file.is_dir() else file)
+    columns = ("target", "metric", "value", "low", "high", "n")
+    return [{"on": scans, **{name: row[name] for name in columns}} for row in table.to_dict("records")]
+
+
+def _write_index(index: dict[str, Any]) -> None:
+    (FOLDER / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
