@@ -13,7 +13,7 @@ from anatograph.cli.output import finish
 from anatograph.errors import counted
 
 if TYPE_CHECKING:
-    from anatograph.embedding.api import Embedded
+    from anatograph.embedding.result import Embedded
 
 _SCANS = "for scans without a study (default: as the scans that the model was trained on)"
 
