@@ -33,6 +33,7 @@ WHOLE = {
     "transform.h5",
     "transform_inverse.h5",
     "qc.png",
+    "slices.npz",
     "subject.json",
 }
 

@@ -31,6 +31,11 @@ class View:
     sides: tuple[str, str]
     """What lies at the left and at the right edge."""
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What lies at the top and at the bottom edge."""
+        return ("A", "P") if self.up == 1 else ("S", "I")
+
     def slab(self, array: NDArray[Any], index: int) -> NDArray[Any]:
         """Slice ``index`` of an array (z, y, x): rows along ``up``, columns along ``across``."""
         return np.asarray(np.take(array, index, axis=2 - self.through))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from itertools import count
 from typing import Any
 
 from anatograph.errors import UserError
+from anatograph.study.quality.gallery import review_script
 
 _HERE = resources.files("anatograph.reporting")
+_STYLES = ("base", "layout", "cards", "figures", "viewer", "print")
 
 
 @cache
@@ -26,12 +31,31 @@ def static(name: str) -> str:
     return _inside_script(text)
 
 
+def styles() -> str:
+    """All style sheets, print last."""
+    return "\n".join(static(f"css/{name}.css") for name in _STYLES)
+
+
 @cache
 def plotly() -> str:
-    """Plotly's own script, as its Python package ships it."""
+    """Plotly's own script as its Python package ships it, packed for the page."""
     from plotly.offline import get_plotlyjs
 
-    return _inside_script(get_plotlyjs())
+    return _packed(get_plotlyjs())
+
+
+@cache
+def niivue() -> str:
+    """NiiVue's published build after its licences, packed for the page."""
+    licences = static("niivue/LICENSE") + "\n" + static("niivue/THIRD_PARTY_LICENSES.txt")
+    return _packed(f"/*\n{licences}\n*/\n{static('niivue/niivue.umd.js')}")
+
+
+def size(plots: bool, viewer: bool) -> int:
+    """Bytes of styles and scripts in the page."""
+    names = ["load", "page", "cards", "verdicts", "plots", "map", "viewer"]
+    own = len(styles()) + sum(len(static(f"js/{name}.js")) for name in names)
+    return own + (len(plotly()) if plots else 0) + (len(niivue()) if viewer else 0)
 
 
 def require() -> None:
@@ -58,9 +82,21 @@ def render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["static"] = static
-    environment.globals["plotly"] = plotly
+    numbers = count(1)
+    environment.globals |= {
+        "static": static,
+        "styles": styles,
+        "plotly": plotly,
+        "niivue": niivue,
+        "reviews": lambda: _inside_script(review_script()),
+        "number": lambda: next(numbers),
+    }
     return environment.get_template("page.html.j2").render(context)
+
+
+def _packed(script: str) -> str:
+    """Base64 of gzip: a third of the size, and nothing to parse until a script unpacks it."""
+    return base64.b64encode(gzip.compress(script.encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
 def _inside_script(text: str) -> str:

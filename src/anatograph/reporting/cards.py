@@ -1,4 +1,4 @@
-"""The montage: a card for each subject with slices, outlines and figures, as large as the page can bear."""
+"""Quality cards: for each subject its slices, outlines, figures and level, as large as the page can bear."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
-from anatograph.imaging.views import AXIAL, CORONAL
 from anatograph.reporting.redaction import Discretion
-from anatograph.reporting.slice_drawings import SliceDrawing, draw_slice, webp
-from anatograph.study.quality import levels
+from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, slices_of_patches, webp
+from anatograph.study.quality.gallery import judged
+from anatograph.study.quality.levels import LEVELS, Level
+from anatograph.study.quality.slices import cut_slices
+from anatograph.study.quality.table import read_levels
 from anatograph.study.scans import find_scan
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
 
-LEVELS = ((1.0, 62), (0.8, 55), (0.66, 50), (0.5, 45))
+SIZES = ((1.0, 62), (0.8, 55), (0.66, 50), (0.5, 45))
 """Pixels a mm and WebP quality of the slices, the best first."""
 FIGURES = (
-    ("lungs_volume_ml", "lungs, ml", "{:.0f}"),
+    ("lungs_volume_ml", "lung volume, ml", "{:.0f}"),
     ("lungs_left_right_ratio", "left / right", "{:.2f}"),
     ("registration_dice", "Dice of the mapped atlas", "{:.3f}"),
     ("landmarks_outside_lungs", "landmarks outside the lungs", "{:.0f}"),
-    ("landmarks_outside_scan", "outside the scan", "{:.0f}"),
+    ("landmarks_outside_scan", "landmarks outside the scan", "{:.0f}"),
 )
 """Quality figures on a card: name in the study, label, format."""
-_MARKUP = 1500  # bytes of a card's HTML beside its pictures and outlines
+_MARKUP = 2200  # bytes of a card's HTML beside its pictures and outlines
 _SAMPLE = 8
 
 
@@ -49,20 +51,31 @@ class Picture:
 
 @dataclass(eq=False)
 class Card:
-    """One subject in the montage and in the table."""
+    """One subject among the quality cards and in the table."""
 
     name: str
     """As shown."""
-    flags: tuple[str, ...]
-    """What a reader should check."""
+    level: Level
+    """How far the scan can be trusted."""
+    reasons: tuple[str, ...]
+    """What is out of the ordinary, the gravest first, each with its level."""
     figures: tuple[tuple[str, str, float | None], ...]
     """Label, text and number of each quality figure."""
     lungs_from: str
     """Where the mask came from."""
+    excluded: bool = False
+    """Whether the reader's verdict in ``review.csv`` leaves it out of all other sections."""
     pictures: list[Picture] = field(default_factory=list)
     """Empty where they did not fit or could not be drawn."""
+    partial: bool = False
+    """Whether the slices show stored patches only, as neither whole slices nor the scan's file were found."""
     trouble: str = ""
     """Why there is no picture."""
+
+    @property
+    def flagged(self) -> bool:
+        """Whether a reader should look at it."""
+        return self.level in ("check", "reject")
 
 
 def cards(
@@ -71,24 +84,28 @@ def cards(
     discretion: Discretion,
     most_bytes: float,
     progress: Callable[[], None] = lambda: None,
+    excluded: Mapping[str, str] | None = None,
 ) -> tuple[list[Card], list[str]]:
-    """A card for every subject, those to look at first, and in words what did not fit into ``most_bytes``.
+    """A card for every subject, the worst first, and in words what did not fit into ``most_bytes``.
 
-    ``images`` say where scans lie; they are read only where the atlas leaves gaps between its patches.
+    ``images`` say where scans lie; they are read only where an earlier version stored no slices.  Subjects in
+    ``excluded`` are marked.
     """
-    subjects = [study.subject(name) for name in study.subject_ids]
-    subjects.sort(key=lambda subject: -levels.LEVELS.index(subject.level))
-    made = [_card(subject, discretion) for subject in subjects]
+    levels = read_levels(study.path)
+    found = [(subject, *judged(subject, levels)) for subject in map(study.subject, study.subject_ids)]
+    found.sort(key=lambda one: (-LEVELS.index(one[1]), -len(one[2])))
+    made = [_card(*one, discretion, one[0].subject_id in (excluded or ())) for one in found]
+    subjects = [subject for subject, _, _ in found]
     sample = [_slices(subject, study, images) for subject in subjects[:_SAMPLE]]
     left = most_bytes - _MARKUP * len(made)
-    level = _level([slices for slices in sample if isinstance(slices, list)], left / max(1, len(made)))
+    size = _size([slices for slices, _ in sample if isinstance(slices, list)], left / max(1, len(made)))
     shown = 0
     for number, (card, subject) in enumerate(zip(made, subjects, strict=True)):
-        slices = sample[number] if number < len(sample) else _slices(subject, study, images)
+        slices, card.partial = sample[number] if number < len(sample) else _slices(subject, study, images)
         if isinstance(slices, str):
             card.trouble = discretion.sentence(slices)
         else:
-            pictures = [_picture(one, level) for one in slices]
+            pictures = [_picture(one, size) for one in slices]
             left -= sum(picture.size for picture in pictures)
             if left < 0:
                 break
@@ -97,6 +114,12 @@ def cards(
         progress()
     bare = len(made) - shown
     notices = [f"{bare} of {len(made)} subjects have no picture, as the page would grow too large"] if bare else []
+    partial = sum(card.partial for card in made)
+    if partial:
+        notices.append(
+            f"{partial} of {len(made)} subjects have slices of stored patches only, as an earlier version preprocessed "
+            "them and their scans are not where they were"
+        )
     return made, notices
 
 
@@ -105,7 +128,9 @@ def failures(study: Study, discretion: Discretion) -> list[Failure]:
     return [Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()]
 
 
-def _card(subject: StoredSubject, discretion: Discretion) -> Card:
+def _card(
+    subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool
+) -> Card:
     quality = subject.quality
     figures = []
     for name, label, form in FIGURES:
@@ -114,35 +139,42 @@ def _card(subject: StoredSubject, discretion: Discretion) -> Card:
         figures.append((label, "–" if number is None else form.format(number), number))
     return Card(
         discretion.subject(subject.subject_id),
-        tuple(discretion.sentence(str(concern)) for concern in subject.concerns if concern.level != "note"),
+        level,
+        tuple(discretion.reason(reason) for reason in reasons),
         tuple(figures),
         str(subject.about.get("lungs_from", "")),
+        excluded,
     )
 
 
-def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) -> list[SliceDrawing] | str:
-    """The slices of a card, or why there are none."""
+def _slices(
+    subject: StoredSubject, study: Study, images: Mapping[str, Path]
+) -> tuple[list[SliceDrawing] | str, bool]:
+    """The slices of a card, or why there are none; and whether they show patches only."""
     try:
         lungs = subject.lungs()
-        gaps = study.atlas.step > study.atlas.patch_size
-        scan = find_scan(subject, images.get(subject.subject_id)) if gaps else None
-        drawn = [draw_slice(subject, study.atlas, lungs, view, scan) for view in (CORONAL, AXIAL)]
+        if lungs.box_lps() is None:
+            return "the lung mask is empty", False
+        slices, partial = subject.slices(), False
+        if not slices:
+            scan = find_scan(subject, images.get(subject.subject_id))
+            partial = scan is None
+            slices = slices_of_patches(subject, lungs) if scan is None else cut_slices(scan, lungs)
+        return draw_slices(subject, study.atlas, lungs, slices), partial
     except UserError as error:
-        return str(error)
-    slices = [one for one in drawn if one is not None]
-    return slices or "the lung mask is empty"
+        return str(error), False
 
 
-def _picture(drawn: SliceDrawing, level: tuple[float, int]) -> Picture:
-    return Picture(drawn, base64.b64encode(webp(drawn.picture, *level)).decode("ascii"))
+def _picture(drawn: SliceDrawing, size: tuple[float, int]) -> Picture:
+    return Picture(drawn, base64.b64encode(webp(drawn.picture, *size)).decode("ascii"))
 
 
-def _level(sample: Sequence[list[SliceDrawing]], each: float) -> tuple[float, int]:
-    """The best of `LEVELS` whose pictures take at most ``each`` bytes a subject, judged by a few."""
+def _size(sample: Sequence[list[SliceDrawing]], each: float) -> tuple[float, int]:
+    """The best of `SIZES` whose pictures take at most ``each`` bytes a subject, judged by a few."""
     if not sample:
-        return LEVELS[0]
-    for level in LEVELS:
-        mean = sum(_picture(one, level).size for slices in sample for one in slices) / len(sample)
+        return SIZES[0]
+    for size in SIZES:
+        mean = sum(_picture(one, size).size for slices in sample for one in slices) / len(sample)
         if mean * 1.1 <= each:
-            return level
-    return LEVELS[-1]
+            return size
+    return SIZES[-1]

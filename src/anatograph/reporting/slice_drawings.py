@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,12 @@ from numpy.typing import NDArray
 from anatograph.anatomy.atlas import Atlas
 from anatograph.explanation.mosaic import mosaic
 from anatograph.imaging.views import View, grey_of
-from anatograph.imaging.volume import Mask, Volume
+from anatograph.imaging.volume import Mask
+from anatograph.study.quality.slices import VIEWS, Slice, extent
 from anatograph.study.subject import StoredSubject
 
-_MARGIN = 12.0
-"""mm shown around the lungs."""
 _GRID = 2.0
-"""mm between the points at which masks are looked up for their outlines."""
+"""mm between the points at which masks are sampled for their outlines."""
 _TOLERANCE = 0.8
 """mm by which a simplified outline may leave the true one."""
 
@@ -42,45 +42,51 @@ class SliceDrawing:
     """SVG path of a dot for each landmark near the plane."""
 
 
-def draw_slice(
-    subject: StoredSubject, atlas: Atlas, lungs: Mask, view: View, scan: Volume | None = None
-) -> SliceDrawing | None:
-    """The slice through the middle of the lungs, from the patches if there is no ``scan``; None for an empty mask."""
-    box = lungs.box_lps()
-    if box is None:
-        return None
-    low, high = box[0] - _MARGIN, box[1] + _MARGIN
-    place = float((low + high)[view.through] / 2)
-    width = int(np.ceil(high[view.across] - low[view.across]))
-    height = int(np.ceil(high[view.up] - low[view.up]))
-    if scan is None:
-        picture = grey_of(mosaic(subject, view, low, high))
-    else:
-        picture = _from_scan(scan, view, place, low, (height, width))
-    if not view.downwards:
-        picture = picture[::-1]
-    h = low[view.across] + np.arange(0, width + _GRID, _GRID)
-    v = low[view.up] + np.arange(0, height + _GRID, _GRID)
-    flat = view.points(place, h, v).reshape(-1, 3)
-    shape = (len(v), len(h))
+def draw_slices(subject: StoredSubject, atlas: Atlas, lungs: Mask, slices: Sequence[Slice]) -> list[SliceDrawing]:
+    """Each slice with the outlines of the lung mask and of the mapped atlas, and the landmarks near it."""
+    brought = subject.map()
+    drawn = []
+    for one in slices:
+        view = one.view
+        height, width = one.grey.shape
+        h = one.low[0] + np.arange(0, width + _GRID, _GRID)
+        v = one.low[1] + np.arange(0, height + _GRID, _GRID)
+        flat, shape = view.points(one.place, h, v).reshape(-1, 3), (len(v), len(h))
+        near = (np.abs(subject.landmarks[:, view.through] - one.place) <= atlas.step / 2) & subject.present
+        dots = []
+        for point in subject.landmarks[near]:
+            x, y = point[view.across] - one.low[0], point[view.up] - one.low[1]
+            if 0 <= x <= width and 0 <= y <= height:
+                dots.append(f"M{x:.0f} {y if view.downwards else height - y:.0f}h0")
+        drawn.append(
+            SliceDrawing(
+                view,
+                width,
+                height,
+                np.ascontiguousarray(one.grey if view.downwards else one.grey[::-1]),
+                _outline(lungs.contains(flat).reshape(shape), height, view.downwards),
+                _outline(atlas.lungs.contains(brought.to_atlas(flat)).reshape(shape), height, view.downwards),
+                "".join(dots),
+            )
+        )
+    return drawn
 
-    def drawn(inside: NDArray[np.bool_]) -> str:
-        return _outline(inside.reshape(shape), height, view.downwards)
 
-    near = np.abs(subject.landmarks[:, view.through] - place) <= atlas.step / 2
-    dots = []
-    for point in subject.landmarks[near & subject.present]:
-        x, y = point[view.across] - low[view.across], point[view.up] - low[view.up]
-        dots.append(f"M{x:.0f} {y if view.downwards else height - y:.0f}h0")
-    return SliceDrawing(
-        view,
-        width,
-        height,
-        np.ascontiguousarray(picture),
-        drawn(lungs.contains(flat)),
-        drawn(atlas.lungs.contains(subject.map().to_atlas(flat))),
-        "".join(dots),
-    )
+def slices_of_patches(subject: StoredSubject, lungs: Mask) -> tuple[Slice, ...]:
+    """The same planes put together from the stored patches; black where none reaches.
+
+    Raises:
+        ValueError: an empty mask.
+    """
+    centre, low, high = extent(lungs)
+    found = []
+    for view in VIEWS:
+        near, far = low.copy(), high.copy()
+        near[view.through] = far[view.through] = centre[view.through]
+        corner = (float(low[view.across]), float(low[view.up]))
+        grey = grey_of(mosaic(subject, view, near, far))
+        found.append(Slice(view, float(centre[view.through]), corner, grey))
+    return tuple(found)
 
 
 def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> bytes:
@@ -94,25 +100,6 @@ def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> byte
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
-
-
-def _from_scan(
-    scan: Volume, view: View, place: float, low: NDArray[np.float64], shape: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """(height, width) of the plane at ``place``, by the nearest voxel; black outside the scan."""
-    ends, numbers = {view.through: np.array([place])}, {}
-    ends[view.up], ends[view.across] = (
-        low[axis] + np.arange(n) for axis, n in zip((view.up, view.across), shape, strict=True)
-    )
-    for axis, line in ends.items():
-        numbers[axis] = np.rint((line - scan.frame.origin[axis]) / scan.frame.spacing[axis]).astype(np.intp)
-    sizes = scan.frame.shape[::-1]
-    block = scan.array[np.ix_(*(np.clip(numbers[axis], 0, sizes[axis] - 1) for axis in (2, 1, 0)))]
-    picture = grey_of(np.squeeze(block, axis=2 - view.through))
-    for axis, part in ((view.up, 0), (view.across, 1)):
-        beyond = (numbers[axis] < 0) | (numbers[axis] >= sizes[axis])
-        picture[(beyond, slice(None)) if part == 0 else (slice(None), beyond)] = 0
-    return picture
 
 
 def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:

@@ -26,6 +26,7 @@ from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
 from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, worst
+from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save_slices
 from anatograph.study.versions import StepVersions, versions_of
 
 FORMAT_VERSION = 1
@@ -83,7 +84,7 @@ def flags_of(concerns: Sequence[Concern]) -> tuple[str, ...]:
 
 
 def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str) -> None:
-    """Write all of a subject but its picture into an existing folder; ``subject.json`` comes last.
+    """Write all of a subject but its QC picture into an existing folder; ``subject.json`` comes last.
 
     Raises:
         OSError: where the disk is full; ITK does not report it, so its files are checked.
@@ -94,6 +95,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
     np.save(folder / "present.npy", subject.present)
     transform = subject.map.save(folder / "transform")
     write_mask(folder / "lungs.nii.gz", subject.lungs)
+    save_slices(folder / "slices.npz", cut_slices(subject.volume, subject.lungs))
     check_written(folder / "lungs.nii.gz", transform)
     about = {
         "format_version": FORMAT_VERSION,
@@ -232,6 +234,10 @@ class StoredSubject:
     def picture(self) -> Path:
         """The QC picture."""
         return self.folder / "qc.png"
+
+    def slices(self) -> tuple[Slice, ...]:
+        """Whole slices of the scan; empty where an earlier version wrote the subject."""
+        return load_slices(self.folder / "slices.npz")
 
     def lungs(self) -> Mask:
         """The lung mask."""

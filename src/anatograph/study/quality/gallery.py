@@ -7,14 +7,16 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import progress_over
-from anatograph.study.quality.levels import LEVELS
+from anatograph.study.quality.levels import LEVELS, Level
 from anatograph.study.quality.selection import read_reviews
 from anatograph.study.quality.table import read_levels
 from anatograph.study.store import Study
@@ -52,36 +54,52 @@ def qc(study: str | Path, out: str | Path, progress: bool = False) -> Path:
     if not len(opened):
         raise UserError(f"The study {opened.path} holds no scan to look at; run `anatograph preprocess` first.")
     with RunAccount("qc", {"study": str(study)}, path) as account:
-        reviews, levels = read_reviews(opened.path), read_levels(opened.path)
+        levels, reviewed = read_levels(opened.path), review_data(opened.path)
         small = len(opened) <= MOST
         scans = []
         for name in progress_over(opened.subject_ids, "qc", "scan", shown=progress):
             try:
                 subject = opened.subject(name)
-                level, reasons = subject.level, [str(concern) for concern in subject.concerns]
+                level, reasons = judged(subject, levels)
             except UserError as error:
                 account.fail(name, "qc", str(error))
                 continue
-            if name in levels:
-                level, reasons = levels[name][0], [text for text in levels[name][1].split("; ") if text]
             scans.append({"id": name, "level": level, "reasons": reasons, **_pictures(subject, path, small)})
         scans.sort(key=lambda scan: -LEVELS.index(scan["level"]))
         if not small:
             account.note(f"{len(scans)} thumbnails would make the page too large; keep it beside the study's folder")
-        known = {name: {"verdict": one.verdict, "comment": one.comment} for name, one in reviews.items()}
-        data = {
-            "title": opened.path.resolve().name,
-            "key": hashlib.sha256(str(opened.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16],
-            "each": EACH,
-            "scans": scans,
-            "reviews": known,
-        }
-        template = resources.files("anatograph.study.quality").joinpath("static/gallery.html").read_text("utf-8")
+        data = {"title": opened.path.resolve().name, "each": EACH, "scans": scans, **reviewed}
+        static = resources.files("anatograph.study.quality").joinpath("static")
+        template = static.joinpath("gallery.html").read_text("utf-8").replace("/*REVIEWS*/", review_script())
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, template.replace("/*DATA*/", json.dumps(data).replace("<", "\\u003c")))
         account.output(path)
         account.result(scans=len(scans), **{level: sum(s["level"] == level for s in scans) for level in LEVELS})
     return path
+
+
+def judged(subject: StoredSubject, levels: Mapping[str, tuple[Level, str]]) -> tuple[Level, list[str]]:
+    """Level and reasons of a scan, from ``levels`` (of ``quality.csv``) if it is listed there."""
+    if subject.subject_id in levels:
+        level, reasons = levels[subject.subject_id]
+        return level, [text for text in reasons.split("; ") if text]
+    return subject.level, [str(concern) for concern in subject.concerns]
+
+
+def review_script() -> str:
+    """The script by which a page keeps the reader's verdicts and exports them: the class ``Reviews``."""
+    return resources.files("anatograph.study.quality").joinpath("static/review.js").read_text("utf-8")
+
+
+def review_data(study: Path) -> dict[str, Any]:
+    """What ``Reviews`` is made with: a key of the study that names no path, and the verdicts of ``review.csv``.
+
+    Raises:
+        UserError: a ``review.csv`` that cannot be read.
+    """
+    place = str(study.resolve()).encode("utf-8", "surrogateescape")
+    known = {name: {"verdict": one.verdict, "comment": one.comment} for name, one in read_reviews(study).items()}
+    return {"key": hashlib.sha256(place).hexdigest()[:16], "reviews": known}
 
 
 def _pictures(subject: StoredSubject, page: Path, small: bool) -> dict[str, str]:

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, draw_outline, draw_scan
+from anatograph.imaging.views import SAGITTAL, View, draw_outline, draw_scan
+from anatograph.study.quality.slices import VIEWS, extent
 from anatograph.study.subject import PreparedSubject
 
-_MARGIN = 25.0
-"""mm shown around the lungs."""
 _LUNGS, _ATLAS, _LANDMARKS = "#ffd400", "#00d5ff", "#ff5fa2"
-_VIEWS = ((CORONAL, "coronal"), (AXIAL, "axial"), (SAGITTAL, "sagittal, right lung"))
 
 
 def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
@@ -31,10 +29,10 @@ def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
     grid = figure.add_gridspec(
         1, 4, width_ratios=(1, 1, 1, 0.8), left=0.01, right=0.99, top=0.86, bottom=0.07, wspace=0.03
     )
-    centre, low, high = _extent(subject)
-    for column, (view, name) in enumerate(_VIEWS):
-        axes = figure.add_subplot(grid[0, column])
-        _draw_view(axes, subject, atlas, view, name, (centre, low, high))
+    box = extent(subject.lungs)
+    for column, view in enumerate(VIEWS):
+        name = "sagittal, right lung" if view is SAGITTAL else view.name
+        _draw_view(figure.add_subplot(grid[0, column]), subject, atlas, view, name, box)
     _write_figures(figure.add_subplot(grid[0, 3]), subject)
     flagged = bool(subject.flags)
     title = f"{subject.subject_id or 'scan'}   lungs: {subject.lung_method}"
@@ -52,26 +50,15 @@ def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
     figure.savefig(path, format="png", edgecolor=figure.get_edgecolor())
 
 
-def _extent(subject: PreparedSubject) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Point that the slices go through and the box shown, LPS mm; the sagittal slice goes through the right lung."""
-    box = subject.lungs.box_lps()
-    if box is None:
-        raise ValueError("a prepared subject has lungs")
-    low, high = box
-    centre = (low + high) / 2
-    centre[0] = low[0] + 0.25 * (high[0] - low[0])
-    return centre, low - _MARGIN, high + _MARGIN
-
-
 def _draw_view(
     axes: Any,
     subject: PreparedSubject,
     atlas: Atlas,
     view: View,
     name: str,
-    extent: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    box: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
 ) -> None:
-    centre, low, high = extent
+    centre, low, high = box
     frame = subject.volume.frame
     index = int(frame.nearest(centre)[0][view.through])
     place = frame.origin[view.through] + index * frame.spacing[view.through]
