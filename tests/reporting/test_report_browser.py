@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 from chromium import SOFTWARE_WEBGL, Visit, coloured, driver, launched, opened, pixels
@@ -42,14 +43,42 @@ def visit(page: Path, browser: Browser) -> Iterator[Visit]:
         yield seen
 
 
+def draw_plots(visit: Visit) -> None:
+    """Plots are drawn when they come into sight."""
+    for plot in visit.page.locator(".plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator(".main-svg").first.wait_for()
+
+
 def test_it_loads_without_a_word_and_asks_for_nothing(visit: Visit, page: Path) -> None:
-    assert visit.page.locator(".js-plotly-plot").count() == 4  # loss, accuracy, map, density
-    assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    draw_plots(visit)
+    assert visit.page.locator(".js-plotly-plot").count() == 7  # loss, accuracy, map, two scores, density, benchmark
     assert visit.page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
-    visit.page.locator("#cards svg").first.scroll_into_view_if_needed()
-    dark = pixels(visit.page.locator("#cards svg").first)
-    assert dark.std() > 20  # the slice is there, not a blank
+    slices = visit.page.locator("#cards .slice").first
+    slices.scroll_into_view_if_needed()
+    assert pixels(slices).std() > 20  # the slice is there, not a blank
+    captions = visit.page.locator("figure.chart figcaption").all_inner_texts()
+    assert [text.split(".")[0] for text in captions] == [f"Figure {k}" for k in range(1, 8)]
+    assert visit.page.get_by_text("Share chart").count() == 0
+    assert visit.page.locator(".modebar").count() == 0  # Plotly's own buttons, one of which needs a network
     quiet(visit, page)
+
+
+def test_a_figure_and_its_data_can_be_saved(visit: Visit, parts: Path, tmp_path: Path) -> None:
+    draw_plots(visit)
+    figure = visit.page.locator('figure[data-figure="scatter-density"]')
+    with visit.page.expect_download() as saved:
+        figure.get_by_role("button", name="Data (CSV)").click()
+    saved.value.save_as(tmp_path / "data.csv")
+    table = pd.read_csv(tmp_path / "data.csv")
+    points = table[table["series"] == "subjects"]
+    held = pd.read_parquet(parts / "evaluation" / "predictions.parquet").query("target == 'density'")
+    np.testing.assert_allclose(points["density, true"], held["truth"], rtol=1e-4)
+    assert list(points["label"]) == list(held["subject_id"])
+    with visit.page.expect_download() as saved:
+        figure.get_by_role("button", name="SVG").click()
+    saved.value.save_as(tmp_path / "figure.svg")
+    assert "density, predicted" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
 
 def quiet(visit: Visit, page: Path) -> None:
@@ -62,8 +91,8 @@ def test_subjects_are_found_ordered_and_flickered(visit: Visit) -> None:
     body.get_by_label("Find").fill("p07")
     assert body.locator("#cards > li:visible h4").all_text_contents() == ["p07"]
     body.get_by_label("Find").fill("")
-    body.get_by_label("Order").select_option(label="lungs, ml")
-    body.get_by_label("falling").check()
+    body.get_by_label("Order").select_option(label="lung volume, ml")
+    body.get_by_label("descending").check()
     shown = body.locator("#cards > li").evaluate_all(
         "all => all.map(li => Number(li.querySelector('.figures dd').textContent))"
     )
@@ -73,10 +102,10 @@ def test_subjects_are_found_ordered_and_flickered(visit: Visit) -> None:
     assert body.locator("#rows tbody tr:visible").count() == 12
     assert body.locator("#cards").is_hidden()
     body.get_by_label("Show as").select_option("cards")
-    card = body.locator("#cards svg").first
+    card = body.locator("#cards .slices").first
     before = pixels(card)
     body.get_by_role("button", name="Flicker").click()
-    body.locator("#cards.flick").wait_for()
+    body.locator("#quality.flick").wait_for()
     # Pictures are taken until two differ: the lungs turn from yellow to blue, whenever that is on a busy machine.
     first = pixels(card)
     turned = (np.abs(pixels(card) - first).max(axis=2) > 40 for _ in range(100))
@@ -90,23 +119,25 @@ def test_the_map_recolours_and_a_lasso_chooses(visit: Visit) -> None:
     body = visit.page
     plot = body.locator("#subject-map")
     plot.scroll_into_view_if_needed()
+    plot.locator(".points path").first.wait_for()
+    body.get_by_label("Colour by").select_option(label="density")
     names = "document.getElementById('subject-map').data.map(t => t.name ?? '')"
     by_number = pixels(plot)
-    assert body.evaluate(names) == [""]
+    assert body.evaluate(names) == ["density"]
     body.get_by_label("Colour by").select_option(label="sick")
     assert body.evaluate(names) == ["sick", "well"]
     assert (pixels(plot) != by_number).any(axis=2).mean() > 0.001
     assert plot.locator(".points path").count() == 12
     box = plot.bounding_box()
     assert box is not None
-    left, top = box["x"] + 15, box["y"] + 70
-    right, bottom = box["x"] + box["width"] - 15, box["y"] + box["height"] - 15
+    left, top = box["x"] + 70, box["y"] + 70
+    right, bottom = box["x"] + box["width"] - 25, box["y"] + box["height"] - 70
     body.mouse.move(left, top)
     body.mouse.down()
     for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 5)):
         body.mouse.move(x, y, steps=4)
     body.mouse.up()
-    body.get_by_text("subjects chosen; the montage").wait_for()
+    body.get_by_text("subjects chosen; the quality cards").wait_for()
     chosen = int(body.locator("#selection-text").inner_text().split()[0])
     assert 6 <= chosen <= 12
     assert body.locator("#cards > li:visible").count() == chosen
@@ -122,6 +153,7 @@ def start_viewer(visit: Visit) -> None:
 def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, parts: Path, small: Small) -> None:
     body = visit.page
     start_viewer(visit)
+    body.locator("#v-planes").select_option("axial")
     canvas = body.locator("#v-canvas")
     canvas.scroll_into_view_if_needed()
     assert coloured(pixels(canvas)).mean() > 0.002  # as it opens: clear, the weakest hidden
@@ -153,11 +185,13 @@ def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, p
     for name in SHOWN:
         body.locator("#v-subject").select_option(label=name)
         body.locator(f'#v-canvas[aria-label*="{name}"]').wait_for()
-        words = place.inner_text().replace(",", "").replace(":", "").replace(";", "").split()
-        told = dict(zip(words[::2], words[1::2], strict=False))
-        point = [float(told[axis]) for axis in "LPS"]
-        hu = float(words[words.index("HU") - 1])
-        value = float(words[words.index("map") + 1])
+        signs = {"L": 1, "R": -1, "P": 1, "A": -1, "S": 1, "I": -1}
+        words = place.inner_text().replace(",", "").split()
+        point = [signs[side] * float(number) for side, number in zip(words[0:6:2], words[1:6:2], strict=True)]
+        hu = float(body.locator("#v-hu").inner_text().split()[0])
+        value = float(body.locator("#v-value").inner_text().split()[1])
+        region = body.locator("#v-region").inner_text()
+        assert region.startswith("left" if words[0] == "L" else "right"), (region, words)
         scan = sitk.ReadImage(str(small.folder / f"{int(name[1:])}.nii.gz"), sitk.sitkFloat32)
         heat = sitk.ReadImage(str(parts / "explanations" / f"{name}_density.nii.gz"))
         # The place is told in whole mm, so it may be any voxel within half a millimetre (they have 5), one byte deep.
@@ -176,6 +210,7 @@ def test_the_patients_right_is_on_the_left(visit: Visit) -> None:
     body.locator("#v-map").select_option(label="no map")
     body.locator('#v-canvas[aria-label="slices of the scan of p11"]').wait_for()
     body.locator("#v-window").select_option(label="lung (-1350 to 150 HU)")
+    body.locator("#v-planes").select_option("axial")
     shown = pixels(body.locator("#v-canvas")).mean(axis=2)
     rows = slice(int(0.45 * len(shown)), int(0.55 * len(shown)))
     inside = np.flatnonzero((shown[rows] > 40).mean(axis=0) > 0.5)
@@ -200,6 +235,8 @@ def test_keys_alone_suffice(page: Path, browser: Browser) -> None:
         unnamed = f"""() => [...document.querySelectorAll("{controls}")]
             .filter(e => !e.labels?.length && !e.textContent.trim() && !e.getAttribute('aria-label')).length"""
         assert body.evaluate(unnamed) == 0
+        body.locator("#subject-map").scroll_into_view_if_needed()
+        body.locator("#subject-map .points path").first.wait_for()
         body.get_by_label("Colour by").focus()
         first = body.evaluate("document.getElementById('colour-by').value")
         body.keyboard.press("ArrowDown")

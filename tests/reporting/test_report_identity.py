@@ -129,7 +129,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_that_was_planted_is_on_the_page(study: Path, tmp_path: Path) -> None:
     page = report(study, tmp_path / "page.html", subjects=["a1", "scan-20190413"]).read_text(encoding="utf-8")
-    text = page[: page.index('id="niivue-script"')]
+    text = page[: page.index('id="packed-niivue"')]
     found = [word for word in (*PLANTED, "tmp/pytest", str(tmp_path)) if word.lower() in text.lower()]
     assert found == []
     assert "subject-5" in text  # scan-20190413, by its place
@@ -160,11 +160,16 @@ def test_what_is_asked_for_is_shown(study: Path, tmp_path: Path) -> None:
         ("12 landmarks lie outside the scan", "12 landmarks lie outside the scan"),
         ("image 512×512×3 has 5 % of air at -1024 HU", "image 512×512×3 has 5 % of air at -1024 HU"),
         ("GOLD is taken as 5 classes", "GOLD is taken as 5 classes"),
+        ("Check that the scan covers the chest", "Check that the scan covers the chest"),
+        ("Smith is the reader; Remove him", "[withheld] is the reader; Remove him"),
+        ("2 scans left out (COPD007, 20191231)", "2 scans left out (COPD007, subject-2)"),
     ],
 )  # fmt: skip
 def test_sentences_lose_what_identifies(text: str, wanted: str) -> None:
     secrets = known_secrets(["/data/Doe John/ct.nii.gz"])
-    assert Discretion(secrets=secrets, words=frozenset({"GOLD"})).sentence(text) == wanted
+    known = Discretion(secrets=secrets, words=frozenset({"GOLD"}), subject_ids=("COPD007", "20191231"))
+    assert known.sentence(text) == wanted
+    assert known.reason(f"check: {text}") == f"check: {wanted}"
     assert Discretion(identities=True, secrets=secrets).sentence(text) == text
 
 
@@ -186,6 +191,11 @@ def test_sentences_lose_what_identifies(text: str, wanted: str) -> None:
         ("number", [10000001, 10000002, 10000003, 10000004], False),
         ("who", ["ann", "bob", "cat", "dan"], False),
         ("birth_year", [1950, 1951, 1952, 1953], False),
+        ("site", ["Oslo", "Rome", "Graz", "Lyon"], True),
+        ("scanner_name", ["a", "b", "c", "d"], True),
+        ("site", ["Oslo 3.4.2020", "Rome", "Graz", "Lyon"], False),
+        ("ManufacturerModelName", ["a", "b", "c", "d"], True),
+        ("ReferringPhysicianName", ["a", "a", "b", "b"], False),
     ],
 )
 def test_kinds_of_columns(name: str, values: list[object], shown: bool) -> None:

@@ -51,11 +51,9 @@ def niivue() -> str:
     return _packed(f"/*\n{licences}\n*/\n{static('niivue/niivue.umd.js')}")
 
 
-def size(plots: bool, viewer: bool) -> int:
-    """Bytes of styles and scripts in the page."""
-    names = ["load", "page", "cards", "verdicts", "plots", "map", "viewer"]
-    own = len(styles()) + sum(len(static(f"js/{name}.js")) for name in names)
-    return own + (len(plotly()) if plots else 0) + (len(niivue()) if viewer else 0)
+def viewer_bytes(viewer: bool) -> int:
+    """Bytes of the viewer's scripts in the page."""
+    return len(niivue()) + len(static("js/viewer.js")) if viewer else 0
 
 
 def require() -> None:

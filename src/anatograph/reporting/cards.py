@@ -128,9 +128,7 @@ def failures(study: Study, discretion: Discretion) -> list[Failure]:
     return [Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()]
 
 
-def _card(
-    subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool
-) -> Card:
+def _card(subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool) -> Card:
     quality = subject.quality
     figures = []
     for name, label, form in FIGURES:
@@ -147,9 +145,7 @@ def _card(
     )
 
 
-def _slices(
-    subject: StoredSubject, study: Study, images: Mapping[str, Path]
-) -> tuple[list[SliceDrawing] | str, bool]:
+def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) -> tuple[list[SliceDrawing] | str, bool]:
     """The slices of a card, or why there are none; and whether they show patches only."""
     try:
         lungs = subject.lungs()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from anatograph._version import __version__
+from anatograph.anatomy.places import places
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
@@ -18,15 +16,19 @@ from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
 from anatograph.reporting.cards import FIGURES, Card, cards, failures
 from anatograph.reporting.maps import find_maps
-from anatograph.reporting.redaction import Discretion, known_secrets
-from anatograph.reporting.sections import benchmark as read_benchmark
-from anatograph.reporting.sections import evaluation as read_evaluation
-from anatograph.reporting.sections import read_json
-from anatograph.reporting.sections import training as read_training
+from anatograph.reporting.privacy import discretion_of, reviewable, withheld_notices
+from anatograph.reporting.redaction import Discretion
+from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
+from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
+from anatograph.reporting.sections.flow import flow, steps_of
+from anatograph.reporting.sections.methods import methods
+from anatograph.reporting.sections.settings import settings as read_settings
+from anatograph.reporting.sections.tables import read_json
+from anatograph.reporting.sections.training import training as read_training
 from anatograph.reporting.subjects import subject_map, summarise
 from anatograph.reporting.viewers import Viewer, choose, viewers
 from anatograph.study.cohort import Cohort, read_cohort
-from anatograph.study.quality.selection import Selection, select
+from anatograph.study.quality.selection import select
 from anatograph.study.store import Study
 
 MOST_BYTES = 28e6
@@ -65,7 +67,9 @@ def report(
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"The page {path} needs a name that ends in .html.")
     assets.require()
-    opened, selection = _reviewed(Study.open(study))
+    whole = Study.open(study)
+    selection = select(whole)
+    opened = whole.without(selection.excluded)
     known = _cohort(opened, cohort)
     folders = [Path(folder) for folder in _listed(explanations)]
     maps = find_maps(folders, opened.subject_ids)
@@ -73,24 +77,34 @@ def report(
     settings = {"study": str(study), "subjects": chosen, "identities": identities, "title": title}
     with (
         RunAccount("report", settings, path) as account,
-        Progress("report", len(opened) + len(chosen), "subject", progress) as bar,
+        Progress("report", len(whole) + len(chosen), "subject", progress) as bar,
     ):
-        discretion, columns, withheld = _discretion(opened, known, identities)
+        discretion, columns, withheld = discretion_of(whole, known, identities)
+        review, unreviewable = reviewable(whole, discretion)
         context = _parts(opened, known, columns, discretion, run, embeddings, evaluation, benchmark)
-        left = most_bytes - _scripts(context["plots"], bool(chosen)) - len(json.dumps(context, default=str))
+        steps = steps_of(whole, len(known.rows) if known else None, selection, context.pop("embedded"))
+        context["flow"] = flow(steps, discretion)
+        places_of = [Path(part) if part is not None else None for part in (run, embeddings, evaluation)]
+        context["methods"] = methods(whole, selection, steps, discretion, *places_of)
+        context["settings"] = read_settings(opened, Path(run) if run is not None else None, discretion)
+        context |= {"review": review, "notices": []}
+        bare = context | _frame(opened, known, [], [], title)
+        left = most_bytes - len(assets.render(bare | {"sections": _sections(bare)})) - assets.viewer_bytes(bool(chosen))
         images = {row.subject_id: row.image for row in known.rows} if known else {}
         with account.stage("viewers"):
             share = min(_MOST_FOR_VIEWERS, _VIEWERS_SHARE * left)
             shown, omitted = viewers(opened, chosen, maps, images, discretion, share, bar.step)
-        with account.stage("montage"):
+        with account.stage("cards"):
             left -= sum(viewer.size for viewer in shown)
-            made, more = cards(opened, images, discretion, left, bar.step)
-        omitted = [*omitted, *more, *selection.notes]
+            made, more = cards(whole, images, discretion, left, bar.step, selection.excluded)
+        omitted = [*omitted, *more, *map(discretion.sentence, selection.notes)]
+        if unreviewable:
+            omitted.append(unreviewable)
         for sentence in omitted:
             account.note(sentence)
-        context |= _frame(opened, known, made, shown, discretion, title)
-        context["notices"] = [f"{text[0].upper()}{text[1:]}." for text in (*omitted, *_withheld(withheld, discretion))]
-        context["settings"] = _settings(opened, run, discretion)
+        context |= _frame(opened, known, made, shown, title)
+        notices = (*omitted, *withheld_notices(withheld, discretion))
+        context["notices"] = [f"{text[0].upper()}{text[1:]}." for text in notices]
         page = assets.render(context | {"sections": _sections(context)})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page)
@@ -114,23 +128,25 @@ def _parts(
 ) -> dict[str, Any]:
     """What the sections beside pictures and viewer are made of."""
     table = known.table if known else None
-    tested = read_evaluation(Path(evaluation), discretion) if evaluation is not None else None
+    compared = read_benchmark(Path(benchmark)) if benchmark is not None else None
+    rivals = compared.results if compared else None
+    tested = read_evaluation(Path(evaluation), discretion, rivals) if evaluation is not None else None
     first = list(dict.fromkeys(row[0] for row in tested.scores.rows)) if tested else []
     ordered = [name for name in first if name in columns] + [name for name in columns if name not in first]
-    plane = None
-    if embeddings is not None:
-        plane = subject_map(read_embeddings(embeddings), table, ordered, discretion)
+    vectors = read_embeddings(embeddings) if embeddings is not None else None
+    plane = subject_map(vectors, table, ordered, discretion) if vectors is not None else None
     trained = read_training(Path(run)) if run is not None else None
     return {
         "version": __version__,
         "failures": failures(study, discretion),
+        "embedded": len(vectors.subject_ids) if vectors is not None else None,
         "cohort": summarise(table, columns) if table is not None else None,
         "training": trained,
-        "plots": bool(plane or (trained and trained.curves) or (tested and tested.scatter)),
+        "plots": bool(plane or trained or tested or compared),
         "subject_map_given": embeddings is not None,
         "subject_map": plane,
         "evaluation": tested,
-        "benchmark": read_benchmark(Path(benchmark)) if benchmark is not None else None,
+        "benchmark": compared,
     }
 
 
@@ -139,15 +155,14 @@ def _frame(
     known: Cohort | None,
     made: Sequence[Card],
     shown: Sequence[Viewer],
-    discretion: Discretion,
     title: str,
 ) -> dict[str, Any]:
     """Title, overview, pictures and viewer."""
     failed = len(study.failures())
     overview = [
         (failed, "failed"),
-        (sum(bool(card.flags) for card in made), "need a look"),
-        (len(made), "subjects preprocessed"),
+        (sum(card.flagged for card in made), "to be checked"),
+        (len(made), "scans preprocessed"),
         (len(study.atlas), "landmarks"),
     ]
     if known is not None:
@@ -158,17 +173,19 @@ def _frame(
         "cards": made,
         "figures": FIGURES,
         "viewers": shown,
-        "viewer_data": _viewer_data(shown),
-        "gaps": study.atlas.step > study.atlas.patch_size,
+        "viewer_data": _viewer_data(shown, study) if shown else {},
     }
 
 
-def _viewer_data(shown: Sequence[Viewer]) -> dict[str, Any]:
+def _viewer_data(shown: Sequence[Viewer], study: Study) -> dict[str, Any]:
     return {
+        "regions": places(study.atlas),
+        "reach": study.atlas.step,
         "subjects": [
             {
                 "name": viewer.name,
                 "middle": viewer.middle,
+                "landmarks": viewer.landmarks,
                 "maps": [
                     {
                         "name": one.file.name,
@@ -195,6 +212,7 @@ def _sections(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("evaluation", "Evaluation", context["evaluation"]),
         ("benchmark", "Benchmark", context["benchmark"]),
         ("viewer", "Viewer", context["viewers"]),
+        ("methods", "Methods", True),
         ("settings", "Settings", True),
     ]
     return [(anchor, name) for anchor, name, there in parts if there]
@@ -209,78 +227,6 @@ def _cohort(study: Study, cohort: str | Path | None) -> Cohort | None:
         return read_cohort(account["settings"]["cohort"])
     except (OSError, KeyError, TypeError, UserError):
         return None
-
-
-def _reviewed(study: Study) -> tuple[Study, Selection]:
-    """The study without the scans that the reader excludes; rejected ones are shown, and counted."""
-    selection = select(study)
-    return study.without(selection.excluded), selection
-
-
-def _discretion(study: Study, known: Cohort | None, identities: bool) -> tuple[Discretion, list[str], dict[str, str]]:
-    """What may be shown, which columns of the table, and which not for what reason."""
-    every_subject = dict.fromkeys(study.subject_ids)
-    every_subject |= dict.fromkeys(failure.subject_id for failure in study.failures())
-    paths: list[str] = [str(study.path), str(study.path.resolve())]
-    for name in study.subject_ids:
-        source = study.subject(name).about.get("source", {})
-        paths += [str(source.get("path", "")), str(source.get("lungs", ""))]
-    if known is not None:
-        every_subject |= dict.fromkeys(known.subject_ids)
-        paths.append(str(known.path))
-        for row in known.rows:
-            paths += [str(row.image), str(row.lungs or "")]
-        for column in ("image", "lungs"):
-            if column in known.table:
-                paths += [str(value) for value in known.table[column].dropna()]
-    plain = Discretion(identities, known_secrets(paths, every_subject), tuple(every_subject))
-    if known is None:
-        return plain, [], {}
-    columns, withheld = plain.columns(known.table)
-    words = frozenset(columns) | _classes(known.table, columns)
-    return Discretion(identities, plain.secrets, plain.subject_ids, words), columns, withheld
-
-
-def _classes(table: pd.DataFrame, columns: Iterable[str]) -> frozenset[str]:
-    """Names of the classes in the columns that are shown."""
-    texts = [name for name in columns if not pd.api.types.is_numeric_dtype(table[name])]
-    return frozenset(str(value) for name in texts for value in table[name].dropna().unique())
-
-
-def _withheld(withheld: dict[str, str], discretion: Discretion) -> list[str]:
-    """What is withheld from the page for privacy."""
-    notices = []
-    if withheld:
-        reasons = ", ".join(f"{name} ({reason})" for name, reason in withheld.items())
-        notices.append(f"columns that may identify a patient are withheld: {reasons}; --identities shows them")
-    if discretion.renamed:
-        notices.append(
-            f"{discretion.renamed} subjects are called by their place in the study, as their names hold a date, an "
-            "identifier or a path; --identities shows them"
-        )
-    return notices
-
-
-def _settings(study: Study, run: str | Path | None, discretion: Discretion) -> str:
-    shown: dict[str, Any] = {"atlas hash": study.atlas.hash, "preprocessing": study.settings.to_dict()}
-    account = read_json(study.path / "preprocess.run.json")
-    if account:
-        shown["versions"] = {k: v for k, v in account.get("versions", {}).items() if k != "platform"}
-    if run is not None:
-        settings = read_json(Path(run) / "settings.json") or {}
-        shown["pretraining"] = {key: value for key, value in settings.items() if key != "probe_table"}
-    if not discretion.identities:
-        shown = {part: _without_paths(values) if isinstance(values, dict) else values for part, values in shown.items()}
-    return json.dumps(shown, indent=2)
-
-
-def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: "[withheld]" if isinstance(v, str) and ("/" in v or "\\" in v) else v for key, v in values.items()}
-
-
-def _scripts(plots: bool, viewer: bool) -> int:
-    names = ["report.css", "plots.js", "subjects.js", *(["viewer.js", "niivue/niivue.umd.js"] if viewer else [])]
-    return (len(assets.plotly()) if plots else 0) + sum(len(assets.static(name)) for name in names)
 
 
 def _listed(paths: str | Path | Sequence[str | Path] | None) -> list[str | Path]:

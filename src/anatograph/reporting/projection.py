@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 FEWEST_FOR_UMAP = 30
-"""Below this, neighbourhoods say nothing and the principal components are shown."""
+"""Below this, neighbourhoods carry no information and only the principal components are shown."""
 
 
-def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> tuple[NDArray[np.float64], str]:
-    """Standardised features (n, F) on a plane (n, 2), and the method in words; the same features, the same plane.
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Subjects on a plane."""
+
+    name: str
+    """The method in words."""
+    points: NDArray[np.float64]
+    """(n, 2)."""
+    axes: tuple[str, str]
+    """Titles of the axes."""
+    scaled: bool
+    """Whether the numbers on the axes mean something."""
+
+
+def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> Plane:
+    """Standardised features (n, F) on a plane; the same features give the same plane.
 
     Without ``umap`` it is the principal components in any case.
     """
@@ -27,7 +42,7 @@ def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 plane = UMAP(n_neighbors=15, random_state=seed).fit_transform(standardised)
-            return np.asarray(plane, dtype=np.float64), "UMAP, 15 neighbours"
+            return Plane("UMAP, 15 neighbours", np.asarray(plane, dtype=np.float64), ("UMAP 1", "UMAP 2"), False)
     left, singular, right = np.linalg.svd(standardised, full_matrices=False)
     # The sign of a component is free: its largest weight is made positive.
     signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])
@@ -35,5 +50,5 @@ def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> 
     if plane.shape[1] < 2:
         plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     shares = singular**2 / max(float((singular**2).sum()), 1e-12)
-    said = " and ".join(f"{share:.0%}" for share in shares[:2])
-    return plane, f"first two principal components ({said} of the variance)"
+    axes = (f"PC 1 ({shares[0]:.0%} of the variance)", f"PC 2 ({shares[1] if len(shares) > 1 else 0:.0%})")
+    return Plane("principal components", plane, axes, True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from anatograph.study.quality.levels import LEVELS
+
 WITHHELD = "[withheld]"
-MOST_CLASSES = 12
-"""A text column with more different values than this is free text to the page, unless identities are allowed."""
+MOST_CLASSES = 20
+"""A text column with more different values than this is free text to the page, unless its name says otherwise."""
 
 _STRUCTURE = ("subject_id", "image", "lungs")
 _NAMED = re.compile(
@@ -21,6 +23,12 @@ _NAMED = re.compile(
     r"folder|dir|directory|url|uri|physician|radiologist|doctor|operator|(patient|study|series|person|hospital|"
     r"medical|record|case|scan)[^a-z]*(id|no|nr|number|key))($|[^a-z])"
 )
+_HARMLESS = re.compile(
+    r"(^|[^a-z])(sites?|cent(re|er)s?|scanners?|manufacturer|vendor|model|kernel|protocol|device|cohort|dataset|group|"
+    r"arm|sex|gender|diagnos[ie]s|disease|stage|grade|smok\w+|contrast|fold|split|visit|breath\w*)($|[^a-z])"
+)
+"""Columns that describe a group of patients: shown whatever number of values they have, their names and numbers too."""
+_OF_A_GROUP = re.compile(r"(^|[^a-z])(names?|id|no|nr|number|key)($|[^a-z])")
 _DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])"  # 2020-01-31
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6}(?:\.\d+)?)?"  # 20200131, 20200131093000
@@ -45,6 +53,7 @@ _KNOWN = frozenset(
     )
 )
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”")
+_SENTENCE_ENDS = ".;:!?"
 _PATIENTS = re.compile(r"(\bpatients?\b[^()]{0,20}\()[^)]*(\))")
 
 
@@ -69,6 +78,11 @@ class Discretion:
         width = len(str(len(self.subject_ids)))
         place = {name: number for number, name in enumerate(self.subject_ids, start=1)}
         return {name: f"subject-{place[name]:0{width}d}" for name in identifying}
+
+    @cached_property
+    def _shown(self) -> frozenset[str]:
+        """What sentences may hold because the page shows it anyway."""
+        return self.words | frozenset(name for name in self.subject_ids if name not in self._pseudonyms)
 
     @property
     def renamed(self) -> int:
@@ -95,19 +109,30 @@ class Discretion:
                 shown.append(name)
         return shown, withheld
 
+    def reason(self, text: str) -> str:
+        """A quality finding, ``LEVEL: sentence``, without what identifies a patient."""
+        level, colon, rest = text.partition(": ")
+        if colon and level in LEVELS:
+            return f"{level}: {self.sentence(rest)}"
+        return self.sentence(text)
+
     def sentence(self, text: str) -> str:
         """A message without the paths, identifiers, names and dates that it may quote.
 
-        Only plain words, short numbers and terms of the field pass; anything else gives way to ``[withheld]``.
+        Plain words, short numbers, terms of the field and what the page shows elsewhere pass, such as the subjects'
+        names; a capitalised word passes at the beginning of a sentence if the software itself uses it.  Anything else
+        gives way to ``[withheld]``.
         """
         if self.identities:
             return text
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, WITHHELD)
+        for name, shown in self._pseudonyms.items():
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", shown, text)
         text = _PATIENTS.sub(rf"\1{WITHHELD}\2", text)
-        text = _QUOTED.sub(lambda found: found[0] if found[0][1:-1] in self.words else WITHHELD, text)
+        text = _QUOTED.sub(lambda found: found[0] if found[0][1:-1] in self._shown else WITHHELD, text)
         first, colon, rest = text.partition(": ")
-        if colon and " " not in first and first not in self.words:
+        if colon and " " not in first and first not in self._shown:
             text = f"{WITHHELD}: {rest}"  # what stands before the colon is the file
         text = _TOKEN.sub(self._token, text)
         return re.sub(rf"(?:{re.escape(WITHHELD)}[\s,]*)+(?={re.escape(WITHHELD)})", "", text)
@@ -117,10 +142,13 @@ class Discretion:
         if WITHHELD in token:
             return token if token.replace(WITHHELD, "").strip(_EDGES) == "" else WITHHELD
         core = token.strip(_EDGES)
-        if not core or core in self.words or core in _KNOWN:
+        if not core or core in self._shown or core in _KNOWN:
+            return token
+        before = found.string[: found.start()].rstrip()
+        if (not before or before[-1] in _SENTENCE_ENDS) and core.istitle() and core.lower() in _vocabulary():
             return token
         parts = [part for part in re.split(r"[-–=×/]", core) if part] if not _DATE.search(core) else [core]
-        if parts and all(part in self.words or part in _KNOWN or _plain(part) for part in parts):
+        if parts and all(part in self._shown or part in _KNOWN or _plain(part) for part in parts):
             return token
         return token.replace(core, WITHHELD)
 
@@ -137,7 +165,8 @@ def identifies(text: str) -> bool:
 def _reason(name: str, values: pd.Series) -> str:
     """Why a column is withheld; empty where it may be shown."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    if _NAMED.search(spaced):
+    of_a_group = bool(_HARMLESS.search(spaced)) and "patient" not in spaced
+    if _NAMED.search(_OF_A_GROUP.sub(" ", spaced) if of_a_group else spaced):
         return "by its name"
     held = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
@@ -153,7 +182,16 @@ def _reason(name: str, values: pd.Series) -> str:
     for kind, what in ((_DATE, "dates"), (_PATHLIKE, "paths"), (_UID, "identifiers"), (_PERSON, "names")):
         if any(kind.search(text) for text in texts):
             return what
+    if of_a_group:
+        return ""
     return "free text" if len(texts) > MOST_CLASSES or len(texts) == len(held) > 2 else ""
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    """The words that the software itself uses in lower case, from its own source."""
+    files = Path(__file__).resolve().parents[1].rglob("*.py")
+    return frozenset(word for file in files for word in re.findall(r"[a-z]{2,}", file.read_text(encoding="utf-8")))
 
 
 def known_secrets(paths: Iterable[str | Path], subject_ids: Iterable[str] = ()) -> tuple[str, ...]:

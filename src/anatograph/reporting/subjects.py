@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from anatograph.embedding.table import Embeddings
+from anatograph.reporting.figures.figure import COLOURS, SYMBOLS
 from anatograph.reporting.projection import project
-from anatograph.reporting.redaction import MOST_CLASSES, Discretion
+from anatograph.reporting.redaction import Discretion
 
 _BARS = 12
 _LISTED = 8
+_MOST_COLOURED = 30
 _FEW_NUMBERS = 6
-"""Whole numbers with at most this many different values are shown as classes, as scores are."""
+"""Whole numbers with at most this many different values are counted in the summary, as scores are."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[ColumnSummary
     for name in columns:
         values = table[name].dropna()
         missing = len(table) - len(values)
-        if is_measure(values):
+        if is_measure(values) and not _is_score(values):
             numbers = values.to_numpy(dtype=float)
             low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
             summary = f"median {middle:.4g}, IQR {low:.4g} to {high:.4g}, "
@@ -63,30 +66,52 @@ def subject_map(
         return None
     planes: list[dict[str, Any]] = []
     for umap in (True, False):
-        plane, method = project(known.features, umap=umap)
-        if method not in [one["name"] for one in planes]:
-            planes.append({"name": method, "x": _short(plane[:, 0]), "y": _short(plane[:, 1])})
+        plane = project(known.features, umap=umap)
+        if plane.name not in [one["name"] for one in planes]:
+            x, y = _short(plane.points[:, 0]), _short(plane.points[:, 1])
+            planes.append({"name": plane.name, "x": x, "y": y, "axes": plane.axes, "scaled": plane.scaled})
     coloured = []
     if table is not None:
         rows = table.drop_duplicates("subject_id").set_index("subject_id").reindex(known.subject_ids)
         for name in columns:
             values = rows[name]
-            different = values.nunique()
-            if different < 2:
+            if values.nunique() < 2:
                 continue
             if is_measure(values):
                 coloured.append({"name": name, "kind": "number", "values": _short(values.to_numpy(dtype=float))})
             else:
                 coloured.append({"name": name, "kind": "class", "values": _classes(values)})
-    return {"subjects": [discretion.subject(s) for s in known.subject_ids], "planes": planes, "columns": coloured}
+    caption = (
+        f"{len(known.subject_ids)} subjects by their standardised embeddings ({known.features.shape[1]} features) on "
+        f"{' or '.join(plane['name'] for plane in planes)}; close points have similar embeddings."
+    )
+    return {
+        "subjects": [discretion.subject(s) for s in known.subject_ids],
+        "planes": planes,
+        "columns": coloured,
+        "first": _first(coloured),
+        "caption": caption,
+        "colours": COLOURS,
+        "symbols": SYMBOLS,
+    }
+
+
+def _first(columns: Sequence[dict[str, Any]]) -> int | None:
+    """The column to colour by at first: a diagnosis if there is one, else the first."""
+    for number, column in enumerate(columns):
+        if column["kind"] == "class" and re.search(r"diagnos|disease|label", column["name"], re.IGNORECASE):
+            return number
+    return 0 if columns else None
 
 
 def is_measure(values: pd.Series) -> bool:
-    """Whether a column holds measures: numbers with fractions, or with more than a few values."""
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        return False
-    different = values.dropna().unique()
-    return bool(len(different) > _FEW_NUMBERS or (different != np.rint(different)).any())
+    """Whether a column holds numbers, which are coloured on a scale and never as classes."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _is_score(values: pd.Series) -> bool:
+    different = values.unique()
+    return bool(len(different) <= _FEW_NUMBERS and (different == np.rint(different)).all())
 
 
 def label(value: object) -> str:
@@ -97,8 +122,8 @@ def label(value: object) -> str:
 
 
 def _classes(values: pd.Series) -> list[str]:
-    """Names of the classes; beyond the commonest, ``other``."""
-    common = set(values.value_counts().head(MOST_CLASSES).index)
+    """Names of the classes; beyond the most frequent, ``other``."""
+    common = set(values.value_counts().head(_MOST_COLOURED).index)
     return [label(v) if pd.isna(v) or v in common else "other" for v in values]
 
 

@@ -39,7 +39,6 @@ class ViewerMap:
     """Base64 WebP: three slices through the peak."""
     places: tuple[tuple[str, str], ...]
     """The strongest regions in words, and their values."""
-
     palette: list[list[int]]
     """256 colours RGBA, as `explain` draws them; the first stands for no value and is clear."""
 
@@ -48,6 +47,18 @@ class ViewerMap:
         """The colours from end to end as a CSS gradient."""
         stops = [f"rgb({red},{green},{blue})" for red, green, blue, _ in [*self.palette[1::32], self.palette[-1]]]
         return f"linear-gradient(90deg,{','.join(stops)})"
+
+    @property
+    def ticks(self) -> list[tuple[str, float]]:
+        """Numbers below the colour bar, and where each stands in per cent of its length."""
+        low, high = self.file.ends
+        return [(f"{low + share * (high - low):.3g}", round(100 * share, 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+
+    @property
+    def where(self) -> str:
+        """The strongest place: directions with positive numbers."""
+        pairs = zip(self.peak, ("RL", "AP", "IS"), strict=True)
+        return ", ".join(f"{sides[value >= 0]} {abs(value):.0f}" for value, sides in pairs) + " mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +79,8 @@ class Viewer:
     """In the order of the folders."""
     picture: str
     """Base64 WebP without a map; empty where maps have theirs."""
+    landmarks: list[list[int]]
+    """(N, 3) LPS mm of the atlas's landmarks in the subject, to name the region under the pointer."""
 
     @property
     def size(self) -> int:
@@ -140,12 +153,13 @@ def _viewer(
     spacing = " × ".join(f"{value:.3g}" for value in small.frame.spacing)
     native = all(abs(a - b) < 1e-6 for a, b in zip(small.frame.spacing, scan.frame.spacing, strict=True))
     how = "with its own voxels of" if native else "averaged to voxels of"
-    note = f"{what} {how} {spacing} mm, cropped to the lungs, in steps of 6 HU; not for diagnosis."
+    note = f"{what} {how} {spacing} mm, cropped to the lungs, in steps of {small.slope:.0f} HU; not for diagnosis."
     centre = (np.asarray(small.frame.shape[::-1]) - 1) / 2
     middle = _triple(small.frame.to_lps(centre))
     drawn = tuple(_map(one, small, discretion) for one in maps)
     plain = "" if drawn else _picture(small, None, None, middle)
-    return Viewer(discretion.subject(name), small.base64(), middle, small.frame.spacing, note, drawn, plain)
+    marks = np.rint(subject.landmarks).astype(int).tolist()
+    return Viewer(discretion.subject(name), small.base64(), middle, small.frame.spacing, note, drawn, plain, marks)
 
 
 def _map(file: MapFile, small: SmallVolume, discretion: Discretion) -> ViewerMap:
@@ -215,6 +229,12 @@ def _panel(
     if not view.downwards:
         image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(15)
-    for x, side, anchor in ((5, view.sides[0], "lm"), (image.width - 5, view.sides[1], "rm")):
-        pen.text((x, image.height // 2), side, fill="#ffd400", font=font, anchor=anchor)
+    middle = (image.width // 2, image.height // 2)
+    for at_edge, side, anchor in (
+        ((5, middle[1]), view.sides[0], "lm"),
+        ((image.width - 5, middle[1]), view.sides[1], "rm"),
+        ((middle[0], 4), view.ends[0], "mt"),
+        ((middle[0], image.height - 4), view.ends[1], "mb"),
+    ):
+        pen.text(at_edge, side, fill="#ffd400", stroke_fill="#1a1a1a", stroke_width=1, font=font, anchor=anchor)
     return image

@@ -19,8 +19,9 @@ HU_RANGE = (-1100.0, 500.0)
 """HU that the byte of a voxel spans; 6.3 HU a step, finer than any window on the page shows."""
 _MARGIN = 15.0
 """mm kept around the lungs."""
-SPACINGS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""Voxel sizes in mm that are tried, the finest that fits is taken."""
+SPACINGS = ((1.0, 1.0), (1.0, 1.5), (1.5, 1.5), (1.5, 2.0), (1.5, 3.0), (2.0, 2.0), (2.0, 3.0), (2.5, 2.5), (3.0, 3.0),
+            (4.0, 4.0))  # fmt: skip
+"""Voxel sizes in mm that are tried, in axial planes and between them; the first that fits is taken."""
 _BYTES_PER_VOXEL = 0.75
 """Of a voxel's byte after gzip, about, before base64."""
 
@@ -67,17 +68,20 @@ class SmallVolume:
 
 
 def shrink(scan: Volume, lungs: Mask, most_bytes: float) -> SmallVolume:
-    """The scan about the lungs with the finest of `SPACINGS` that fits ``most_bytes`` of base64."""
+    """The scan about the lungs with the first of `SPACINGS` that fits ``most_bytes`` of base64; no finer than it is."""
     cropped = _about(scan, lungs)
-    for wanted in SPACINGS:
-        factors = tuple(max(1, round(wanted / step)) for step in cropped.frame.spacing)
-        voxels = np.prod([n // f for n, f in zip(cropped.frame.shape[::-1], factors, strict=True)])
-        if voxels * _BYTES_PER_VOXEL * 4 / 3 > most_bytes and wanted != SPACINGS[-1]:
+    extents = [n * step for n, step in zip(cropped.frame.shape[::-1], cropped.frame.spacing, strict=True)]
+    for plane, between in SPACINGS:
+        last = (plane, between) == SPACINGS[-1]
+        pairs = zip((plane, plane, between), cropped.frame.spacing, strict=True)
+        wanted = tuple(max(size, own) for size, own in pairs)
+        voxels = np.prod([max(1, int(extent / step + 1e-6)) for extent, step in zip(extents, wanted, strict=True)])
+        if voxels * _BYTES_PER_VOXEL * 4 / 3 > most_bytes and not last:
             continue
-        small = _averaged(cropped, factors)
-        if len(small.nifti()) * 4 / 3 <= most_bytes:
-            break
-    return small
+        small = _averaged(cropped, wanted)
+        if len(small.nifti()) * 4 / 3 <= most_bytes or last:
+            return small
+    raise AssertionError("the last spacing is always taken")
 
 
 def map_on(path: Path, small: SmallVolume, neutral: float, ends: tuple[float, float]) -> SmallVolume:
@@ -117,21 +121,30 @@ def _about(scan: Volume, lungs: Mask) -> Volume:
     return Volume(array, scan.frame.crop((int(z0), int(y0), int(x0)), array.shape))
 
 
-def _averaged(volume: Volume, factors_xyz: tuple[int, ...]) -> SmallVolume:
-    """Means of blocks of voxels; what does not fill a block at the far end is cut off."""
-    blocks = tuple(min(f, n) for f, n in zip(factors_xyz[::-1], volume.frame.shape, strict=True))
-    shape = [n // f for n, f in zip(volume.frame.shape, blocks, strict=True)]
-    z, y, x = (n * f for n, f in zip(shape, blocks, strict=True))
-    parted = volume.array[:z, :y, :x].astype(np.float32)
-    parted = parted.reshape(shape[0], blocks[0], shape[1], blocks[1], shape[2], blocks[2]).mean(axis=(1, 3, 5))
+def _averaged(volume: Volume, spacing: tuple[float, ...]) -> SmallVolume:
+    """Means over boxes of the wanted size (x, y, z mm), voxels weighted by their share; a last part box is cut."""
+    values = volume.array.astype(np.float32)
+    sizes = []
+    for axis, (wanted, own) in enumerate(zip(spacing[::-1], volume.frame.spacing[::-1], strict=True)):
+        size = min(wanted, own * values.shape[axis])
+        sizes.append(size)
+        if not np.isclose(size, own):
+            values = np.moveaxis(np.tensordot(_shares(values.shape[axis], size / own), values, (1, axis)), 0, axis)
     low, high = HU_RANGE
     slope = (high - low) / 255
-    codes = np.clip(np.rint((parted - low) / slope), 0, 255).astype(np.uint8)
-    spacing = tuple(s * f for s, f in zip(volume.frame.spacing, blocks[::-1], strict=True))
-    first = volume.frame.to_lps([(f - 1) / 2 for f in blocks[::-1]])
-    frame = Frame(
-        (shape[0], shape[1], shape[2]),
-        (spacing[0], spacing[1], spacing[2]),
-        (float(first[0]), float(first[1]), float(first[2])),
+    codes = np.clip(np.rint((values - low) / slope), 0, 255).astype(np.uint8)
+    sx, sy, sz = (float(size) for size in sizes[::-1])
+    first = volume.frame.to_lps(
+        [(size / own - 1) / 2 for size, own in zip((sx, sy, sz), volume.frame.spacing, strict=True)]
     )
-    return SmallVolume(codes, frame, slope, low)
+    z, y, x = codes.shape
+    frame = Frame((z, y, x), (sx, sy, sz), (float(first[0]), float(first[1]), float(first[2])))
+    return SmallVolume(np.ascontiguousarray(codes), frame, slope, low)
+
+
+def _shares(count: int, factor: float) -> NDArray[np.float32]:
+    """(boxes, count) share of each voxel in each box of ``factor`` voxels; every row sums to 1."""
+    starts = factor * np.arange(max(1, int(count / factor + 1e-6)))[:, None]
+    voxels = np.arange(count)[None, :]
+    covered = np.minimum(starts + factor, voxels + 1) - np.maximum(starts, voxels)
+    return np.asarray(np.clip(covered, 0, None) / factor, dtype=np.float32)

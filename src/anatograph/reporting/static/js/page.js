@@ -24,5 +24,20 @@
   addEventListener("hashchange", open);
   for (const [id, link] of links) link.addEventListener("click", () => unfold(id));
   open();
+
+  // Drawings that stand in the page itself can be saved with the colours they have now.
+  for (const figure of document.querySelectorAll("figure[data-drawing]")) {
+    figure.querySelector(".save").hidden = false;
+    figure.querySelector('[data-save="svg"]').addEventListener("click", () => {
+      const drawing = figure.querySelector("svg"), copy = drawing.cloneNode(true);
+      copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+      const parts = "rect, path, text", looks = drawing.querySelectorAll(parts);
+      copy.querySelectorAll(parts).forEach((part, k) => {
+        const look = getComputedStyle(looks[k]);
+        for (const name of ["fill", "stroke", "font", "stroke-width"]) part.style[name] = look.getPropertyValue(name);
+      });
+      window.anatograph.save(`${figure.dataset.drawing}.svg`, "image/svg+xml", copy.outerHTML);
+    });
+  }
   addEventListener("beforeprint", () => links.forEach((_, id) => unfold(id)));
 })();

@@ -1,121 +1,78 @@
-// Plots by Plotly: the map of subjects, training curves, predictions.
+// Plots by Plotly, in the colours of the theme, drawn when they come into sight; SVG and data to download.
 "use strict";
 (() => {
-  // Okabe and Ito's colours, distinguishable with any colour vision; symbols distinguish classes without colour.
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"];
-  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
-  const CONFIG = {displaylogo: false, responsive: true, plotlyServerURL: ""};
-  const by = id => document.getElementById(id);
-  const read = id => by(id) ? JSON.parse(by(id).textContent) : null;
-  // Plotly reads a few HTML tags in texts; names are shown as they are.
-  const plain = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const base = (title, more) => ({
-    title: {text: plain(title), font: {size: 14}, x: 0, xanchor: "left", y: 0.98}, height: 300,
-    margin: {l: 50, r: 10, t: 55, b: 45},
-    font: {family: "system-ui, sans-serif", size: 12}, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, ...more,
-  });
-  const axis = title => ({title: {text: title}, gridcolor: "#e3e8ee", zerolinecolor: "#c5ced8", automargin: true});
+  const {need, whenNear, json, save} = window.anatograph;
+  const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
 
-  (read("data-curves") ?? []).forEach((curve, k) => {
-    const traces = curve.series.map((s, n) => ({
-      x: s.x, y: s.y, name: s.name, mode: s.x.length > 60 ? "lines" : "lines+markers",
-      line: {color: COLOURS[n], dash: n ? "dash" : "solid"}, marker: {size: 5},
-    }));
-    const block = Math.max(...curve.series.map(s => s.averaged));
-    const x = axis(block > 1 ? `update (means of ${block})` : "update");
-    Plotly.newPlot(`curve-${k}`, traces, base(curve.title, {xaxis: x, yaxis: axis("")}), CONFIG);
-  });
-
-  (read("data-scatter") ?? []).forEach((s, k) => {
-    const all = [...s.truth, ...s.prediction];
-    const ends = [all.reduce((a, b) => Math.min(a, b)), all.reduce((a, b) => Math.max(a, b))];
-    const traces = [
-      {x: ends, y: ends, mode: "lines", line: {color: "#8d9aa8", width: 1}, hoverinfo: "skip"},
-      {x: s.truth, y: s.prediction, text: s.subjects.map(plain), mode: "markers",
-        marker: {size: 7, color: COLOURS[0], opacity: 0.75},
-        hovertemplate: "%{text}<br>true %{x:.4g}, predicted %{y:.4g}<extra></extra>"},
-    ];
-    const more = {showlegend: false, hovermode: "closest", xaxis: axis("true"), yaxis: axis("predicted, held out")};
-    Plotly.newPlot(`scatter-${k}`, traces, base(s.title, more), CONFIG);
-    by(`scatter-${k}`).on("plotly_click", event => window.anatograph?.find(s.subjects[event.points[0].pointNumber]));
-  });
-
-  const map = read("data-map");
-  if (map) subjectMap(map);
-
-  function subjectMap(map) {
-    const target = by("subject-map"), choice = by("colour-by"), planes = by("plane");
-    let picked = [];
-
-    function traces() {
-      const plane = map.planes[planes.value], column = map.columns[choice.value];
-      const some = (rows, more) => ({
-        mode: "markers", x: rows.map(k => plane.x[k]), y: rows.map(k => plane.y[k]),
-        text: rows.map(k => plain(map.subjects[k])), customdata: rows, ...more,
-      });
-      const rows = map.subjects.map((_, k) => k);
-      const size = rows.length > 300 ? 6 : 9;
-      if (!column) return [some(rows, {showlegend: false, marker: {color: COLOURS[0], size},
-        hovertemplate: "%{text}<extra></extra>"})];
-      if (column.kind === "number") {
-        const known = rows.filter(k => column.values[k] !== null), rest = rows.filter(k => column.values[k] === null);
-        const shaded = some(known, {
-          showlegend: false, hovertext: known.map(k => column.values[k]),
-          marker: {size, color: known.map(k => column.values[k]), colorscale: "Viridis", showscale: true,
-            colorbar: {title: {text: plain(column.name)}}},
-          hovertemplate: "%{text}: %{hovertext}<extra></extra>"});
-        return rest.length ? [shaded, some(rest, {name: "not known", marker: {size, color: "#b8c0c9", symbol: "circle-open"},
-          hovertemplate: "%{text}: not known<extra></extra>"})] : [shaded];
-      }
-      const classes = [...new Set(column.values)].sort((a, b) => a.localeCompare(b, undefined, {numeric: true}));
-      return classes.map((name, n) => some(rows.filter(k => column.values[k] === name), {
-        name: plain(name), showlegend: true,
-        marker: {size, color: name === "not known" ? "#b8c0c9" : COLOURS[n % COLOURS.length],
-          symbol: SYMBOLS[(n + Math.floor(n / COLOURS.length)) % SYMBOLS.length]},
-        hovertemplate: `%{text}<extra>${plain(name)}</extra>`}));
-    }
-
-    function draw() {
-      const column = map.columns[choice.value];
-      const layout = base("", {
-        height: 560, dragmode: "lasso", hovermode: "closest", margin: {l: 10, r: 10, t: 40, b: 10}, uirevision: planes.value,
-        legend: {title: {text: plain(column?.name ?? "")}},
-        xaxis: {showticklabels: false, zeroline: false, gridcolor: "#eef1f5"},
-        yaxis: {showticklabels: false, zeroline: false, gridcolor: "#eef1f5"},
-      });
-      Plotly.react(target, traces(), layout, CONFIG);
-    }
-
-    function pick(rows) {
-      picked = rows;
-      by("save-selection").disabled = !rows.length;
-      by("selection-text").textContent = rows.length ? `${rows.length} subjects chosen; the montage above shows just these.` : "";
-    }
-
-    draw();
-    target.on("plotly_selected", event => {
-      const rows = (event?.points ?? []).map(point => point.customdata);
-      if (!rows.length) return;
-      pick(rows);
-      window.anatograph?.choose(new Set(rows.map(k => map.subjects[k])));
-    });
-    target.on("plotly_deselect", () => window.anatograph?.choose(null));
-    target.on("plotly_click", event => window.anatograph?.find(map.subjects[event.points[0].customdata]));
-    document.addEventListener("anatograph-all", () => { pick([]); Plotly.restyle(target, {selectedpoints: [null]}); });
-    choice.addEventListener("change", draw);
-    planes.addEventListener("change", draw);
-    by("save-selection").addEventListener("click", () => {
-      const text = ["subject_id", ...picked.map(k => map.subjects[k])].join("\n") + "\n";
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
-      link.download = "selection.csv";
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    });
-    by("map-controls").hidden = false;
+  // Plotly asks no server, and has no button that would.
+  const config = {displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: ""};
+  function look(layout, height) {
+    const axis = own => ({gridcolor: css("--grid"), zerolinecolor: css("--edge"), linecolor: css("--edge"),
+      automargin: true, ...own});
+    return {
+      font: {family: "system-ui, sans-serif", size: 12, color: css("--ink")}, height,
+      paper_bgcolor: css("--ground"), plot_bgcolor: css("--ground"), margin: {l: 55, r: 15, t: 60, b: 50},
+      hoverlabel: {bgcolor: css("--back"), bordercolor: css("--edge"), font: {color: css("--ink")}},
+      legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, ...layout,
+      xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
+    };
   }
 
-  for (const kind of ["beforeprint", "afterprint"])
-    window.addEventListener(kind, () => document.querySelectorAll(".js-plotly-plot").forEach(plot => Plotly.Plots.resize(plot)));
+  const cell = value => /[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? "");
+  const text = html => String(html ?? "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+  // What is drawn, as a table: a row a point.
+  function table(element) {
+    const title = name => text(element.layout[name]?.title?.text) || name[0];
+    const rows = [["series", title("xaxis"), title("yaxis"), "low", "high", "label", "value"]];
+    for (const trace of element.data) {
+      const bar = trace.error_x ?? trace.error_y, along = trace.error_x ? trace.x : trace.y;
+      (trace.x ?? []).forEach((x, k) => {
+        if (x === null || x === undefined) return;
+        rows.push([text(trace.name), x, trace.y[k], bar ? along[k] - (bar.arrayminus ?? bar.array)[k] : "",
+          bar ? along[k] + bar.array[k] : "", text(trace.text?.[k]), trace.hovertext?.[k] ?? ""]);
+      });
+    }
+    return rows.map(row => row.map(cell).join(",")).join("\n") + "\n";
+  }
+
+  function buttons(figure, element, name) {
+    const box = figure.querySelector(".save");
+    box.hidden = false;
+    box.querySelector('[data-save="csv"]').onclick = () => save(`${name}.csv`, "text/csv", table(element));
+    box.querySelector('[data-save="svg"]').onclick = async () => {
+      const url = await Plotly.toImage(element, {format: "svg", width: element.clientWidth, height: element.clientHeight});
+      save(`${name}.svg`, "image/svg+xml", decodeURIComponent(url.slice(url.indexOf(",") + 1)));
+    };
+  }
+
+  function trouble(element, error) {
+    element.textContent = `This plot could not be drawn (${error.message}). A browser of 2023 or later is needed.`;
+    element.style.minHeight = "0";
+  }
+
+  const drawn = [];
+  // Draw when near: redraw() is called then, and again when the theme changes.
+  function plot(figure, element, name, redraw) {
+    whenNear(element, () => need("packed-plotly").then(redraw).then(() => {
+      drawn.push(redraw);
+      buttons(figure, element, name);
+    }).catch(error => trouble(element, error)));
+  }
+  dark.addEventListener("change", () => drawn.forEach(redraw => redraw()));
+
+  for (const figure of document.querySelectorAll("figure[data-figure]")) {
+    const name = figure.dataset.figure, element = document.getElementById(`figure-${name}`);
+    plot(figure, element, name, async () => {
+      const spec = json(`data-${name}`);
+      await Plotly.react(element, spec.traces, look(spec.layout, spec.height), config);
+      if (!spec.click.length) return;
+      element.removeAllListeners("plotly_click");
+      element.on("plotly_click", event => window.anatograph.find(spec.click[event.points[0].pointNumber]));
+    });
+  }
+  Object.assign(window.anatograph, {plot, look, plotConfig: config, css});
+
+  const all = () => document.querySelectorAll(".js-plotly-plot").forEach(one => Plotly.Plots.resize(one));
+  for (const kind of ["beforeprint", "afterprint"]) addEventListener(kind, () => { if (window.Plotly) all(); });
 })();

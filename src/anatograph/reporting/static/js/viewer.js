@@ -3,8 +3,9 @@
 (() => {
   const by = id => document.getElementById(id);
   const section = by("viewer"), app = by("viewer-app"), canvas = by("v-canvas");
-  const data = JSON.parse(by("data-viewer").textContent);
+  const data = window.anatograph.json("data-viewer");
   const AXES = {sagittal: 0, coronal: 1, axial: 2, all: 2};
+  const ROW = 3, NO_MAP = "none";
   let nv = null, drawing = Promise.resolve();
 
   function trouble(text) {
@@ -26,13 +27,13 @@
   const map = () => subject().maps[by("v-map").value];
   const axis = () => AXES[by("v-planes").value];
 
-  // Colours of the map; code 0 has none, nor have the weakest, counted from the value that says nothing.
+  // Colours of the map; code 0 has none, nor have the weakest, counted from the value that is no evidence.
   function colours(map) {
     const span = map.ends[1] - map.ends[0];
     const neutral = 1 + 254 * Math.min(1, Math.max(0, (map.neutral - map.ends[0]) / span));
     const reach = Math.max(neutral - 1, 255 - neutral), least = by("v-hide").value / 100 * reach;
     const [R, G, B] = [0, 1, 2].map(channel => map.palette.map(colour => colour[channel]));
-    const codes = map.palette.map((_, k) => k);  // NiiVue knows a colour as there or not; how clear is the slider's matter
+    const codes = map.palette.map((_, k) => k);  // NiiVue takes a colour as present or absent; the slider sets the opacity
     return {R, G, B, A: codes.map(k => k > 0 && Math.abs(k - neutral) >= least ? 255 : 0), I: codes};
   }
 
@@ -60,7 +61,10 @@
   }
 
   // One after the other, so that a quick change of mind does not mix two subjects.
-  const reload = () => { drawing = drawing.then(load).catch(error => trouble(`The viewer stopped (${error.message}); the pictures below stand in.`)); return drawing; };
+  const reload = () => {
+    drawing = drawing.then(load).catch(error => trouble(`The viewer stopped (${error.message}); the pictures below stand in.`));
+    return drawing;
+  };
 
   function place(fraction) {
     nv.scene.crosshairPos = fraction;
@@ -69,19 +73,50 @@
   }
 
   const go = ([l, p, s]) => place(nv.mm2frac([-l, -p, s]));
-  const count = () => nv.volumes[0].dimsRAS[axis() + 1];
+  const count = (along = axis()) => nv.volumes[0].dimsRAS[along + 1];
+
+  // A place in words: L 12, A 30, S 5 mm, each with the letter of its direction and no sign.
+  const sides = [["R", "L"], ["A", "P"], ["I", "S"]];
+  const inWords = lps => lps.map((value, k) => `${sides[k][value < 0 ? 0 : 1]} ${Math.abs(value).toFixed(0)}`).join(", ");
+
+  // The region of the nearest landmark of the atlas, unless the place is farther off than landmarks are apart.
+  function region(lps) {
+    let best = data.reach ** 2, found = "";
+    subject().landmarks.forEach(([l, p, s], k) => {
+      const far = (l - lps[0]) ** 2 + (p - lps[1]) ** 2 + (s - lps[2]) ** 2;
+      if (far < best) [best, found] = [far, data.regions[k]];
+    });
+    return found;
+  }
+
+  // HU, map and region at a place of NiiVue's (mm, right, anterior and superior positive).
+  function say(mm) {
+    const lps = [-mm[0], -mm[1], mm[2]], chosen = map();
+    const [hu, value] = nv.volumes.map(volume => volume.getValue(...volume.mm2vox(mm)));
+    by("v-place").textContent = `${inWords(lps)} mm`;
+    by("v-hu").textContent = `${Math.round(hu)} HU`;
+    const least = chosen ? chosen.ends[0] - (chosen.ends[1] - chosen.ends[0]) / 508 : 0;
+    by("v-value").textContent = !chosen || value === undefined ? ""
+      : value < least ? "no value of the map" : `map ${value.toPrecision(3)}`;
+    by("v-region").textContent = region(lps);
+  }
 
   function showLocation(location) {
     if (!nv.volumes.length) return;
-    const [x, y, z] = location.mm, [hu, value] = location.values.map(v => v.value);
-    const chosen = map();
-    const least = chosen ? chosen.ends[0] - (chosen.ends[1] - chosen.ends[0]) / 508 : 0;
-    const said = !chosen || value === undefined ? "" : value < least ? "; no value of the map" : `; map ${value.toPrecision(3)}`;
-    by("v-place").textContent = `L ${(-x).toFixed(0)}, P ${(-y).toFixed(0)}, S ${z.toFixed(0)} mm: ${Math.round(hu)} HU${said}`;
+    say(location.mm);
     const slice = by("v-slice");
     slice.max = count() - 1;
     slice.value = Math.min(count() - 1, Math.floor(nv.scene.crosshairPos[axis()] * count()));
     slice.setAttribute("aria-valuetext", `slice ${Number(slice.value) + 1} of ${count()}`);
+  }
+
+  // Under the pointer while it is over a slice, else at the crosshair.
+  function under(event) {
+    if (!nv.volumes.length || event.buttons) return;
+    const box = canvas.getBoundingClientRect(), ratio = canvas.width / box.width;
+    const fraction = nv.canvasPos2frac([(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio]);
+    if (fraction[0] >= 0) say(nv.frac2mm(fraction));
+    else nv.createOnLocationChange();
   }
 
   // Only what belongs to the chosen subject and map stands below the picture.
@@ -94,7 +129,36 @@
   }
 
   function listMaps() {
-    by("v-map").replaceChildren(...subject().maps.map((one, k) => new Option(one.name, k)), new Option("no map", "none"));
+    by("v-map").replaceChildren(...subject().maps.map((one, k) => new Option(one.name, k)), new Option("no map", NO_MAP));
+  }
+
+  function setPlanes() {
+    const chosen = by("v-planes").value;
+    canvas.dataset.planes = chosen;
+    nv.setSliceType({axial: nv.sliceTypeAxial, coronal: nv.sliceTypeCoronal, sagittal: nv.sliceTypeSagittal,
+      all: nv.sliceTypeMultiplanar}[chosen]);
+    nv.resizeListener();
+    if (nv.volumes.length) nv.createOnLocationChange();
+  }
+
+  function move(along, slice) {
+    if (!nv.volumes.length) return;
+    const fraction = [...nv.scene.crosshairPos];
+    fraction[along] = (Math.min(count(along) - 1, Math.max(0, slice)) + 0.5) / count(along);
+    place(fraction);
+  }
+  const step = (along, slices) => move(along, Math.floor(nv.scene.crosshairPos[along] * count(along)) + slices);
+
+  function keys(event) {
+    if (event.key !== "Tab") event.stopImmediatePropagation();  // NiiVue's own keys turn views that are not offered here
+    const across = axis() === 0 ? 1 : 0;  // in every plane the right of the screen is the patient's left, or posterior
+    const action = {
+      ArrowUp: [axis(), 1], ArrowDown: [axis(), -1], PageUp: [axis(), 10], PageDown: [axis(), -10],
+      ArrowRight: [across, -1], ArrowLeft: [across, 1],
+    }[event.key];
+    if (!action || !nv.volumes.length) return;
+    event.preventDefault();
+    step(...action);
   }
 
   async function start() {
@@ -102,20 +166,20 @@
       trouble("This browser offers no WebGL2, so scans cannot be scrolled here; the pictures below show the strongest places.");
       return;
     }
-    const script = document.createElement("script");
-    script.textContent = by("niivue-script").textContent;
-    document.head.append(script);
+    await window.anatograph.need("packed-niivue");
     app.hidden = false;
     section.classList.add("v-on");
     listMaps();
     nv = new niivue.Niivue({
-      isRadiologicalConvention: true, backColor: [0, 0, 0, 1], show3Dcrosshair: false, dragAndDropEnabled: false,
-      crosshairColor: [1, 0.83, 0, 0.7], crosshairWidth: 0.6, logLevel: "error", loadingText: "",
-      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false, fontMinPx: 14,
+      isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true, multiplanarLayout: ROW,
+      backColor: [0, 0, 0, 1], show3Dcrosshair: false, dragAndDropEnabled: false, tileMargin: 4,
+      crosshairColor: [1, 0.83, 0, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm", logLevel: "error", loadingText: "",
+      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false, fontMinPx: 15, fontColor: [1, 0.83, 0, 1],
     });
     nv.onLocationChange = showLocation;
     await nv.attachToCanvas(canvas);
-    nv.setSliceType(nv.sliceTypeAxial);
+    if (innerWidth < 700) by("v-planes").value = "axial";
+    setPlanes();
     by("v-subject").addEventListener("change", () => { listMaps(); reload(); });
     by("v-map").addEventListener("change", reload);
     by("v-window").addEventListener("change", event => {
@@ -123,12 +187,8 @@
       [nv.volumes[0].cal_min, nv.volumes[0].cal_max] = event.target.value.split(",").map(Number);
       nv.updateGLVolume();
     });
-    by("v-planes").addEventListener("change", event => {
-      nv.setSliceType({axial: nv.sliceTypeAxial, coronal: nv.sliceTypeCoronal, sagittal: nv.sliceTypeSagittal,
-        all: nv.sliceTypeMultiplanar}[event.target.value]);
-      if (nv.volumes.length) nv.createOnLocationChange();
-    });
-    by("v-slice").addEventListener("input", event => move(Number(event.target.value)));
+    by("v-planes").addEventListener("change", setPlanes);
+    by("v-slice").addEventListener("input", event => move(axis(), Number(event.target.value)));
     by("v-opacity").addEventListener("input", event => { if (nv.volumes.length > 1) nv.setOpacity(1, event.target.value / 100); });
     by("v-hide").addEventListener("input", () => {
       if (nv.volumes.length < 2) return;
@@ -136,27 +196,13 @@
       nv.setColormap(nv.volumes[1].id, "anatograph");
     });
     by("v-peak").addEventListener("click", () => { if (nv.volumes.length) go(map().peak); });
-    canvas.addEventListener("keydown", event => {
-      const step = {ArrowUp: 1, ArrowRight: 1, PageUp: 10, ArrowDown: -1, ArrowLeft: -1, PageDown: -10}[event.key];
-      if (event.key !== "Tab") event.stopImmediatePropagation();  // NiiVue's own keys turn views that are not offered here
-      if (!step) return;
-      event.preventDefault();
-      move(Number(by("v-slice").value) + step);
-    }, {capture: true});
-    window.anatograph = Object.assign(window.anatograph ?? {}, {viewer: nv});
+    canvas.addEventListener("pointermove", under);
+    canvas.addEventListener("pointerleave", () => { if (nv.volumes.length) nv.createOnLocationChange(); });
+    canvas.addEventListener("keydown", keys, {capture: true});
+    window.anatograph.viewer = nv;
     await reload();
   }
 
-  function move(slice) {
-    if (!nv.volumes.length) return;
-    const fraction = [...nv.scene.crosshairPos];
-    fraction[axis()] = (Math.min(count() - 1, Math.max(0, slice)) + 0.5) / count();
-    place(fraction);
-  }
-
-  new IntersectionObserver((entries, observer) => {
-    if (!entries.some(entry => entry.isIntersecting)) return;
-    observer.disconnect();
-    start().catch(error => trouble(`The viewer could not start (${error.message}); the pictures below stand in.`));
-  }, {rootMargin: "200px"}).observe(section);
+  window.anatograph.whenNear(section, () =>
+    start().catch(error => trouble(`The viewer could not start (${error.message}); the pictures below stand in.`)));
 })();
