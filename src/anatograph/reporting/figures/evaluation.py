@@ -120,10 +120,11 @@ def _points(name: str, metric: str, chance: float, targets: list[str], series: S
                 "hovertemplate": "%{text}: %{x:.3f}<extra>" + plain(method) + "</extra>",
             }
         )
-    low = min([chance, *(v for _, spans in series for span in spans.values() for v in span if v == v)])
-    high = max([v for _, spans in series for span in spans.values() for v in span if v == v], default=1.0)
+    shown = [v for _, spans in series for span in spans.values() for v in span if v == v]
+    # All three metrics end at 1; the worst end far below, and would squeeze everything else.
+    low, high = max(min([chance, *shown]), chance - 1.0), min(max([chance, *shown]), 1.0)
     wide = max(high - low, 0.1)
-    ends: Any = [max(low - 0.05 * wide, -2.0 + min(0.0, high)), high + 0.05 * wide]
+    ends: Any = [low - 0.05 * wide, high + 0.05 * wide]
     layout = {
         "xaxis": axis(metric, range=ends, zeroline=False),
         "yaxis": axis("", tickvals=list(range(len(targets))), ticktext=[plain(t) for t in targets],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,23 @@ from anatograph.study.quality.selection import Selection
 from anatograph.study.store import Study
 
 _STATED = ("queue_size", "temperature", "optimiser", "learning_rate", "epochs", "seed")
-_PACKAGES = ("python", "torch", "SimpleITK", "scikit-learn", "numpy")
+_PACKAGES = {"python": "Python", "torch": "PyTorch", "SimpleITK": "SimpleITK", "scikit-learn": "scikit-learn",
+             "numpy": "NumPy"}  # fmt: skip
+_OPTIMISERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "stochastic gradient descent"}
+_LUNGS = {
+    "given": ("lung masks that came with the scans", ""),
+    "threshold": ("thresholding with morphological clean-up", ""),
+    "lungmask": ("lungmask", "lungmask"),
+    "totalsegmentator": ("TotalSegmentator", "totalsegmentator"),
+}
+"""Where lung masks come from, and the reference."""
+_REGISTRATIONS = {
+    "deformable": ("an affine and a deformable registration of lung masks", "simpleitk"),
+    "affine": ("an affine registration of lung masks", "simpleitk"),
+    "ants-affine": ("an affine registration by ANTs", "ants"),
+    "ants-syn": ("symmetric normalisation by ANTs", "ants"),
+}
+"""Ways to map the atlas, and the reference."""
 
 
 @dataclass
@@ -57,7 +73,7 @@ def methods(
         made.paragraphs.append(_evaluation(made, account, embeddings))
     account = read_json(study.path / "preprocess.run.json") or {}
     versions = {"anatograph": __version__} | account.get("versions", {})
-    shown = ", ".join(f"{name} {versions[name]}" for name in _PACKAGES if name in versions)
+    shown = ", ".join(f"{said} {versions[name]}" for name, said in _PACKAGES.items() if name in versions)
     made.paragraphs.append(f"Software: Anatograph {versions['anatograph']}{made.cite('context')}; {shown}.")
     return made
 
@@ -65,20 +81,8 @@ def methods(
 def _preprocessing(made: Methods, study: Study, selection: Selection, steps: list[Step], discretion: Discretion) -> str:
     settings = study.settings.to_dict()
     lungs = Counter(str(study.subject(name).about.get("lungs_from", "")) for name in study.subject_ids)
-    how = {
-        "given": "lung masks that came with the scans",
-        "threshold": "thresholding with morphological clean-up",
-        "lungmask": f"lungmask{made.cite('lungmask')}" if lungs.get("lungmask") else "",
-        "totalsegmentator": f"TotalSegmentator{made.cite('totalsegmentator')}" if lungs.get("totalsegmentator") else "",
-    }
-    masks = _listed(f"{how.get(name) or name} (n = {n})" for name, n in lungs.most_common())
-    registration = str(settings["registration"])
-    register = {
-        "deformable": f"an affine and a deformable registration of lung masks{made.cite('simpleitk')}",
-        "affine": f"an affine registration of lung masks{made.cite('simpleitk')}",
-        "ants-affine": f"an affine registration by ANTs{made.cite('ants')}",
-        "ants-syn": f"symmetric normalisation by ANTs{made.cite('ants')}",
-    }.get(registration, registration)
+    masks = _listed(_cited(made, _LUNGS, name) + f" (n = {n})" for name, n in lungs.most_common())
+    register = _cited(made, _REGISTRATIONS, str(settings["registration"]))
     atlas = study.atlas
     text = (
         f"Lungs were taken from {masks or 'lung masks'}. An atlas of {len(atlas)} landmarks, {atlas.step:g} mm apart, "
@@ -100,6 +104,7 @@ def _pretraining(made: Methods, run: Path) -> str:
     count = f" on {done['subjects']} subjects" if isinstance(done.get("subjects"), int) else ""
     length = f", {done['updates']} updates in all" if isinstance(done.get("updates"), int) else ""
     said = {name: settings.get(name, "?") for name in _STATED}
+    said["optimiser"] = _OPTIMISERS.get(str(said["optimiser"]), said["optimiser"])
     return (
         f"The encoder and the graph network were pretrained without labels{count} by contrastive learning in two "
         f"interleaved levels{made.cite('context')}: patches of one region, conditioned on its location, and graphs of "
@@ -138,6 +143,12 @@ def _evaluation(made: Methods, account: Json, embeddings: Path | None) -> str:
     if settings.get("log"):
         text += f" {_listed(map(str, settings['log']))} entered as natural logarithms."
     return text
+
+
+def _cited(made: Methods, known: Mapping[str, tuple[str, str]], name: str) -> str:
+    """The words for a method, with its reference."""
+    words, reference = known.get(name, (name, ""))
+    return words + (made.cite(reference) if reference else "")
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -134,7 +134,7 @@
 
   function setPlanes() {
     const chosen = by("v-planes").value;
-    canvas.dataset.planes = chosen;
+    by("v-stage").dataset.planes = chosen;
     nv.setSliceType({axial: nv.sliceTypeAxial, coronal: nv.sliceTypeCoronal, sagittal: nv.sliceTypeSagittal,
       all: nv.sliceTypeMultiplanar}[chosen]);
     nv.resizeListener();
@@ -172,7 +172,7 @@
     listMaps();
     nv = new niivue.Niivue({
       isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true, multiplanarLayout: ROW,
-      backColor: [0, 0, 0, 1], show3Dcrosshair: false, dragAndDropEnabled: false, tileMargin: 4,
+      backColor: [0, 0, 0, 1], show3Dcrosshair: false, dragAndDropEnabled: false,
       crosshairColor: [1, 0.83, 0, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm", logLevel: "error", loadingText: "",
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false, fontMinPx: 15, fontColor: [1, 0.83, 0, 1],
     });
