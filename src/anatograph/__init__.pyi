@@ -14,14 +14,14 @@ from .embedding.result import Embedded as Embedded
 from .embedding.result import ScanQuality as ScanQuality
 from .errors import UserError as UserError
 from .evaluation.analysis import Evaluation as Evaluation
+from .evaluation.audit.api import Audited as Audited
+from .evaluation.audit.api import audit as audit
 from .evaluation.densitometry.api import DensitometryResult as DensitometryResult
 from .evaluation.densitometry.api import densitometry as densitometry
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.saved.predict import Predicted as Predicted
 from .evaluation.saved.predict import predict as predict
 from .execution.account import RunAccount as RunAccount
-from .explanation.change import Change as Change
-from .explanation.change import change as change
 from .explanation.deviation import Deviations as Deviations
 from .explanation.deviation import deviation as deviation
 from .explanation.explain import Explained as Explained
@@ -32,6 +32,8 @@ from .explanation.norms.saved import SavedReference as SavedReference
 from .explanation.norms.saved import load_reference as load_reference
 from .explanation.similar import Similar as Similar
 from .explanation.similar import similar as similar
+from .explanation.visits.change import Change as Change
+from .explanation.visits.change import change as change
 from .imaging.reading import read_mask as read_mask
 from .imaging.reading import read_volume as read_volume
 from .imaging.volume import Frame as Frame

@@ -270,3 +270,28 @@ def test_places_in_words() -> None:
     assert list(height[list(chosen)]) == sorted(height[list(chosen)], reverse=True)
     apart = np.linalg.norm(marks[list(chosen)][:, None] - marks[list(chosen)][None], axis=-1)
     assert apart[np.triu_indices(4, 1)].min() >= 1.5 * atlas.step
+
+
+def test_change_against_repeat_scans(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four pairs of one image and one of two patients: hardly any error, so p03's left base is beyond it."""
+    table = pd.read_csv(extended.cohort, dtype=str)
+    day = dict.fromkeys(("p09", "vLPS", "vRAS", "vLAS", "vdicom"), "p09") | {"p00": "x", "p01": "x"}
+    table.assign(day=table["subject_id"].map(day)).to_csv(tmp_path / "cohort.csv", index=False)
+    places_ = [str(extended.study), str(extended.embeddings), "--cohort", str(tmp_path / "cohort.csv")]
+    line = ["change", *places_, "--before", "p03", "--after", "p03b", "--out", str(tmp_path / "out")]
+    assert cli.main([*line, "--repeat-scans", "day"]) == 0
+    said = capsys.readouterr()
+    assert "beyond repeat scans" in said.out
+    assert "5 pairs of repeat scans are few" in said.err
+    error = pd.read_csv(tmp_path / "out" / "test_retest.csv")
+    assert (error["pairs"] == 5).all()
+    found = pd.read_csv(tmp_path / "out" / "p03_p03b_change.regions.csv")
+    np.testing.assert_allclose(
+        found["smallest_detectable_change"].to_numpy(), error["smallest_detectable_change"].to_numpy(), rtol=1e-3
+    )
+    left_base = found["place"].str.startswith("left lower")
+    assert found.loc[left_base, "beyond_repeat"].max() == 1
+    score = json.loads((tmp_path / "out" / "p03_p03b_change.json").read_text(encoding="utf-8"))["score"]
+    assert score["repeat_pairs"] == 5
+    assert score["volume_before_ml"] == score["volume_after_ml"]
+    assert "shift_corrected" in found

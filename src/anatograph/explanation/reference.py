@@ -49,6 +49,10 @@ class ReferenceCohort:
     def _root(self) -> NDArray[np.float64]:
         return cross_measure(self.features, self.groups, self.seed)
 
+    def deviations(self, calibrated: Calibrated) -> NDArray[np.float64]:
+        """(n, N) deviations of the reference subjects, each measured by a model without it."""
+        return calibrated.calibrate(self._root - calibrated.usual)
+
     def without(self, subject_ids: Sequence[str]) -> tuple[Calibrated, NDArray[np.bool_]]:
         """The model without these subjects and their groups, and which subjects it keeps (n,).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anatograph.cli.command import Command
-from anatograph.cli.commands.analysis import Benchmark, Densitometry, Evaluate, Predict
+from anatograph.cli.commands.analysis import Audit, Benchmark, Densitometry, Evaluate, Predict
 from anatograph.cli.commands.embedding import Embed, Pool
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Reference, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
@@ -25,6 +25,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Embed,
     Pool,
     Evaluate,
+    Audit,
     Predict,
     Benchmark,
     Densitometry,

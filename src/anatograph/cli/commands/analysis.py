@@ -1,4 +1,4 @@
-"""The commands that score embeddings, and predict by them: evaluate, predict and benchmark."""
+"""The commands that score embeddings, and predict by them: evaluate, audit, predict and benchmark."""
 
 from __future__ import annotations
 
@@ -77,6 +77,36 @@ class Evaluate(Scoring):
                 print(f"\n{title}:\n{found.tables[name].round(3).to_string(index=False)}")
         print(f"Evaluation: {self.out}" if self.out else "Nothing was written; give --out DIR to keep the results.")
         return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Command):
+    """What else the embedding knows: age, sex, site, kernel, slice thickness, dose, breath."""
+
+    page = "evaluation.md"
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")
+    cohort: Path = argument("COHORT", "table with age, sex, site and the like")
+    out: Path = required("folder for audit.csv and audit.png", metavar="DIR")
+    columns: tuple[str, ...] = option(
+        (), "columns to audit", unset="those with a known name", flag="--column", metavar="NAME"
+    )
+    targets: tuple[str, ...] = option(
+        (), "targets that may share their direction with them", flag="--target", metavar="NAME"
+    )
+    folds: int = option(5)
+    group: str | None = option(None, "column whose equal values stay in one fold", metavar="COLUMN")
+    seed: int = option(0, "of the folds")
+    include_flagged: bool = option(False, "use scans at quality level reject too")
+
+    def execute(self) -> int:
+        """Audit and print the tables."""
+        found = self.call(progress=say)
+        print(found.table.round(3).to_string(index=False))
+        if len(found.shared):
+            print("\nTargets and what they share with it:")
+            print(found.shared.round(3).to_string(index=False))
+        print(f"Audit: {self.out}")
+        return finish(found.account)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,12 +146,21 @@ class Change(Comparison):
     before: str = required("the earlier scan", metavar="ID")
     after: str = required("the later scan, on whose grid the maps are", metavar="ID")
     out: Path = required("folder for BEFORE_AFTER_change.nii.gz", metavar="DIR")
+    repeat_scans: str | None = option(
+        None,
+        "column whose equal values are scans of one patient on the same day, for the error of every region",
+        metavar="COLUMN",
+    )
 
     def execute(self) -> int:
         """Write the maps and print the regions that changed most."""
         done = self.call()
         for _, row in done.table.head(5).iterrows():
+            beyond = {1.0: ", beyond repeat scans", 0.0: ", within repeat scans"}.get(row.get("beyond_repeat"), "")
             print(f"  {row['place']} (landmark {row['landmark']:.0f}): moved {row['shift']:.2f}, deviation "
-                  f"{row['deviation_before']:.1f} -> {row['deviation_after']:.1f}")  # fmt: skip
+                  f"{row['deviation_before']:.1f} -> {row['deviation_after']:.1f}{beyond}")  # fmt: skip
+        if done.repeats is not None:
+            share = done.account.results["share_beyond_repeat"]
+            print(f"{100 * share:.0f} % of the regions changed by more than repeat scans of one day do")
         print(f"Change: {self.out} ({len(done.maps)} maps)")
         return finish(done.account)

@@ -1,0 +1,1 @@
+"""What else the embedding knows: age, sex, site, kernel, slice thickness, dose, breath."""
