@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,13 @@ def test_doctor_asks_for_dependencies_only() -> None:
     from anatograph.checkup.installation import _NEEDED
 
     assert set(_NEEDED) <= {re.split(r"[<>=]", line)[0] for line in PROJECT["dependencies"]}
+
+
+def test_the_wheel_stays_small(tmp_path: Path) -> None:
+    """With the model and its reference, below 15 MB: package registries and laptops are to be spared."""
+    package = Path(anatograph.__file__).parent
+    with zipfile.ZipFile(tmp_path / "wheel.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in package.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, file.relative_to(package.parent))
+    assert (tmp_path / "wheel.zip").stat().st_size < 15e6
