@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_refused(small: Small, tmp_path: Path) -> None:
 
 
 def test_the_graph_changes_the_embedding(small: Small) -> None:
-    """The untrained network already mixes neighbours: without edges the vectors differ."""
+    """The network with random weights already mixes neighbours: without edges the vectors differ."""
     subject = Study.open(small.study).subject("p00")
     network = load_model(small.model)
     with_edges = network.embed(subject.patches, subject.edges, subject.present)

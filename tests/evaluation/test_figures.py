@@ -65,7 +65,7 @@ def test_bootstrap_interval_is_scipys() -> None:
     assert scores["r2"].low == pytest.approx(witness.confidence_interval.low, abs=0.03)
     assert scores["r2"].high == pytest.approx(witness.confidence_interval.high, abs=0.03)
     assert scores["r2_pooled"].std == pytest.approx(witness.standard_error, rel=0.15)
-    # The people of a group are drawn together: with each four times, the interval is that of a quarter of the people.
+    # The subjects of a group are drawn together: each four times, so the interval is that of a quarter of them.
     groups = np.arange(80) // 4
     wider = {one.metric: one for one in score(_repeated(target), _fourfold(done), groups, 0, 1000, intervals=True)}
     loose = {one.metric: one for one in score(_repeated(target), _fourfold(done), None, 0, 1000, intervals=True)}
@@ -145,21 +145,21 @@ def test_holm_by_its_definition() -> None:
 def test_shared_folds_hold_the_classes_of_all_targets(grouped: bool) -> None:
     random, spread = np.random.default_rng(5), np.zeros(2)
     for trial in range(10):
-        people = 97
-        rare = (random.random(people) < 0.08).astype(int)
-        grade = random.integers(0, 4, people)
-        part = np.where(random.random(people) < 0.3, -1, random.integers(0, 2, people))
-        groups = np.arange(people) // 2 if grouped else None
+        subjects = 97
+        rare = (random.random(subjects) < 0.08).astype(int)
+        grade = random.integers(0, 4, subjects)
+        part = np.where(random.random(subjects) < 0.3, -1, random.integers(0, 2, subjects))
+        groups = np.arange(subjects) // 2 if grouped else None
         folds = make_shared_folds([rare, grade, part], groups, 5, trial)
         tests = np.concatenate([test for _, test in folds])
-        assert sorted(tests) == list(range(people))
+        assert sorted(tests) == list(range(subjects))
         sizes = [len(test) for _, test in folds]
         assert max(sizes) - min(sizes) <= (5 if grouped else 3)
         for train, test in folds:
             assert not set(train) & set(test)
             if groups is not None:
                 assert not set(groups[train]) & set(groups[test])
-        by_chance = [test for _, test in make_folds(np.zeros(people), False, groups, 5, trial)]
+        by_chance = [test for _, test in make_folds(np.zeros(subjects), False, groups, 5, trial)]
         for label, value in ((rare, 1), (part, 0), (part, 1), *((grade, k) for k in range(4))):
             spread[0] += np.var([(label[test] == value).sum() for _, test in folds])
             spread[1] += np.var([(label[test] == value).sum() for test in by_chance])

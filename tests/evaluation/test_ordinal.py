@@ -41,10 +41,10 @@ def housing() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return np.array(features, dtype=np.float64), np.array(steps)
 
 
-def steps_of(people: int, features: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def steps_of(subjects: int, features: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     random = np.random.default_rng(seed)
-    x = random.normal(size=(people, features))
-    hidden = x[:, 0] + 0.5 * x[:, 1] + random.logistic(scale=0.3, size=people)
+    x = random.normal(size=(subjects, features))
+    hidden = x[:, 0] + 0.5 * x[:, 1] + random.logistic(scale=0.3, size=subjects)
     return x, np.searchsorted([-1.0, 0.0, 0.4, 1.2], hidden)
 
 

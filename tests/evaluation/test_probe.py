@@ -129,7 +129,7 @@ def test_random_labels_stay_at_chance(tmp_path: Path) -> None:
 
 
 def test_a_persons_scans_stay_together(tmp_path: Path) -> None:
-    """Ten people, eight scans each: features tell who it is, the target is a random number of the person."""
+    """Ten patients, eight scans each: features identify the patient, the target is a random number of the person."""
     random = np.random.default_rng(2)
     person = np.repeat(np.arange(10), 8)
     x = random.normal(0, 1, (10, 64))[person] + random.normal(0, 0.05, (80, 64))

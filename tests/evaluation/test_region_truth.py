@@ -1,4 +1,4 @@
-"""Diseased fractions of patches against counting, whatever way a mask is stored, and predictions of people apart."""
+"""Diseased fractions of patches against counting, whatever way a mask is stored, and held-out predictions."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_a_persons_patches_stay_together() -> None:
     features[0, 3] = np.nan
     target = region_target("x", truth, np.isfinite(features).all(axis=2))
     assert len(target.rows) == 12 * 30 - 1
-    people = np.arange(12)
-    splits = [(np.setdiff1d(people, part), part) for part in np.array_split(people, 4)]
+    subjects = np.arange(12)
+    splits = [(np.setdiff1d(subjects, part), part) for part in np.array_split(subjects, 4)]
     done = predict_regions(features, target, splits, None, 0)
     person = target.rows // 30
     for k, (_, test) in enumerate(splits):

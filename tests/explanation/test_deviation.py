@@ -27,7 +27,7 @@ SECRETS = ("Doe^Jane", "19570302", "1.2.826.0.1.3680043.2.1125.7", "PID-4711")
 
 @dataclass(frozen=True)
 class Extended:
-    """The small cohort, and further scans of two of its people."""
+    """The small cohort, and further scans of two of its subjects."""
 
     study: Path
     embeddings: Path

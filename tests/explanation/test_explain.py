@@ -19,6 +19,7 @@ from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.evaluate import evaluate
+from anatograph.evaluation.saved.predict import predict
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Contribution, Explainer
 from anatograph.explanation.explain import explain
@@ -39,16 +40,16 @@ def explainer(
     embedded: Path,
     target: str,
     labels: object = None,
-    people: object = None,
+    patients: object = None,
     task: Task | None = None,
     probe: ProbeKind = "evaluate",
 ) -> Explainer:
-    """With a column of the cohort replaced by ``labels``, and ``people`` as groups."""
+    """With a column of the cohort replaced by ``labels``, and ``patients`` as groups."""
     data = align(embedded, small.cohort)
     if labels is not None:
         data.table[target] = labels
     regions = Regions(embedded.with_name("emb.regions.zarr"))
-    groups = None if people is None else np.asarray(people)
+    groups = None if patients is None else np.asarray(patients)
     return Explainer(data, read_target(data.table, target, task), regions, groups, probe=probe)
 
 
@@ -161,7 +162,7 @@ def test_relative_contributions_sum_to_the_difference_from_the_reference(small: 
     assert made.subject_ids.index("p07") not in fitted
     raw = np.array([found.direction.of(regions.of(made.subject_ids[row])) for row in fitted])
     np.testing.assert_allclose(found.reference.median, np.median(raw, axis=0))
-    # 0.9 and 0.1 are what one of twenty regions of the people fitted on goes beyond.
+    # 0.9 and 0.1 are what one of twenty regions of the subjects fitted on goes beyond.
     values = expit(np.log(9) * (raw - found.reference.median) / found.reference.spread)
     assert np.mean((values > 0.9) | (values < 0.1)) == pytest.approx(0.05, abs=0.5 / raw.size + 1e-3)
     np.testing.assert_allclose(found.values("eq10"), expit(found.raw + found.direction.intercept))
@@ -171,22 +172,22 @@ def test_relative_contributions_sum_to_the_difference_from_the_reference(small: 
 
 def test_a_subject_and_its_group_are_not_fitted_on(small: Small, embedded: Path) -> None:
     """Another label for the subject, or for its group, changes nothing."""
-    people = np.arange(12) // 2
+    patients = np.arange(12) // 2
     labels = np.linspace(0, 1, 12)
-    first = explainer(small, embedded, "density", labels, people).contribution("p06").raw
+    first = explainer(small, embedded, "density", labels, patients).contribution("p06").raw
     changed = labels.copy()
     changed[[6, 7]] = 40.0, -30.0
-    second = explainer(small, embedded, "density", changed, people).contribution("p06").raw
+    second = explainer(small, embedded, "density", changed, patients).contribution("p06").raw
     np.testing.assert_array_equal(first, second)
     third = explainer(small, embedded, "density", labels).contribution("p06").raw
     assert not np.allclose(first, third)
-    # Somebody without a value is explained by everyone else, and still not by the rest of the group.
+    # A subject without a value is explained by all others, and still not by the rest of the group.
     missing = labels.copy()
     missing[6] = np.nan
-    made = explainer(small, embedded, "density", missing, people)
+    made = explainer(small, embedded, "density", missing, patients)
     assert made.fitted_for("p06").target.rows.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]
-    table = pd.DataFrame({"subject_id": made.subject_ids, "person": [f"q{g}" for g in people]})
-    np.testing.assert_array_equal(group_numbers(table, "person"), people)
+    table = pd.DataFrame({"subject_id": made.subject_ids, "person": [f"q{g}" for g in patients]})
+    np.testing.assert_array_equal(group_numbers(table, "person"), patients)
 
 
 @pytest.mark.parametrize("number", [10, 11])
@@ -334,3 +335,41 @@ def test_a_probe_no_better_than_chance_gives_a_grey_map_that_says_so(
     assert good.held_out is not None
     assert good.held_out.better_than_chance
     assert "R²" in json.loads((tmp_path / "good" / "p11_density.json").read_text(encoding="utf-8"))["evidence"]
+
+
+def test_a_saved_probe_is_explained(small: Small, embedded: Path, tmp_path: Path) -> None:
+    """Exactly: the mean contribution is the saved probe's own prediction; and no label is needed."""
+    evaluate(embedded, small.cohort, ["density", "sick"], save_probe=tmp_path / "probe")
+    table = pd.read_csv(small.cohort, dtype={"subject_id": str})[["subject_id", "image", "lungs"]]
+    for column in ("image", "lungs"):
+        table[column] = [str(small.folder / name) for name in table[column]]
+    table.to_csv(tmp_path / "unlabelled.csv", index=False)
+    arguments = small.study, embedded, tmp_path / "unlabelled.csv"
+    done = explain(*arguments, "density", "p07", tmp_path / "maps", saved_probe=tmp_path / "probe")
+    predicted = predict(tmp_path / "probe", embedded, tmp_path / "predicted.csv").table
+    row = predicted[(predicted["subject_id"] == "p07") & (predicted["target"] == "density")].iloc[0]
+    said = json.loads((tmp_path / "maps" / "p07_density.json").read_text(encoding="utf-8"))["score"]
+    assert said["predicted"] == pytest.approx(row["prediction"], abs=1e-4)
+    assert said["range_p"] == pytest.approx(row["range_p"])
+    assert done.contributions[0].reference.subjects == 11
+    with pytest.raises(UserError, match="no probe of 'age' that can be explained; it has: density, sick"):
+        explain(*arguments, "age", "p07", tmp_path / "no", saved_probe=tmp_path / "probe")
+
+
+def test_a_scan_outside_the_range_of_those_fitted_on_is_said(
+    small: Small, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = explainer(small, embedded, "density")
+    usual, far, of = made.range_p("p07"), made.regions.of("p07") + 50, Regions.of
+    lowest = 1 / (1 + len(made.fitted_for("p07").target.rows))
+    monkeypatch.setattr(Regions, "of", lambda regions, name: far if name == "p07" else of(regions, name))
+    assert explainer(small, embedded, "density").range_p("p07") == pytest.approx(lowest)
+    assert usual > lowest
+    monkeypatch.setattr(Regions, "of", of)
+    monkeypatch.setattr(Explainer, "range_p", lambda self, name: 0.01 if name == "p07" else 0.6)
+    done = explain(small.study, embedded, small.cohort, "density", ["p07", "p02"], tmp_path)
+    scores = {name: json.loads((tmp_path / f"{name}_density.json").read_text())["score"] for name in ("p07", "p02")}
+    assert scores["p07"]["outside_range"]
+    assert not scores["p02"]["outside_range"]
+    note = "1 of 2 scans lies outside the range of the scans that the probe was fitted on (p07)"
+    assert any(note in said for said in done.account.notes)

@@ -1,4 +1,4 @@
-"""The normative model: calibrated for people it has not seen, robust, and blind to how features are turned."""
+"""The normative model: calibrated for held-out subjects, robust, and blind to how features are turned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_p_values_of_held_out_subjects_are_uniform() -> None:
     assert kstest(p, "uniform").statistic < 3 * 0.013
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=3 * 0.0056)
     assert (p < 0.01).mean() == pytest.approx(0.01, abs=3 * 0.0026)
-    # And at each landmark alone, where 60 people fix a share of a half to 0.065 and 200 others to 0.035.
+    # And at each landmark alone, where 60 subjects fix a share of a half to 0.065 and 200 others to 0.035.
     at_each = norm.sf(np.array([calibrated.deviation(person) for person in others])) < 0.5
     assert np.abs(at_each.mean(axis=0) - 0.5).max() < 4 * np.hypot(0.065, 0.035)
     share, chance = calibrated.burden_of(np.full(LANDMARKS, 3.0))

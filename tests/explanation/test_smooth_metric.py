@@ -34,7 +34,7 @@ def held(nodes: Array) -> tuple[Regions, list[str]]:
     return cast("Regions", Held(nodes)), [str(row) for row in range(len(nodes))]
 
 
-def people(count: int = 90, landmarks: int = 60, seed: int = 0) -> tuple[Array, NDArray[np.bool_], Array]:
+def drawn(count: int = 90, landmarks: int = 60, seed: int = 0) -> tuple[Array, NDArray[np.bool_], Array]:
     """Nodes (S, N, F), which of them are sick, and the extent: a small signal in two features, one of them noisy."""
     random = np.random.default_rng(seed)
     share = random.uniform(0, 0.5, count) * (random.random(count) < 0.6)
@@ -50,7 +50,7 @@ def people(count: int = 90, landmarks: int = 60, seed: int = 0) -> tuple[Array, 
 
 
 def test_the_metric_is_the_inverse_root_of_the_covariance_within_subjects() -> None:
-    nodes, _, _ = people()
+    nodes, _, _ = drawn()
     nodes[3, 5] = np.nan
     regions, names = held(nodes)
     rows = nodes - np.nanmean(nodes, axis=0)
@@ -63,7 +63,7 @@ def test_the_metric_is_the_inverse_root_of_the_covariance_within_subjects() -> N
 
 def test_a_metric_penalises_what_it_says() -> None:
     """The weights are those of the closed form min |y - Xw|² + λ n s² wᵀ metric⁻² w at the strength that was chosen."""
-    nodes, _, extent = people()
+    nodes, _, extent = drawn()
     metric = smooth_metric(*held(nodes))
     subjects = nodes.mean(axis=1)
     probe = fit_probe(subjects, extent, 0, metric=metric)
@@ -86,7 +86,7 @@ def auc_and_error(nodes: Array, sick: NDArray[np.bool_], target: Array, metric: 
 
 def test_of_two_features_that_tell_as_much_the_one_with_the_calm_map_is_taken() -> None:
     """Feature 1 tells the extent as well as feature 0 but scatters; with 0 alone the map finds the sick regions."""
-    nodes, sick, extent = people(180)
+    nodes, sick, extent = drawn(180)
     metric = smooth_metric(*held(nodes[:90]))
     for target in (extent, extent > 0.1):
         plain, smooth = auc_and_error(nodes, sick, target, None), auc_and_error(nodes, sick, target, metric)
@@ -98,7 +98,7 @@ def test_of_two_features_that_tell_as_much_the_one_with_the_calm_map_is_taken() 
 def test_a_store_on_disk_gives_the_same(tmp_path: Path) -> None:
     from anatograph.embedding.regions import RegionRows
 
-    nodes, _, _ = people(12)
+    nodes, _, _ = drawn(12)
     rows = RegionRows.create(tmp_path / ".making", 12, 60, 24)
     for row in range(12):
         rows.write(row, nodes[row].astype(np.float32))
@@ -112,7 +112,7 @@ def test_whitening_is_kept_with_the_regions_and_can_be_undone(tmp_path: Path) ->
     from anatograph.embedding.regions import RegionRows
     from anatograph.learning.model.whitening import whitening
 
-    nodes, _, _ = people(12)
+    nodes, _, _ = drawn(12)
     matrix = whitening(nodes)
     for name, attributes in (("plain", {}), ("white", {"whitening": matrix.tolist()})):
         rows = RegionRows.create(tmp_path / f".{name}", 12, 60, 24)

@@ -126,7 +126,7 @@ def test_the_best_axial_ct_series_is_chosen_and_all_are_named(tmp_path: Path, ch
         "3 (48 images, 2.8 mm apart)",
     ):
         assert text in note
-    assert not any(name in note for name in order)  # descriptions are free text, and people stand in them
+    assert not any(name in note for name in order)  # descriptions are free text and may name a patient
     assert [one.slices[0].value("SeriesNumber") for one in list_series(tmp_path / "study")][:4] == ["1", "2", "3", "4"]
 
 

@@ -184,8 +184,8 @@ def test_scans_of_one_person_are_never_contrasted() -> None:
     """Neither at patch level nor at graph level, in a queue or in the batch."""
     study, settings = SmallStudy(6), small("bank_draws=1")
     state, augmenter, _ = begun(study, settings)
-    people = {"s000": "a", "s001": "a", "s002": "b", "s003": "b", "s004": "b"}  # s005 is on its own
-    cohort = read_cohort(study, people)
+    persons = {"s000": "a", "s001": "a", "s002": "b", "s003": "b", "s004": "b"}  # s005 is on its own
+    cohort = read_cohort(study, persons)
     assert [len(set(cohort.groups[g])) for g in ([0, 1], [2, 3, 4], [1, 2, 5])] == [1, 1, 3]
     sampler = PatchSampler(study.present, 8 * 6, 8, 0)
     batch = next(read_updates(cohort, sampler, range(1)))

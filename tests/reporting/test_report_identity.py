@@ -78,7 +78,7 @@ def write_series(image: sitk.Image, folder: Path, **changed: str) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven people: two as DICOM, two that fail with telling messages, one named by a date, two quiet ones."""
+    """Seven subjects: two as DICOM, two that fail with revealing messages, one named by a date, two ordinary ones."""
     folder = tmp_path_factory.mktemp("Plantedfolder_Quux")
     rows = []
 
@@ -209,6 +209,6 @@ def test_kinds_of_columns(name: str, values: list[object], shown: bool) -> None:
 def test_names_that_tell_are_replaced() -> None:
     assert not any(identifies(name) for name in ("p01", "phantom-0001", "COPD_12345", "site3.007", "1042"))
     assert all(identifies(name) for name in ("20190413", "x-2019-04-13", "1.2.840.10008.1", "DOE^JOHN"))
-    people = Discretion(subject_ids=("p1", "20190413", "p3"))
-    assert [people.subject(name) for name in people.subject_ids] == ["p1", "subject-2", "p3"]
-    assert people.renamed == 1
+    subjects = Discretion(subject_ids=("p1", "20190413", "p3"))
+    assert [subjects.subject(name) for name in subjects.subject_ids] == ["p1", "subject-2", "p3"]
+    assert subjects.renamed == 1

@@ -76,9 +76,9 @@ def dicom(file: Path, sex: str, age: str, number: int) -> None:
 
 
 def covid_ct_md(root: Path, names: tuple[str, str, str]) -> Path:
-    people = ((names[0], "P001", "M", "061Y"), (names[0], "P002", "F", "043Y"), (names[1], "cap001", "M", "070Y"),
+    persons = ((names[0], "P001", "M", "061Y"), (names[0], "P002", "F", "043Y"), (names[1], "cap001", "M", "070Y"),
               (names[2], "normal001", "F", ""))  # fmt: skip
-    for kind, person, sex, age in people:
+    for kind, person, sex, age in persons:
         (root / kind / person).mkdir(parents=True)
         for number in range(4):
             dicom(root / kind / person / f"98C1-ASSH_{number}.dcm", sex, age, number)

@@ -21,7 +21,7 @@ from anatograph.study.quality.chest import chest_figures
 from anatograph.study.quality.gallery import qc
 from anatograph.study.quality.levels import RULES, Concern, judge, worst
 from anatograph.study.quality.selection import read_reviews, select, usable
-from anatograph.study.quality.table import read_levels, same_scans, write_quality
+from anatograph.study.quality.table import read_levels, same_scans, to_look_at, write_quality
 from anatograph.study.store import Study
 from fixtures.small import Small
 
@@ -121,6 +121,9 @@ def test_the_table_lists_every_scan_with_its_figures_the_worst_first(study: Stud
     assert {"lungs_volume_ml", "registration_dice", "landmarks", "lungs_from"} <= rows[0].keys()
     assert float(rows[0]["lungs_volume_ml"]) > 0
     assert read_levels(study.path)[names[1]] == ("check", "check: odd")
+    assert to_look_at(study.path) == [
+        f"1 scan rejected: {names[-1]} (no lung)", f"1 scan to check: {names[1]} (odd)"
+    ]  # fmt: skip
 
 
 def test_one_scan_under_two_identifiers_is_named(study: Study) -> None:

@@ -18,12 +18,15 @@ from anatograph.evaluation.cross_validation import collect, usable
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import Headline, headline
 from anatograph.evaluation.probes.linear import Probe, fit_probe
+from anatograph.evaluation.saved.probe import Range, fit_range
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.smooth_metric import smooth_metric
 from anatograph.learning.model.pooling import Pooling
 
 STRONG = 0.9
 """Value on the scale of a contribution that 5 % of the regions of reference subjects exceed."""
+FEW = 5
+"""Subjects below which there is no range."""
 
 
 def probe_kind(name: str) -> ProbeKind:
@@ -161,6 +164,7 @@ class Explainer:
         of_target = None if groups is None else groups[self.target.rows]
         self._folds = make_folds(self.target.values, bool(self.target.classes), of_target, folds, seed)
         self._fitted: dict[frozenset[int], Fitted] = {}
+        self._ranges: dict[int, Range] = {}
         self._references: dict[tuple[int, str | None], tuple[Direction, Reference]] = {}
 
     def fitted_for(self, subject_id: str) -> Fitted:
@@ -213,6 +217,19 @@ class Explainer:
             probe = fit_probe(features[train], values, classes, of_train, self.seed, metric, ordered, self.data.parts)
             predicted.append(probe.probabilities(features[test]) if classes else probe.predict(features[test]))
         return headline(target, collect(target, self._folds, predicted), own, self.seed)
+
+    def range_p(self, subject_id: str) -> float:
+        """Share of the subjects that this one's probe was fitted on that lie as far from the others, or farther; nan
+        where they are too few to say."""
+        fitted = self.fitted_for(subject_id)
+        rows = fitted.target.rows
+        if len(rows) < FEW:
+            return float("nan")
+        size = self.data.features.shape[1] // self.data.parts
+        if id(fitted) not in self._ranges:
+            groups = None if self.groups is None else self.groups[rows]
+            self._ranges[id(fitted)] = fit_range(self.data.features[rows, :size], groups, self.seed)
+        return float(self._ranges[id(fitted)].p(self.pooling.pool(self.regions.of(subject_id))[None])[0])
 
     def contribution(self, subject_id: str, class_name: str | None = None) -> Contribution:
         """M_j of one subject for a class (the predicted one, or the last of two, if not given) or for a number.

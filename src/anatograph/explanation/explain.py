@@ -7,18 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.choices import MapScale, ProbeKind, Task
+from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.headline import Headline
+from anatograph.evaluation.saved.probe import FALSE_ALARMS, outside_range
 from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount
 from anatograph.explanation.contribution import Contribution, Explainer, probe_kind
 from anatograph.explanation.legend import MapLegend
 from anatograph.explanation.map_files import RegionMap, file_stem
 from anatograph.explanation.run import explanation_run, listed
+from anatograph.explanation.saved_probe import SavedExplainer
 from anatograph.study.cohort import read_cohort
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ def explain(
     seed: int = 0,
     probe: ProbeKind = "evaluate",
     even_if_useless: bool = False,
+    saved_probe: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Explained:
     """Maps of the evidence for a target in the scans of some subjects.
@@ -69,12 +74,16 @@ def explain(
     the regions of a lung.
 
     A map shows M_j minus the median of the training subjects at the same landmark, through a sigmoid scaled so that
-    5 % of their regions exceed 0.9; ``scale`` "eq10" shows the sigmoid of M_j + β as it stands.  A continuous target
+    5 % of their regions exceed 0.9; ``scale`` "eq10" shows the sigmoid of M_j + β itself.  A continuous target
     is standardised first.  With more than two classes M_j compares the class with the mean of the others;
     ``every_class`` writes a map of each.  docs/explain.md lists the files written.
 
     The held-out score of the probe, with its interval, stands on each map.  Where it is not better than chance the map
-    is grey and says so, unless ``even_if_useless``.
+    is grey and says so, unless ``even_if_useless``.  A scan outside the range of those that the probe was fitted on is
+    named in a note, on its map and in its JSON (``range_p``, ``outside_range``).
+
+    With ``saved_probe``, a folder that `evaluate` wrote, that probe is explained, and no label is needed: contributions
+    are relative to the other subjects of the embeddings, and the options of fitting do not apply.
 
     Raises:
         UserError: files that do not belong together, a target that cannot be fitted, or no subject that worked.
@@ -85,25 +94,36 @@ def explain(
     kind = probe_kind(probe)
     settings = {"cohort": str(cohort), "target": target, "subjects": wanted, "group": group, "task": task,
                 "class": class_name, "every_class": every_class, "scale": scale, "log": log, "folds": folds,
-                "seed": seed, "probe": kind, "even_if_useless": even_if_useless}  # fmt: skip
+                "seed": seed, "probe": kind, "even_if_useless": even_if_useless,
+                "saved_probe": None if saved_probe is None else str(saved_probe)}  # fmt: skip
     with explanation_run("explain", out, study, embeddings, **settings) as run:
         regions = run.regions
-        data = align(embeddings, cohort)
-        read = read_target(data.table, target, task, log)
-        groups = group_numbers(data.table, group) if group else None
-        explainer = Explainer(data, read, regions, groups, folds, seed, kind)
-        run.note(dict.fromkeys((*data.notes, *explainer.target.notes)))
+        explainer: Explainer | SavedExplainer
+        if saved_probe is None:
+            data = align(embeddings, cohort)
+            read = read_target(data.table, target, task, log)
+            groups = group_numbers(data.table, group) if group else None
+            explainer = Explainer(data, read, regions, groups, folds, seed, kind)
+            run.note(dict.fromkeys((*data.notes, *explainer.target.notes)))
+        else:
+            explainer = SavedExplainer(saved_probe, target, read_embeddings(embeddings), regions)
+            run.note(explainer.notes)
         images = {row.subject_id: row.image for row in read_cohort(cohort).rows}
         known, held_out = explainer.target, explainer.held_out
         withheld = ""
         if not held_out.better_than_chance and not even_if_useless:
             withheld = f"this probe does not predict {target} better than chance"
             run.note([f"{withheld}: {held_out}; the maps are grey, --even-if-useless draws them"])
-        evidence = f"probe: {held_out}"
+        outside: list[str] = []
 
         def one(name: str) -> list[tuple[Path, Contribution]]:
             run.study.subject(name)
             found = explainer.contribution(name, class_name)
+            p = explainer.range_p(name)
+            evidence = f"probe: {held_out}"
+            if p <= FALSE_ALARMS:
+                outside.append(name)
+                evidence += "; this scan lies outside the range of those fitted on"
             pairs = [(file_stem(name, target), found)]
             if every_class and known.task == "classification":
                 classes = explainer.fitted_for(name).target.classes
@@ -112,12 +132,15 @@ def explain(
             for stem, each in pairs:
                 legend = replace(_legend(each, scale, target), evidence=evidence, withheld=withheld)
                 values = each.values(scale)
-                score = _score(each, known) | {"held_out": held_out.to_dict()}
+                score = _score(each, known) | {"held_out": held_out.to_dict(), "outside_range": p <= FALSE_ALARMS,
+                                               "range_p": p if np.isfinite(p) else None}  # fmt: skip
                 shown = RegionMap(name, values, legend, _columns(each), score)
                 written.append((run.write(shown, stem, images.get(name)), each))
             return written
 
         pairs = [pair for several in run.each(wanted, one, progress) for pair in several]
+        if outside:
+            run.note([f"{outside_range(outside, len(wanted))}; do not rely on their maps"])
         run.account.result(maps=[{"map": path.name, **_score(found, known)} for path, found in pairs])
     return Explained([path for path, _ in pairs], [found for _, found in pairs], run.account, held_out)
 
@@ -162,6 +185,15 @@ def _legend(found: Contribution, scale: str, name: str) -> MapLegend:
             0.9: f"0.9  for {short},\nbeyond 95 % of the\nreference regions",
         }
     return MapLegend(
-        "probe", f"{found.subject_id}: evidence for {what}", meaning, f"evidence for {what}",
+        "probe", f"{found.subject_id}: {_title(found)}", meaning, f"evidence for {what}",
         f"evidence against {what}", 0.5, (0.0, 1.0), ticks, name, found.direction.class_name,
     )  # fmt: skip
+
+
+def _title(found: Contribution) -> str:
+    """Of a map: an association with a prediction, and no more."""
+    what = found.direction.meaning
+    if found.direction.class_name is None:
+        what = what.replace("higher ", "higher predicted ", 1)
+        return f"regions associated with {what}"
+    return f"regions associated with predicting {what}"

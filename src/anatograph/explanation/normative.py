@@ -18,7 +18,7 @@ _ROUNDS = 2
 _PARTS = 10
 _SAMPLE = 60_000
 _TAIL = (0.90, 0.995)
-"""Between these quantiles of the reference the line is drawn along which the calibration goes on beyond them."""
+"""Between these quantiles of the reference the line is drawn along which the calibration is extended beyond them."""
 
 Array = NDArray[np.float64]
 
@@ -137,7 +137,7 @@ def calibrate(model: Normative, root: Array) -> Calibrated:
 
     The cube roots, nearly normal after Wilson and Hilferty, minus their median at the landmark, are matched with the
     normal distribution quantile by quantile, all landmarks together; beyond the 99.5th percentile the line through
-    the last tenth goes on.
+    the last tenth is extended.
 
     Raises:
         UserError: hardly any region is present.

@@ -165,7 +165,7 @@ def _write_compressed(transform: sitk.Transform, path: Path) -> None:
         with h5py.File(plain, "r") as source, h5py.File(path, "w") as target:
 
             def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
-                # Written anew: a copied item would carry the time of writing, and equal maps give equal files.
+                # Written again: a copied item would carry the time of writing, and equal maps give equal files.
                 if isinstance(item, h5py.Group):
                     target.require_group(name)
                 elif item.dtype.kind == "f" and item.size > COMPRESSED_FROM:

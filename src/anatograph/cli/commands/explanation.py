@@ -36,6 +36,9 @@ class Explain(Command):
         "the probe that `evaluate` scored, or the one with the smoothest map among those of similar accuracy",
     )
     even_if_useless: bool = option(False, "draw maps of a probe that is not better than chance, too")
+    saved_probe: Path | None = option(
+        None, "explain this probe, which `evaluate --save-probe` wrote, in place of a new one", metavar="DIR"
+    )
     log: bool = option(False, "take the logarithm of the target")
     folds: int = option(5, "as in `evaluate`")
     seed: int = option(0, "of the folds, as in `evaluate`")

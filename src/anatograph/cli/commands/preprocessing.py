@@ -39,8 +39,12 @@ class Preprocess(Parallel):
 
     def execute(self) -> int:
         """Fill the study and report what failed."""
+        from anatograph.study.quality.table import to_look_at
+
         account = self.call()
         print(f"Study: {self.study}")
+        for sentence in to_look_at(self.study):
+            print(sentence[0].upper() + sentence[1:])
         return finish(account)
 
 

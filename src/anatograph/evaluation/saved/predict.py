@@ -12,10 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.embedding.api import embed
-from anatograph.embedding.compatible import check_same_model
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
-from anatograph.evaluation.saved.probe import COVERAGE, FALSE_ALARMS, SavedProbe, headline_text, load_probes
+from anatograph.evaluation.saved.probe import (
+    COVERAGE,
+    FALSE_ALARMS,
+    SavedProbe,
+    check_embeddings,
+    headline_text,
+    load_probes,
+    outside_range,
+)
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import whole_file
 from anatograph.learning.model.pooling import settings_from
@@ -66,7 +73,7 @@ def predict(
     settings = {"probe": str(probe), "source": str(source), "model": None if model is None else str(model)}
     with RunAccount("predict", settings, path) as account:
         names, features, other = _vectors(Path(source), about, model)
-        for note in _check(about, other, features.shape[1], probes, str(source)):
+        for note in check_embeddings(about, other, features.shape[1], probes, str(source)):
             account.note(note)
         tables = []
         for one in probes:
@@ -77,11 +84,7 @@ def predict(
         table = pd.concat(tables, ignore_index=True)
         outside = sorted(set(table.loc[table["outside_range"], "subject_id"]))
         if outside:
-            warning = (
-                f"{len(outside)} of {len(names)} scans lie outside the range of the scans that the probe was fitted on "
-                f"({', '.join(outside[:5])}{' …' if len(outside) > 5 else ''}); their predictions and intervals do "
-                f"not hold. {FALSE_ALARMS:.0%} of scans within the range are called so by chance."
-            )
+            warning = outside_range(outside, len(names)) + "; their predictions and intervals do not hold"
             account.note(warning)
             say(warning)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,23 +115,6 @@ def _vectors(
     done = embed(source, model=network, pooling=wanted.rule, harmonics=wanted.harmonics)
     known = {"model": network.digest, "release": network.release, "pooling": about.get("pooling")}
     return done.subject_ids, done.features.astype(np.float64), known
-
-
-def _check(
-    about: Mapping[str, Any], other: Mapping[str, Any], width: int, probes: list[SavedProbe], source: str
-) -> list[str]:
-    """Refuse embeddings of another model or pooling; notes on what could not be checked."""
-    known = check_same_model(other, about, source, "the embeddings that the probe was fitted on")
-    if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
-        rule = settings_from(about.get("pooling")).rule
-        raise UserError(
-            f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` pools "
-            "it again."
-        )
-    if any(one.probe.weights.shape[1] != width for one in probes):
-        wanted = probes[0].probe.weights.shape[1]
-        raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")
-    return [] if known else ["whether the embeddings are of the probe's model could not be checked"]
 
 
 def _table(one: SavedProbe, names: list[str], features: NDArray[np.float64]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ A folder holds ``probes.json`` (targets, classes, held-out scores, the model and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anatograph._version import __version__
 from anatograph.choices import TargetKind
+from anatograph.embedding.compatible import check_same_model
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import HEADLINES, Headline
@@ -24,6 +25,7 @@ from anatograph.evaluation.probes.linear import Probe, fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 from anatograph.execution.files import write_text
+from anatograph.learning.model.pooling import settings_from
 from anatograph.limits import read_json
 
 FORMAT_VERSION = 1
@@ -220,3 +222,30 @@ def headline_text(held_out: Mapping[str, Any]) -> str:
     metric = str(held_out.get("metric"))
     name = next((name for short, name, _ in HEADLINES.values() if short == metric), metric)
     return str(Headline(metric, name, value, low, high, int(held_out.get("n", 0)), float(held_out.get("chance", 0))))
+
+
+def check_embeddings(
+    about: Mapping[str, Any], other: Mapping[str, Any], width: int, probes: list[SavedProbe], source: str
+) -> list[str]:
+    """Refuse embeddings of another model or pooling; notes on what could not be checked."""
+    known = check_same_model(other, about, source, "the embeddings that the probe was fitted on")
+    if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
+        rule = settings_from(about.get("pooling")).rule
+        raise UserError(
+            f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` pools "
+            "it again."
+        )
+    if any(one.probe.weights.shape[1] != width for one in probes):
+        wanted = probes[0].probe.weights.shape[1]
+        raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")
+    return [] if known else ["whether the embeddings are of the probe's model could not be checked"]
+
+
+def outside_range(outside: Sequence[str], of: int) -> str:
+    """A sentence on the scans that lie outside the range of those that a probe was fitted on."""
+    names = ", ".join(outside[:5]) + (" …" if len(outside) > 5 else "")
+    are = "lies" if len(outside) == 1 else "lie"
+    return (
+        f"{len(outside)} of {of} scans {are} outside the range of the scans that the probe was fitted on ({names}), as "
+        f"{FALSE_ALARMS:.0%} of scans within it do by chance"
+    )

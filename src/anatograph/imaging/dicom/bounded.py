@@ -54,7 +54,7 @@ class BoundedFile:
         return self._file.seek(at)
 
     def tell(self) -> int:
-        """The byte at which reading goes on."""
+        """The byte at which reading continues."""
         return self._at
 
     def peek(self, count: int) -> bytes:

@@ -99,7 +99,7 @@ def load_model(folder: str | Path) -> Model:
     if atlas.hash != config["atlas"]["hash"]:
         raise UserError(
             f"{folder}: atlas/ is not the atlas this model was trained on (hash {atlas.hash[:12]}, expected "
-            f"{str(config['atlas']['hash'])[:12]}); copy the model folder anew."
+            f"{str(config['atlas']['hash'])[:12]}); copy the model folder again."
         )
     check_release(folder, str(config.get("release") or ""), str(config["weights_sha256"]))
     try:
@@ -107,9 +107,9 @@ def load_model(folder: str | Path) -> Model:
             raise UserError(f"{folder}: {WEIGHTS} is larger than any model of this version.")
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
-        raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}); copy the model folder anew.") from error
+        raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}); copy the model folder again.") from error
     if hashlib.sha256(weights).hexdigest() != config["weights_sha256"]:
-        raise UserError(f"{folder}: {WEIGHTS} is damaged or belongs to another model; copy the model folder anew.")
+        raise UserError(f"{folder}: {WEIGHTS} is damaged or belongs to another model; copy the model folder again.")
     model = Model(settings, atlas.location_codes)
     try:
         model.load_state_dict(parse_tensors(weights))

@@ -159,7 +159,7 @@ class Thorax:
         """The heart in its pericardium: an oblique ellipsoid, its tip to the left, front and down."""
         cx, cy, cz = self.heart_centre
         k = self.shape.heart_scale
-        # Below its middle it goes on as a column, so that it rests on the diaphragm and no lung creeps under it.
+        # Below its middle it continues as a column, so that it rests on the diaphragm and no lung creeps under it.
         dx, dy, dz = x - cx, y - cy, np.maximum(z - cz, -14.0 * k)
         # An orthonormal frame of rational numbers: the long axis points to (left, front, down).
         long = (6.0 * dx - 3.0 * dy - 2.0 * dz) / 7.0

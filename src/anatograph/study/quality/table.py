@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.files import write_text
 from anatograph.limits import MAX_TABLE_BYTES
 from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, worst
@@ -18,6 +18,7 @@ from anatograph.study.store import Study
 NAME = "quality.csv"
 _FIRST = ("subject_id", "level", "reasons", "lungs_from")
 _READERS = 16
+_NAMED = 10
 _SAME = "the voxels are those of {}"
 
 
@@ -89,6 +90,23 @@ def same_scans(study: Path) -> dict[str, str]:
         for reason in reasons.split("; ")
         if reason.startswith(start)
     }
+
+
+def to_look_at(study: Path) -> list[str]:
+    """Sentences that name the scans of a study at the levels reject and check, with their reasons; none where all are
+    well."""
+    found = read_levels(study)
+    sentences = []
+    for level, words in (("reject", "rejected"), ("check", "to check")):
+        named = [
+            f"{name} ({'; '.join(r.split(': ', 1)[1] for r in reasons.split('; ') if r.startswith(f'{level}: '))})"
+            for name, (own, reasons) in found.items()
+            if own == level
+        ]
+        if named:
+            more = f", and {len(named) - _NAMED} more in {NAME}" if len(named) > _NAMED else ""
+            sentences.append(f"{counted(len(named), 'scan')} {words}: {', '.join(named[:_NAMED])}{more}")
+    return sentences
 
 
 class _Row:
