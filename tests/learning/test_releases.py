@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from anatograph.anatomy.atlas import default_atlas
+from anatograph.checkup.findings import BROKEN
+from anatograph.checkup.installation import doctor
 from anatograph.errors import UserError
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
@@ -72,6 +74,8 @@ def test_damaged_files_of_a_release_are_named(build: Callable[..., Path]) -> Non
     assert len(sentences) == 2
     assert sentences[0].startswith("README.md differs") or sentences[1].startswith("README.md differs")
     assert any("config.json cannot be read" in sentence for sentence in sentences)
+    (finding,) = [found for found in doctor() if NAME in found.what]
+    assert finding.status == BROKEN
 
 
 def test_another_model_cannot_bear_the_name_of_a_release(

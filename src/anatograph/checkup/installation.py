@@ -24,6 +24,7 @@ _EXTRAS = (
     ("ants", "ants", "ANTs"),
     ("dask", "distributed", "Dask"),
     ("report", "umap", "UMAP"),
+    ("hub", "huggingface_hub", "the client of the Hugging Face hub"),
 )
 
 
@@ -33,7 +34,7 @@ def doctor(cohort: str | Path | None = None) -> list[Finding]:
     Raises:
         UserError: a cohort table that cannot be read.
     """
-    found = [*_python(), *_packages(), *_extras(), *_machine(), _round_trip(), _atlas()]
+    found = [*_python(), *_packages(), *_extras(), *_machine(), _round_trip(), _atlas(), _model()]
     if cohort is not None:
         found += look_at_cohort(Path(cohort))
     return found
@@ -143,6 +144,22 @@ def _round_trip() -> Finding:
     if not np.array_equal(back.array, array) or not back.frame.same_grid(frame):
         return Finding(BROKEN, "a scan was not read as it was written", "install SimpleITK again")
     return Finding(GOOD, "read/write self-test passed")
+
+
+def _model() -> Finding:
+    """Whether the files of the model that ships are those released."""
+    from anatograph.learning.releases.shipped import default_release
+
+    try:
+        release = default_release()
+        faults = [] if release is None else release.damaged()
+    except UserError as error:
+        return Finding(BROKEN, str(error), "install anatograph again")
+    if release is None:
+        return Finding(GOOD, "this build carries no model", "give --model MODEL, or `anatograph pull OWNER/NAME` one")
+    if faults:
+        return Finding(BROKEN, f"the model {release.name}: {'; '.join(faults)}", "install anatograph again")
+    return Finding(GOOD, f"model {release.name}, every file is as released")
 
 
 def _atlas() -> Finding:
