@@ -102,6 +102,7 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     series("patients/A", PatientID="A", StudyInstanceUID="1.1")
     series("patients/B/deep/er", PatientID="B", StudyInstanceUID="1.2")
     assert [row.subject_id for row in scans_in(tmp_path / "patients")] == ["A", "B"]
+    (tmp_path / "patients" / "A" / "converted.nii.gz").write_bytes(b"")
     assert scans_in(tmp_path / "patients" / "A") == []  # DICOM files themselves
     for name in ("p 1.nii.gz", "p 1_lungs.nrrd", "q_lungs.nii"):
         (tmp_path / "patients" / name).write_bytes(b"")

@@ -152,7 +152,7 @@ def embed(
             study, failures = made.path, made.account.failures
         if study is not None:
             opened, selection = usable(Study.open(study), include_flagged)
-            found = StudySource(opened, network)
+            found = StudySource(opened, network, say_missing=is_study or out is None)
             found.notes += selection.notes
         else:
             name = check_id(subject_id) if subject_id else id_from(source)

@@ -48,7 +48,8 @@ class Source(ABC):
 class StudySource(Source):
     """The subjects of a study."""
 
-    def __init__(self, study: Study, model: Model) -> None:
+    def __init__(self, study: Study, model: Model, say_missing: bool = True) -> None:
+        """``say_missing``: whether the notes name the scans that failed in preprocessing."""
         self.path = study.path
         self.settings, self.atlas_hash = study.settings, study.atlas.hash
         check_compatible(model, self.atlas_hash, self.settings, f"The study {study.path}")
@@ -56,7 +57,7 @@ class StudySource(Source):
         if not self.subject_ids:
             raise UserError(f"The study {study.path} holds no subject; run `anatograph preprocess` first.")
         self._study = study
-        missing = [failure for failure in study.failures() if failure.subject_id not in study]
+        missing = [failure for failure in study.failures() if say_missing and failure.subject_id not in study]
         self.notes = [f"{f.subject_id} is not in the study, failed at {f.stage}: {f.reason}" for f in missing]
         if study.mixed:
             self.notes.append(study.mixed)

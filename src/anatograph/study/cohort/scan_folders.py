@@ -32,13 +32,14 @@ def scans_in(folder: Path) -> list[CohortRow]:
         UserError: two scans would get the same name.
     """
     entries = sorted(folder.iterdir())
+    if any(entry.is_file() and looks_like_dicom(entry) for entry in entries if _stem(entry) == entry.name):
+        return []
     files = {_stem(entry): entry for entry in entries if entry.is_file() and _stem(entry) != entry.name}
     masks = {stem: files[stem + _MASK] for stem in files if stem + _MASK in files}
     scans = [(path, masks.get(stem)) for stem, path in files.items() if path not in masks.values()]
-    if not any(entry.is_file() and looks_like_dicom(entry) for entry in entries if _stem(entry) == entry.name):
-        series = {entry: who for entry in entries if entry.is_dir() and (who := _patient_and_study(entry)) is not None}
-        if len(set(series.values())) > 1 or (series and scans):
-            scans += [(path, None) for path in series]
+    series = {entry: who for entry in entries if entry.is_dir() and (who := _patient_and_study(entry)) is not None}
+    if len(set(series.values())) > 1 or (series and scans):
+        scans += [(path, None) for path in series]
     rows = [CohortRow(id_from(path), path, mask) for path, mask in sorted(scans)]
     seen: dict[str, Path] = {}
     for row in rows:
