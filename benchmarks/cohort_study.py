@@ -111,12 +111,13 @@ def added(effect: float, seed: int) -> dict[str, float | str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first draw")
     parser.add_argument("--kinds", nargs="+", default=[*KINDS, "added"], choices=[*KINDS, "added"])
     args = parser.parse_args()
     rows = []
     for kind in args.kinds:
         for effect in (0.0, 0.7):
-            for seed in range(args.draws):
+            for seed in range(args.first, args.first + args.draws):
                 rows.append(added(effect, seed) if kind == "added" else one(kind, effect, seed))
     table = pd.DataFrame(rows).groupby(["kind", "effect"], sort=False).mean()
     print(table.round(3).to_string())

@@ -8,8 +8,8 @@ from anatograph.evaluation.targets import Target
 
 _REACH = 1.959964 + 0.841621  # two-sided 5 %, power 80 %
 LEAST_EVENTS = 10
-"""With fewer events, or members of the rarer class, no score is meaningful."""
-_LARGE = 0.15
+"""With fewer events, members of the rarer class or counts above 0, no score is meaningful."""
+_LARGE_AREA, _LARGE_R2 = 0.65, 0.2
 
 
 def smallest_area(first: int, second: int) -> float:
@@ -22,33 +22,60 @@ def smallest_area(first: int, second: int) -> float:
     return float(min(1.0, 0.5 + _REACH * np.sqrt((first + second + 1) / (12 * first * second))))
 
 
+def smallest_r2(count: int) -> float:
+    """R² that ``count`` subjects distinguish from 0 with 80 % power at two-sided 5 %, from Fisher's z of r."""
+    return float(np.tanh(_REACH / np.sqrt(count - 3)) ** 2) if count > 3 else 1.0
+
+
 def power_notes(target: Target) -> list[str]:
     """Sentences where the data can hardly carry the question; empty where they can.
 
-    Two classes, and events: the rarer side decides.  For a C-index the subjects without the event stand for the other
-    class, which is right where all are followed equally long.
+    Two classes, events and counts: the rarer side decides.  For a C-index the subjects without the event stand for the
+    other class, which is right where all are followed equally long.
     """
+    size = len(target.values)
+    if target.task == "regression":
+        above = int((target.values > 0).sum())
+        if _is_count(target) and above < LEAST_EVENTS:
+            return [_too_few(target, f"{above} counts above 0", size)]
+        least = smallest_r2(size)
+        if least > _LARGE_R2:
+            return [_weak(target, f"{size} subjects", f"R² below {least:.2f}")]
+        return []
     if target.task == "survival":
-        many = int(target.values.sum())
-        rest, figure = len(target.values) - many, "C-index"
-        unit = "event" if many == 1 else "events"
+        many, figure = int(target.values.sum()), "C-index"
+        counted = f"{many} event{'' if many == 1 else 's'}"
     elif target.task == "classification" and len(target.classes) == 2:
         counts = np.bincount(target.values.astype(np.int64), minlength=2)
-        many, rest = int(counts.min()), int(counts.max())
-        figure = "AUC"
-        unit = f"of class {target.classes[int(counts.argmin())]}"
+        many, figure = int(counts.min()), "AUC"
+        counted = f"{many} of class {target.classes[int(counts.argmin())]}"
     else:
         return []
-    least = smallest_area(many, max(rest, 1))
-    counted = f"{target.name}: {many} {unit}"
     if many < LEAST_EVENTS:
-        return [
-            f"{counted} among {many + rest} subjects, too few to answer the question (fewer than {LEAST_EVENTS}); "
-            "take the figures as a trial run, not as a result"
-        ]
-    if least - 0.5 > _LARGE:
-        return [
-            f"{counted} among {many + rest} subjects: a true {figure} below {least:.2f} will probably not be "
-            "distinguished from chance (80 % power, two-sided 5 %)"
-        ]
-    return []
+        return [_too_few(target, counted, size)]
+    least = smallest_area(many, max(size - many, 1))
+    return (
+        [_weak(target, f"{counted} among {size} subjects", f"{figure} below {least:.2f}")]
+        if least > _LARGE_AREA
+        else []
+    )
+
+
+def _is_count(target: Target) -> bool:
+    """Whether the values are whole numbers from 0, half of them or more 0."""
+    values = target.values
+    return bool((values >= 0).all() and (values == np.rint(values)).all() and (values == 0).mean() >= 0.5)
+
+
+def _too_few(target: Target, counted: str, size: int) -> str:
+    return (
+        f"{target.name}: {counted} among {size} subjects, too few to answer the question (fewer than {LEAST_EVENTS}); "
+        "take the figures as a trial run, not as a result"
+    )
+
+
+def _weak(target: Target, counted: str, figure: str) -> str:
+    return (
+        f"{target.name}: {counted}: a true {figure} will probably not be distinguished from chance (80 % power, "
+        "two-sided 5 %)"
+    )

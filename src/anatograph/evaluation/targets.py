@@ -78,6 +78,11 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
     Raises:
         UserError: no such column, no values, one value only, or a value that the task cannot take.
     """
+    if name not in table.columns and ":" in name:
+        raise UserError(
+            f"The cohort has no column '{name}'; EVENT:TIME, the time to an event, is a target of `evaluate` and "
+            "`audit` alone."
+        )
     if name not in table.columns:
         near = difflib.get_close_matches(name, [str(c) for c in table.columns], n=1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; it has: {', '.join(map(str, table.columns))}."

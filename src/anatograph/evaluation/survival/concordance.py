@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _BLOCK = 4_000_000
+_LEAST_UNCENSORED = 0.05
 
 
 def harrell(times: Array, events: Array, risk: Array) -> float:
@@ -22,9 +23,18 @@ def uno(times: Array, events: Array, risk: Array) -> float:
     """Uno's C (Statistics in Medicine 2011): as Harrell's, each pair weighted by 1/G(t)² of the earlier event's time.
 
     G is the Kaplan-Meier estimate that a subject is not yet censored just before t: the result does not depend on how
-    long the subjects happened to be followed.
+    long the subjects happened to be followed.  Events from `follow_up_limit` on do not count, since a few of them
+    would have nearly all of the weight.
     """
-    return _concordance(times, events, risk, 1 / np.maximum(_uncensored(times, events), 1e-12) ** 2)
+    kept = _uncensored(times, events)
+    counted = times < follow_up_limit(times, events)
+    return _concordance(times, events, risk, np.where(counted, 1 / np.maximum(kept, _LEAST_UNCENSORED) ** 2, 0.0))
+
+
+def follow_up_limit(times: Array, events: Array) -> float:
+    """The first time by which 95 % of the subjects would be censored; infinite where that is never reached."""
+    late = times[_uncensored(times, events) < _LEAST_UNCENSORED]
+    return float(late.min()) if len(late) else float("inf")
 
 
 def _uncensored(times: Array, events: Array) -> Array:
