@@ -13,7 +13,8 @@ import numpy as np
 from anatograph.errors import UserError
 from anatograph.explanation.legend import MapLegend
 
-_ENDING = ".nii.gz"
+ENDING = ".nii.gz"
+"""Of the files of maps."""
 _NEWEST = 1
 
 
@@ -45,6 +46,10 @@ class MapFile:
     """How far it may be trusted, in one line."""
     withheld: str = ""
     """Why it is grey; empty where it is not."""
+    target: str = ""
+    """The column explained; empty where that is unknown."""
+    class_name: str = ""
+    """Its class, for a target with classes."""
 
     @property
     def words(self) -> MapLegend:
@@ -67,10 +72,10 @@ def find_maps(folders: Sequence[Path], subject_ids: Sequence[str]) -> list[MapFi
     """
     found: list[MapFile] = []
     for folder in folders:
-        files = sorted(folder.glob(f"*{_ENDING}")) if folder.is_dir() else []
+        files = sorted(folder.glob(f"*{ENDING}")) if folder.is_dir() else []
         if not files:
             raise UserError(
-                f"{folder} holds no maps (*{_ENDING}), so `anatograph explain` or "
+                f"{folder} holds no maps (*{ENDING}), so `anatograph explain` or "
                 "`anatograph deviation` did not write it."
             )
         found += [one for path in files if (one := _map_file(path, subject_ids)) is not None]
@@ -78,7 +83,7 @@ def find_maps(folders: Sequence[Path], subject_ids: Sequence[str]) -> list[MapFi
 
 
 def _map_file(path: Path, subject_ids: Sequence[str]) -> MapFile | None:
-    stem = path.name.removesuffix(_ENDING)
+    stem = path.name.removesuffix(ENDING)
     legend = path.with_name(f"{stem}.json")
     if legend.is_file():
         try:
@@ -123,6 +128,8 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
         kind=kind,
         evidence=str(about.get("evidence") or ""),
         withheld=str(about.get("withheld") or ""),
+        target=str(about.get("target") or ""),
+        class_name="" if about.get("class") is None else str(about["class"]),
     )
 
 

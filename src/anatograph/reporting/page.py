@@ -19,6 +19,7 @@ from anatograph.reporting.maps import find_maps
 from anatograph.reporting.privacy import discretion_of, reviewable, withheld_notices
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
+from anatograph.reporting.sections.cases import cases
 from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
 from anatograph.reporting.sections.flow import flow, steps_of
 from anatograph.reporting.sections.methods import methods
@@ -85,6 +86,7 @@ def report(
         steps = steps_of(whole, len(known.rows) if known else None, selection, context.pop("embedded"))
         context["flow"] = flow(steps, discretion)
         places_of = [Path(part) if part is not None else None for part in (run, embeddings, evaluation)]
+        context["cases"] = cases(maps, tested.predictions, discretion) if (tested := context["evaluation"]) else []
         context["methods"] = methods(whole, selection, steps, discretion, *places_of)
         context["settings"] = read_settings(opened, Path(run) if run is not None else None, discretion)
         context |= {"review": review, "notices": []}

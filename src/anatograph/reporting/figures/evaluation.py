@@ -8,7 +8,12 @@ import pandas as pd
 
 from anatograph.reporting.figures.figure import COLOURS, NEUTRAL, SYMBOLS, Figure, Json, axis, identifier, plain, short
 
-METRICS = {"r2": ("R²", 0.0), "auc": ("AUC", 0.5), "kappa_quadratic": ("quadratic-weighted kappa", 0.0)}
+METRICS = {
+    "r2": ("R²", 0.0),
+    "auc": ("AUC", 0.5),
+    "kappa_quadratic": ("quadratic-weighted kappa", 0.0),
+    "c_harrell": ("Harrell's C", 0.5),
+}
 """Figures that probes are judged by: name and value by chance."""
 _MOST_METHODS = 16
 Span = tuple[float, float, float]
@@ -41,7 +46,7 @@ def overview(
             if rival:
                 caption += f" Other methods, on the benchmark's folds: {interval}."
         series = [one for one in series if one[1]]
-        found.append(_points(identifier("scores", str(metric)), name, chance, targets, series, caption))
+        found.append(points(identifier("scores", str(metric)), name, chance, targets, series, caption))
     return found
 
 
@@ -55,7 +60,7 @@ def rivals(results: pd.DataFrame) -> list[Figure]:
         targets = list(dict.fromkeys(rows["target"].astype(str)))
         series, interval = _rivals(results, metric, targets)
         caption = f"Held-out {name} of every method on the same folds: {interval}. The dashed line is chance."
-        found.append(_points(identifier("benchmark", metric), name, chance, targets, series, caption))
+        found.append(points(identifier("benchmark", metric), name, chance, targets, series, caption))
     return found
 
 
@@ -93,7 +98,7 @@ def _rivals(results: pd.DataFrame, metric: str, targets: list[str]) -> tuple[Ser
     return list(series.items())[:_MOST_METHODS], words
 
 
-def _points(name: str, metric: str, chance: float, targets: list[str], series: Series, caption: str) -> Figure:
+def points(name: str, metric: str, chance: float, targets: list[str], series: Series, caption: str) -> Figure:
     """Targets down, one point with its bar a method, side by side within a target."""
     traces: list[Json] = []
     step = 0.8 / max(1, len(series))
@@ -121,7 +126,7 @@ def _points(name: str, metric: str, chance: float, targets: list[str], series: S
             }
         )
     shown = [v for _, spans in series for span in spans.values() for v in span if v == v]
-    # All three metrics end at 1; the worst end far below, and would squeeze everything else.
+    # All metrics end at 1; the worst lie far below chance and would squeeze everything else.
     low, high = max(min([chance, *shown]), chance - 1.0), min(max([chance, *shown]), 1.0)
     wide = max(high - low, 0.1)
     ends: Any = [low - 0.05 * wide, high + 0.05 * wide]

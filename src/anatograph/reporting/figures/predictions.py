@@ -11,7 +11,6 @@ from anatograph.reporting.redaction import Discretion
 
 _FEWEST = 20
 """Subjects below which a calibration curve would show noise alone."""
-_Z = 1.96
 
 
 def scatter(target: str, held: pd.DataFrame, discretion: Discretion) -> Figure | None:
@@ -53,6 +52,8 @@ def scatter(target: str, held: pd.DataFrame, discretion: Discretion) -> Figure |
 
 def calibration(target: str, held: pd.DataFrame) -> Figure | None:
     """Observed frequency against mean predicted probability in bins of equal size, with Wilson's 95 % intervals."""
+    from statsmodels.stats.proportion import proportion_confint
+
     held = first_repeat(held)
     columns = [name for name in held.columns if name.startswith("probability_") and held[name].notna().any()]
     known = held[held[columns].notna().all(axis=1)] if columns else held.iloc[:0]
@@ -71,7 +72,8 @@ def calibration(target: str, held: pd.DataFrame) -> Figure | None:
         parts = np.array_split(order, bins)
         predicted = [float(known[column].to_numpy(dtype=float)[part].mean()) for part in parts]
         observed = [float((truth[part] == label).mean()) for part in parts]
-        spans = [wilson(share, len(part)) for share, part in zip(observed, parts, strict=True)]
+        counts = [int((truth[part] == label).sum()) for part in parts]
+        spans = [proportion_confint(n, len(part), method="wilson") for n, part in zip(counts, parts, strict=True)]
         traces.append(
             {"type": "scatter", "mode": "lines+markers", "name": plain(label), "x": short(predicted),
              "y": short(observed), "line": {"color": COLOURS[number]},
@@ -96,10 +98,3 @@ def calibration(target: str, held: pd.DataFrame) -> Figure | None:
 def first_repeat(held: pd.DataFrame) -> pd.DataFrame:
     """The predictions of the first division into folds, where there are several."""
     return held[held["repeat"] == held["repeat"].min()] if "repeat" in held.columns else held
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share observed in n cases."""
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))

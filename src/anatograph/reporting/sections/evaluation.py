@@ -12,6 +12,7 @@ from anatograph.reporting.figures.evaluation import overview
 from anatograph.reporting.figures.figure import Figure
 from anatograph.reporting.figures.predictions import calibration, first_repeat, scatter
 from anatograph.reporting.redaction import Discretion
+from anatograph.reporting.sections.answers import Answer, answers
 from anatograph.reporting.sections.tables import Table, number, read_json, read_table
 
 _COMMAND = "anatograph evaluate"
@@ -37,6 +38,8 @@ class EvaluationSection:
     """In the smallest evaluation."""
     notes: tuple[str, ...]
     """Of the run."""
+    answers: list[Answer]
+    """Survival, covariates, sites and sample size, where they were asked."""
     predictions: pd.DataFrame | None
     """``predictions.parquet``."""
 
@@ -83,7 +86,8 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
     notes = (read_json(folder / "evaluate.run.json") or {}).get("notes", [])
     words = tuple(discretion.sentence(str(note)).rstrip(".") for note in notes)
     least = int(results["n"].min()) if len(results) else 0
-    return EvaluationSection(heads, drawn, calibrated, confusion, scores, chance, least, words, predictions)
+    further = answers(folder)
+    return EvaluationSection(heads, drawn, calibrated, confusion, scores, chance, least, words, further, predictions)
 
 
 def _some(figure: Figure | None) -> list[Figure]:

@@ -49,7 +49,7 @@ def steps_of(study: Study, listed: int | None, selection: Selection, embedded: i
     """Read, preprocessed, analysed: counts of a study, its table, its quality control and its embeddings."""
     failures = study.failures()
     stages = Counter(failure.stage for failure in failures)
-    details = ", ".join(f"{stage}: {n}" for stage, n in stages.most_common())
+    details = ", ".join(f"{stage} ({n})" for stage, n in stages.most_common())
     total = len(study)
     known = max(listed or 0, total + len(failures))
     waiting = known - total - len(failures)
@@ -118,4 +118,4 @@ def _leaving(words: str, n: int, details: str) -> list[str]:
 
 def _comments(selection: Selection) -> str:
     counts = Counter(comment for comment in selection.excluded.values() if comment)
-    return ", ".join(f"{text}: {n}" for text, n in counts.most_common(3))
+    return ", ".join(f"{text} ({n})" for text, n in counts.most_common(3))

@@ -93,7 +93,7 @@ def _preprocessing(made: Methods, study: Study, selection: Selection, steps: lis
     )
     if selection.excluded:
         reasons = Counter(discretion.sentence(comment) for comment in selection.excluded.values() if comment)
-        said = f" ({'; '.join(f'{text_}: {n}' for text_, n in reasons.most_common(5))})" if reasons else ""
+        said = f" ({'; '.join(f'{text_}, {n}' for text_, n in reasons.most_common(5))})" if reasons else ""
         text += f" A reader excluded {len(selection.excluded)} on inspection{said}."
     return text
 

@@ -1,0 +1,164 @@
+"""Figures of further analyses: survival, covariates, harmonisation of sites, and learning curves."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from anatograph.reporting.figures.evaluation import METRICS, Series, points
+from anatograph.reporting.figures.figure import COLOURS, NEUTRAL, SYMBOLS, Figure, Json, axis, identifier, plain, short
+from anatograph.reporting.figures.figure import title as heading
+
+_DASHES = ("solid", "dash", "dot")
+_MODELS = ("covariates", "embedding", "covariates + embedding")
+
+
+def kaplan_meier(curves: pd.DataFrame, summary: pd.DataFrame | None) -> list[Figure]:
+    """For each survival target, the curves of the thirds of the out-of-fold risk with their 95 % bands."""
+    found = []
+    for target, rows in curves.groupby("target", sort=False):
+        traces: list[Json] = []
+        words = []
+        for number, (third, curve) in enumerate(rows.groupby("third", sort=False)):
+            colour, n = COLOURS[number % len(COLOURS)], int(curve["at_risk"].iloc[0])
+            time, known = short(curve["time"]), curve[curve["low"].notna() & curve["high"].notna()]
+            band: Json = {"type": "scatter", "mode": "lines", "x": short(known["time"]), "hoverinfo": "skip",
+                          "showlegend": False, "line": {"width": 0, "shape": "hv", "color": colour},
+                          "name": f"{third}, 95 % band"}  # fmt: skip
+            traces.append({**band, "y": short(known["low"])})
+            traces.append({**band, "y": short(known["high"]), "fill": "tonexty", "fillcolor": f"{colour}2e"})
+            traces.append(
+                {"type": "scatter", "mode": "lines", "name": f"{third} risk (n = {n})", "x": time,
+                 "y": short(curve["survival"]), "line": {"shape": "hv", "color": colour, "width": 2.5,
+                                                         "dash": _DASHES[number % len(_DASHES)]}}
+            )  # fmt: skip
+            words.append(f"{third} risk ends at {curve['survival'].iloc[-1]:.2f}")
+        layout = {
+            "title": heading(str(target)),
+            "xaxis": axis("time since the scan, in the unit of the table", rangemode="tozero"),
+            "yaxis": axis("share without the event", range=[0, 1.02]),
+        }
+        caption = (
+            f"{target}: Kaplan–Meier estimates by thirds of the out-of-fold risk, with pointwise 95 % intervals "
+            "(log-log scale)."
+        )
+        row = summary[summary["target"] == target] if summary is not None else None
+        if row is not None and len(row):
+            one = row.iloc[0]
+            caption += (
+                f" {int(one['events'])} events in {int(one['n'])} subjects; Harrell's C {one['c_harrell']:.2f}, "
+                f"Uno's C {one['c_uno']:.2f}; log-rank test between thirds: {_p(float(one['log_rank_p']))}."
+            )
+        alt = f"{target}: survival curves of thirds of predicted risk; {'; '.join(words)}"
+        found.append(Figure(identifier("survival", str(target)), traces, layout, caption, alt, 400))
+    return found
+
+
+def survival_calibration(table: pd.DataFrame) -> list[Figure]:
+    """Observed against predicted share with the event by the horizon, in thirds of the risk."""
+    found = []
+    for target, rows in table.groupby("target", sort=False):
+        traces: list[Json] = [
+            {"type": "scatter", "mode": "lines", "name": "perfect calibration", "x": [0, 1], "y": [0, 1],
+             "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}, "hoverinfo": "skip"},
+            {"type": "scatter", "mode": "markers", "name": "thirds of the risk", "x": short(rows["predicted"]),
+             "y": short(rows["observed"]), "text": [plain(third) for third in rows["third"]],
+             "marker": {"size": 10, "color": COLOURS[0]},
+             "error_y": {"type": "data", "symmetric": False, "array": short(rows["high"] - rows["observed"]),
+                         "arrayminus": short(rows["observed"] - rows["low"])}},
+        ]  # fmt: skip
+        when = float(rows["horizon"].iloc[0])
+        layout = {
+            "title": heading(f"{target}: calibration"),
+            "xaxis": axis("predicted share with the event", range=[-0.02, 1.02]),
+            "yaxis": axis("observed share (Kaplan–Meier)", range=[-0.02, 1.02]),
+            "showlegend": False,
+        }
+        caption = (
+            f"{target}: predicted and observed share with the event by time {when:.3g}, in thirds of the out-of-fold "
+            "risk, with 95 % intervals; the dashed line is perfect calibration."
+        )
+        alt = f"{target}: observed against predicted share with the event"
+        found.append(Figure(identifier("survival-calibration", str(target)), traces, layout, caption, alt, 400))
+    return found
+
+
+def adjusted(table: pd.DataFrame) -> list[Figure]:
+    """Covariates alone, the embedding alone, and both: a figure for each metric."""
+    found = []
+    for metric, rows in table[table["model"].isin(_MODELS)].groupby("metric", sort=False):
+        name, chance = METRICS.get(str(metric), (str(metric), 0.0))
+        targets = list(dict.fromkeys(rows["target"].astype(str)))
+        series: Series = []
+        for model in _MODELS:
+            own = rows[rows["model"] == model].to_dict("records")
+            spans = {str(r["target"]): (float(r["value"]), float(r["low"]), float(r["high"])) for r in own}
+            series.append((model, spans))
+        added = table[(table["model"] == "added") & table["target"].astype(str).isin(targets)].to_dict("records")
+        said = "; ".join(
+            f"{r['target']} {float(r['value']):+.3f} ({float(r['low']):+.3f} to {float(r['high']):+.3f}, "
+            f"{_p(float(r['p']))})"
+            for r in added
+        )
+        caption = (
+            f"Held-out {name} of nested models on the same folds, with 95 % bootstrap intervals. Added by the "
+            f"embedding beyond the covariates, with a permutation test: {said}."
+        )
+        found.append(points(identifier("adjusted", str(metric)), name, chance, targets, series, caption))
+    return found
+
+
+def harmonised(table: pd.DataFrame) -> list[Figure]:
+    """Before and after harmonisation on the same folds: a figure for each metric."""
+    found = []
+    for metric, rows in table.groupby("metric", sort=False):
+        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
+        targets = list(dict.fromkeys(rows["target"].astype(str)))
+        series: Series = [
+            (when, {str(r["target"]): (float(r[when]), float(r[f"{when}_low"]), float(r[f"{when}_high"]))
+                    for r in rows.to_dict("records")})
+            for when in ("before", "after")
+        ]  # fmt: skip
+        caption = (
+            f"Held-out {name} before and after harmonisation, which was fitted in training folds alone, with 95 % "
+            "bootstrap intervals. Rows named after the harmonised column show how well it is itself predicted, which "
+            "should fall to chance (dashed)."
+        )
+        found.append(points(identifier("harmonised", str(metric)), name, chance, targets, series, caption))
+    return found
+
+
+def learning_curves(table: pd.DataFrame) -> list[Figure]:
+    """Held-out figure against the number of training subjects, with its band: a figure for each metric."""
+    found = []
+    for metric, rows in table.groupby("metric", sort=False):
+        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
+        traces: list[Json] = []
+        for number, (target, curve) in enumerate(rows.groupby("target", sort=False)):
+            colour, ordered = COLOURS[number % len(COLOURS)], curve.sort_values("n_train")
+            sizes = [int(n) for n in ordered["n_train"]]
+            band: Json = {"type": "scatter", "mode": "lines", "x": sizes, "hoverinfo": "skip", "showlegend": False,
+                          "line": {"width": 0, "color": colour}, "name": f"{target}, 95 % band"}  # fmt: skip
+            traces.append({**band, "y": short(ordered["low"])})
+            traces.append({**band, "y": short(ordered["high"]), "fill": "tonexty", "fillcolor": f"{colour}2e"})
+            traces.append(
+                {"type": "scatter", "mode": "lines+markers", "name": plain(target), "x": sizes,
+                 "y": short(ordered["value"]), "line": {"color": colour},
+                 "marker": {"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]}}
+            )  # fmt: skip
+        layout = {
+            "xaxis": axis("training subjects", type="log", dtick="D2"),
+            "yaxis": axis(f"held-out {name}"),
+            "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance,
+                        "line": {"color": NEUTRAL, "dash": "dash", "width": 1.5}}],
+        }  # fmt: skip
+        caption = (
+            f"Held-out {name} against the number of training subjects, with 95 % bands over random choices of training "
+            "subjects and bootstrap samples of test subjects; the dashed line is chance."
+        )
+        alt = f"learning curves of {', '.join(map(str, dict.fromkeys(rows['target'])))}"
+        found.append(Figure(identifier("learning", str(metric)), traces, layout, caption, alt, 380))
+    return found
+
+
+def _p(value: float) -> str:
+    return "p undefined" if value != value else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
