@@ -6,7 +6,7 @@ comma := ,
 space := $(subst x,,x x)
 STAMP := $(VENV)/.ready
 SITE := $(VENV)/.ready-for-docs
-EXTRAS := test dev report dask ants lungmask
+EXTRAS := test dev report dask ants lungmask anndata dicom dicomweb serve
 
 .PHONY: demo test lint docs niivue lock audit sbom clean
 

@@ -28,12 +28,14 @@ ORDER = [
     "explanation",
     "baselines",
     "reporting",
+    "exchange",
     "checkup",
     "demonstration",
     "cli",
 ]
 HEAVY = {"torch", "SimpleITK", "scipy", "pandas", "zarr", "sklearn", "matplotlib", "pyarrow"}
-OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask", "huggingface_hub"}
+OPTIONAL = {"monai", "ants", "lungmask", "totalsegmentator", "plotly", "umap", "distributed", "dask", "huggingface_hub",
+            "anndata", "highdicom", "dicomweb_client", "starlette", "uvicorn"}  # fmt: skip
 
 
 LINES, MODULES = 320, 16

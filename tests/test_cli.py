@@ -166,6 +166,7 @@ def test_a_wrong_line_exits_with_status_2(line: list[str], capsys: pytest.Captur
         ["atlas", "none.nii.gz", "atlas"],
         ["import-reference", "a.pth.tar", "b.pth.tar", "model", "--atlas", "no-atlas"],
         ["doctor", "none.csv"],
+        ["export", "none.parquet", "out", "--to", "csv"],
     ],
 )
 def test_missing_inputs_are_reported_in_one_line(

@@ -21,6 +21,8 @@ from .evaluation.densitometry.api import densitometry as densitometry
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.saved.predict import Predicted as Predicted
 from .evaluation.saved.predict import predict as predict
+from .exchange.tables.api import Exported as Exported
+from .exchange.tables.api import export as export
 from .execution.account import RunAccount as RunAccount
 from .explanation.deviation import Deviations as Deviations
 from .explanation.deviation import deviation as deviation

@@ -10,6 +10,8 @@ BenchmarkPreset = Literal["default", "quick"]
 """Sizes of the benchmark's networks: those of their papers, or small enough for two cores."""
 Device = Literal["auto", "cpu", "cuda"]
 """Where networks run; ``auto`` takes a GPU where there is one."""
+ExportFormat = Literal["anndata", "csv", "stata", "r"]
+"""Formats of embeddings for other tools."""
 GraphRule = Literal["atlas", "distance", "overlap"]
 """Neighbours in a graph: by distance in the atlas, by distance in the subject (eq. 3), or by overlap of patches."""
 ImageFormat = Literal["nifti", "dicom"]
@@ -27,6 +29,8 @@ Redo = Literal["outdated", "changed"]
 """Subjects of a study to process again: made by an older version, or with an image that changed since."""
 RegistrationMethod = Literal["deformable", "affine", "ants-affine", "ants-syn"]
 """Registration of the atlas to a subject."""
+TableLayout = Literal["wide", "long", "regions"]
+"""Rows of an exported table: subjects; subjects and features; or subjects and landmarks."""
 Task = Literal["regression", "classification", "ordinal"]
 """Kind of a target: linear regression of numbers, logistic regression of classes, or proportional odds for grades."""
 Question = Literal["regression", "classification", "ordinal", "slope"]

@@ -43,6 +43,8 @@ _FILE_SUFFIXES = {
     ".nrrd",
     ".mha",
     ".nii",
+    ".h5ad",
+    ".dta",
     ".safetensors",
 }
 

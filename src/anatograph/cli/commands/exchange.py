@@ -1,0 +1,30 @@
+"""The commands that write results in the formats of other tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anatograph.choices import ExportFormat, TableLayout
+from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.output import finish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Write embeddings as a table for another tool: AnnData, CSV, Stata or R."""
+
+    page = "export.md"
+    embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")
+    out: Path = argument("OUT", "file to write; the format's ending is added")
+    to: ExportFormat = required("anndata: OUT.h5ad; csv: OUT.csv; stata: OUT.dta; r: OUT.csv and OUT.R, which reads it")
+    cohort: Path | None = option(None, "cohort table whose columns to add, paths excepted", metavar="COHORT")
+    layout: TableLayout = option("wide", "one row per subject (wide), subject and feature, or subject and landmark")
+    no_regions: bool = option(False, "leave out the regions, and the coordinates of the landmarks")
+    include_flagged: bool = option(False, "use scans at quality level reject too")
+
+    def execute(self) -> int:
+        """Write it and name the files."""
+        done = self.call()
+        print(f"Exported: {', '.join(str(file) for file in done.files)} ({done.subjects} subjects)")
+        return finish(done.account)

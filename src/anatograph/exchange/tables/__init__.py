@@ -1,0 +1,1 @@
+"""Embeddings as tables for scanpy, R, Stata and spreadsheets."""
