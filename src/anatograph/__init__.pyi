@@ -21,6 +21,8 @@ from .evaluation.densitometry.api import densitometry as densitometry
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.saved.predict import Predicted as Predicted
 from .evaluation.saved.predict import predict as predict
+from .exchange.images import ExportedImages as ExportedImages
+from .exchange.images import export_images as export_images
 from .exchange.tables.api import Exported as Exported
 from .exchange.tables.api import export as export
 from .execution.account import RunAccount as RunAccount

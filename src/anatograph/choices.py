@@ -16,6 +16,8 @@ GraphRule = Literal["atlas", "distance", "overlap"]
 """Neighbours in a graph: by distance in the atlas, by distance in the subject (eq. 3), or by overlap of patches."""
 ImageFormat = Literal["nifti", "dicom"]
 """File format of phantoms."""
+ImageExport = Literal["dicom", "slicer"]
+"""Formats of masks, maps and measurements for viewers."""
 LungMethod = Literal["auto", "given", "threshold", "lungmask", "totalsegmentator"]
 """Source of the lung mask; ``auto`` takes a given mask where there is one and the built-in method elsewhere."""
 MapScale = Literal["relative", "eq10"]

@@ -29,6 +29,14 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words
     interpolated onto that grid: linearly if it holds floats, by the nearest voxel if it holds integers. ``words``
     go into the header of a NIfTI file.
     """
+    _write(Path(path), on_stored_grid(array_zyx, volume), words)
+
+
+def on_stored_grid(array_zyx: NDArray[Any], volume: Volume) -> sitk.Image:
+    """An array on ``volume.frame`` (z, y, x; any real type) as an image on the grid of the scan's own file.
+
+    Interpolated as `write_array` says; yes and no become 1 and 0.
+    """
     array = np.asarray(array_zyx)
     if array.shape != volume.frame.shape:
         raise ValueError(f"array of shape {array.shape} does not fit the volume's frame {volume.frame.shape}")
@@ -36,22 +44,20 @@ def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words
         array = array.astype(np.uint8)
     stored = volume.stored or volume.frame
     if volume.stored is None:
-        image = stored.to_image(array)
-    elif is_turned(volume.frame, stored):
-        image = stored.to_image(np.ascontiguousarray(stored_view(array, stored.direction)))
-    else:
-        method = sitk.sitkLinear if np.issubdtype(array.dtype, np.floating) else sitk.sitkNearestNeighbor
-        image = sitk.Resample(
-            volume.frame.to_image(array),
-            [int(n) for n in stored.shape[::-1]],
-            sitk.Transform(),
-            method,
-            stored.origin,
-            stored.spacing,
-            stored.direction.ravel().tolist(),
-            float(array.min()),
-        )
-    _write(Path(path), image, words)
+        return stored.to_image(array)
+    if is_turned(volume.frame, stored):
+        return stored.to_image(np.ascontiguousarray(stored_view(array, stored.direction)))
+    method = sitk.sitkLinear if np.issubdtype(array.dtype, np.floating) else sitk.sitkNearestNeighbor
+    return sitk.Resample(
+        volume.frame.to_image(array),
+        [int(n) for n in stored.shape[::-1]],
+        sitk.Transform(),
+        method,
+        stored.origin,
+        stored.spacing,
+        stored.direction.ravel().tolist(),
+        float(array.min()),
+    )
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:

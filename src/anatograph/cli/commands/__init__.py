@@ -5,7 +5,7 @@ from __future__ import annotations
 from anatograph.cli.command import Command
 from anatograph.cli.commands.analysis import Audit, Benchmark, Densitometry, Evaluate, Predict
 from anatograph.cli.commands.embedding import Embed, Pool
-from anatograph.cli.commands.exchange import Export
+from anatograph.cli.commands.exchange import Export, ExportImages
 from anatograph.cli.commands.explanation import Change, Deviation, Explain, Reference, Similar
 from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
 from anatograph.cli.commands.models import Models, Pull, Push
@@ -38,6 +38,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Change,
     Report,
     Export,
+    ExportImages,
     Models,
     Pull,
     Push,

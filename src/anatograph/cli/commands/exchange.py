@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from anatograph.choices import ExportFormat, TableLayout
+from anatograph.choices import ExportFormat, ImageExport, TableLayout
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.output import finish
 
@@ -27,4 +27,26 @@ class Export(Command):
         """Write it and name the files."""
         done = self.call()
         print(f"Exported: {', '.join(str(file) for file in done.files)} ({done.subjects} subjects)")
+        return finish(done.account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportImages(Command):
+    """Write masks, maps and measurements of subjects as DICOM objects or 3D Slicer scenes."""
+
+    page = "export-images.md"
+    study: Path = argument("STUDY", "folder of the study")
+    out: Path = argument("OUT", "folder to write to")
+    to: ImageExport = required("dicom: OUT/ID/ with SEG, Parametric Maps and an SR; slicer: OUT/ID.mrb")
+    subjects: tuple[str, ...] = option((), "subjects to write", flag="--subject", metavar="ID", unset="all")
+    explanations: Path | None = option(None, "folder of maps that explain, deviation or change wrote", metavar="DIR")
+    identified: bool = option(False, "allow scans that are not de-identified; results carry the patient's data")
+
+    def execute(self) -> int:
+        """Write them and count the files."""
+        from anatograph.execution.progress import Progress
+
+        with Progress("export-images", 0, "subject") as bar:
+            done = self.call(progress=bar.reached)
+        print(f"Exported: {self.out} ({len(done.files)} files of {len(done.subjects)} subjects)")
         return finish(done.account)

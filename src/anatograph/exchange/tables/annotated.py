@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,4 +61,5 @@ def _plain(column: pd.Series) -> pd.Series | pd.Categorical:
 def _categories(values: Sequence[str | None]) -> pd.Categorical:
     """Text as categories of plain Python strings; anndata writes no others."""
     known = sorted({value for value in values if value is not None})
-    return pd.Categorical(pd.Series(values, dtype=object), categories=pd.Index(known, dtype=object))
+    column: pd.Series[Any] = pd.Series(list[Any](values), dtype=object)
+    return pd.Categorical(column, categories=pd.Index(known, dtype=object))
