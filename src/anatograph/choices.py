@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Archive = Literal["copdgene", "covid-ct-md", "mosmeddata"]
-"""Public data sets whose cohort table `anatograph cohort` builds."""
+Archive = Literal["folder", "dicomweb", "idc", "copdgene", "covid-ct-md", "mosmeddata"]
+"""General sources and public data sets whose cohort table `anatograph cohort` builds."""
 BenchmarkPreset = Literal["default", "quick"]
 """Sizes of the benchmark's networks: those of their papers, or small enough for two cores."""
 Device = Literal["auto", "cpu", "cuda"]

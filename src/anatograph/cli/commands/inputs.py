@@ -66,21 +66,23 @@ class Atlas(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort(Command):
-    """Write the cohort table of a public archive from its files on disk."""
+    """Write a cohort table: of a folder tree, a DICOMweb server, an IDC manifest or a public archive."""
 
     function = "build_cohort"
-    page = "cohorts.md"
-    archive: Archive = argument("ARCHIVE", "copdgene, covid-ct-md or mosmeddata")
-    folder: Path = argument("FOLDER", "the unpacked archive; for copdgene, the scans")
+    page = "cohort-tables.md"
+    archive: Archive = argument("SOURCE", "folder, dicomweb, idc, or the name of a public archive")
+    place: str = argument("PLACE", "folder of the scans or the unpacked archive; address of a server; manifest")
     out: Path = argument("OUT.csv", "the table to write")
-    phenotypes: tuple[Path, ...] = option(
-        (), "for copdgene: the phenotype file, and those with visual scores and follow-up", metavar="FILE"
-    )
-    pattern: str | None = option(None, "for copdgene: scans to take, such as '*_INSP_STD_*'", metavar="GLOB")
+    phenotypes: tuple[Path, ...] = option((), "tables with an archive's labels", metavar="FILE")
+    pattern: str | None = option(None, "scans to take, such as '*_INSP_STD_*'", metavar="GLOB")
+    downloads: Path | None = option(
+        None, "folder of the series: where dicomweb saves them, or where the files of an IDC manifest lie",
+        metavar="DIR",
+    )  # fmt: skip
 
     def execute(self) -> int:
         """Write the table and say how many subjects it has."""
-        made = self.call()
+        made = self.call(say=say)
         for note in made.notes:
             say(f"note: {note}")
         print(f"Cohort: {made.path} ({counted(made.subjects, 'subject')})")

@@ -1,8 +1,8 @@
-"""A cohort table from a public archive, by the archive's name."""
+"""A cohort table from a public archive, a folder tree, a DICOMweb server or an IDC manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from anatograph.choices import Archive
@@ -12,39 +12,67 @@ from anatograph.study.archives.copdgene import copdgene
 from anatograph.study.archives.covid_ct_md import covid_ct_md
 from anatograph.study.archives.mosmeddata import mosmeddata
 from anatograph.study.archives.table import Made
+from anatograph.study.sources.dicomweb import dicomweb_cohort
+from anatograph.study.sources.folder import folder_cohort
+from anatograph.study.sources.idc import idc_cohort
 
-ARCHIVES = ("copdgene", "covid-ct-md", "mosmeddata")
+_PLAIN: dict[str, Callable[[Path, Path], Made]] = {"covid-ct-md": covid_ct_md, "mosmeddata": mosmeddata}
+"""Recipes that need nothing but the unpacked archive."""
+_PHENOTYPES = {"copdgene"}
+_PATTERN = {"copdgene", "folder"}
+_DOWNLOADS = {"dicomweb", "idc"}
+ARCHIVES = ("folder", "dicomweb", "idc", "copdgene", *_PLAIN)
 
 
 def build_cohort(
     archive: Archive,
-    folder: str | Path,
+    place: str | Path,
     out: str | Path,
     phenotypes: Sequence[str | Path] = (),
     pattern: str | None = None,
+    downloads: str | Path | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Made:
-    """Write the cohort table of an unpacked archive, and an account beside it.
+    """Write a cohort table, and an account beside it.
 
-    ``phenotypes`` and ``pattern`` belong to COPDGene.
+    ``archive`` names a public archive whose unpacked folder is ``place``; or is ``folder`` (a folder tree),
+    ``dicomweb`` (the address of a server) or ``idc`` (a manifest of the Imaging Data Commons).  ``phenotypes`` are
+    tables of an archive's labels, ``pattern`` chooses scans, ``downloads`` is where the series of a server or a
+    manifest lie or will lie.
 
     Raises:
-        UserError: no such archive, or a folder that does not look like it.
+        UserError: no such archive, an option that it does not have, or a place that does not look like it.
     """
     if archive not in ARCHIVES:
         raise UserError(f"There is no recipe for '{archive}'; there are {', '.join(ARCHIVES)}.")
-    if archive != "copdgene" and (phenotypes or pattern):
-        raise UserError(f"--phenotypes and --pattern are for copdgene; {archive} has its labels in its folders.")
-    if not Path(folder).is_dir():
-        raise UserError(f"There is no folder {folder}; give the one where {archive} was unpacked.")
+    allowed = (
+        ("phenotypes", phenotypes, _PHENOTYPES),
+        ("pattern", pattern, _PATTERN),
+        ("downloads", downloads, _DOWNLOADS),
+    )
+    for option, value, those in allowed:
+        if value and archive not in those:
+            raise UserError(f"--{option} is for {' and '.join(sorted(those))}; {archive} has no use for it.")
+    if archive in _DOWNLOADS and downloads is None:
+        raise UserError(f"{archive} needs --downloads DIR, the folder of its series.")
+    if archive not in _DOWNLOADS and not Path(place).is_dir():
+        raise UserError(f"There is no folder {place}; give the one where {archive} was unpacked.")
     given = [str(file) for file in phenotypes]
-    settings = {"archive": archive, "folder": str(folder), "phenotypes": given, "pattern": pattern}
+    settings = {"archive": archive, "folder": str(place), "phenotypes": given, "pattern": pattern,
+                "downloads": None if downloads is None else str(downloads)}  # fmt: skip
     account = RunAccount("cohort", settings, out)
     # A request that is refused leaves no account, nor takes the place of that of a table that is there.
     with account.stage("table"):
         if archive == "copdgene":
-            made = copdgene(folder, out, phenotypes, pattern)
+            made = copdgene(place, out, phenotypes, pattern)
+        elif archive == "folder":
+            made = folder_cohort(Path(place), Path(out), pattern)
+        elif archive == "dicomweb":
+            made = dicomweb_cohort(str(place), Path(out), Path(str(downloads)), say)
+        elif archive == "idc":
+            made = idc_cohort(Path(place), Path(out), Path(str(downloads)))
         else:
-            made = (mosmeddata if archive == "mosmeddata" else covid_ct_md)(folder, out)
+            made = _PLAIN[archive](Path(place), Path(out))
     with account:
         for note in made.notes:
             account.note(note)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from anatograph.errors import UserError
 from anatograph.execution.files import write_text
-from anatograph.study.archives.marker import COLUMN, mark
+from anatograph.study.archives.marker import COLUMN, LABELS, mark
 from anatograph.study.cohort import read_cohort
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -31,7 +31,7 @@ class Made:
 
 
 def write_recipe_table(recipe: str, rows: Sequence[Mapping[str, Any]], out: Path, notes: Sequence[str]) -> Made:
-    """Write ``rows`` with the recipe's marks as CSV and check that it reads as a cohort table.
+    """Write ``rows`` as CSV, with marks where ``recipe`` is an archive's, and check that it reads as a cohort table.
 
     Each row has ``subject_id`` and ``image`` (a path of this machine; it is written relative to the table).
 
@@ -45,9 +45,10 @@ def write_recipe_table(recipe: str, rows: Sequence[Mapping[str, Any]], out: Path
     if not rows:
         raise UserError("No scan was found, so there is no cohort to write.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame([{**row, COLUMN: mark(recipe, row)} for row in rows])
+    marked = recipe in LABELS
+    table = pd.DataFrame([{**row, **({COLUMN: mark(recipe, row)} if marked else {})} for row in rows])
     for name in table.columns:
-        if name == "image" or str(name).endswith("_mask"):
+        if name in ("image", "lungs") or str(name).endswith("_mask"):
             table[name] = [_relative(path, out.parent) for path in table[name]]
     for name in table.columns:  # whole numbers stay whole where some are missing
         if pd.api.types.is_float_dtype(table[name]) and (table[name].dropna() % 1 == 0).all():
