@@ -29,6 +29,7 @@ ORDER = [
     "baselines",
     "reporting",
     "exchange",
+    "service",
     "checkup",
     "demonstration",
     "cli",

@@ -54,6 +54,7 @@ from .learning.releases.api import push as push
 from .learning.training.settings import PretrainSettings as PretrainSettings
 from .phantoms.api import phantom as phantom
 from .reporting.page import report as report
+from .service.api import serve as serve
 from .study.archives.build import build_cohort as build_cohort
 from .study.atlas import atlas as atlas
 from .study.cohort import Cohort as Cohort

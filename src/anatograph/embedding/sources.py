@@ -20,6 +20,7 @@ from anatograph.study.store import Study
 
 if TYPE_CHECKING:
     from anatograph.learning.model.embedding_model import Model
+    from anatograph.study.subject import PreparedSubject
 
 
 class Source(ABC):
@@ -97,6 +98,8 @@ class ScanSource(Source):
         self.landmarks: NDArray[np.float64] = np.zeros((0, 3))
         """(N, 3) LPS mm, where the regions lie in the scan; known once it is loaded."""
         self._mask, self._weights, self._model = mask, weights, model
+        self.prepared: PreparedSubject | None = None
+        """What `load` made of the scan."""
         self._made = time.time_ns()
         check_compatible(model, self.atlas_hash, settings, f"The scan {source}")
 
@@ -114,7 +117,11 @@ class ScanSource(Source):
             subject_id=subject_id,
             weights=self._weights,
         )
+<<<<<<< HEAD
         self.landmarks, self.quality = done.landmarks, ScanQuality(done.concerns, done.quality)
+=======
+        self.prepared = done
+>>>>>>> 6f6e0d0 (anatograph serve: one scan over HTTP in; vector, quality and picture out)
         self.notes += [*done.notes, *map(str, done.concerns)]
         known = self._model.preprocessing.get("recipe", {})
         differing = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]

@@ -11,6 +11,7 @@ from anatograph.cli.commands.inputs import Atlas, Cohort, Phantom
 from anatograph.cli.commands.models import Models, Pull, Push
 from anatograph.cli.commands.preprocessing import Cluster, Preprocess
 from anatograph.cli.commands.reporting import Qc, Report
+from anatograph.cli.commands.service import Serve
 from anatograph.cli.commands.start import Demo, Doctor
 from anatograph.cli.commands.training import ImportReference, Pretrain
 
@@ -39,6 +40,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Report,
     Export,
     ExportImages,
+    Serve,
     Models,
     Pull,
     Push,

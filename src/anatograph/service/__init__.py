@@ -1,0 +1,1 @@
+"""`anatograph serve`: one scan over HTTP in, its vector, quality and picture out."""
