@@ -117,11 +117,8 @@ class ScanSource(Source):
             subject_id=subject_id,
             weights=self._weights,
         )
-<<<<<<< HEAD
         self.landmarks, self.quality = done.landmarks, ScanQuality(done.concerns, done.quality)
-=======
         self.prepared = done
->>>>>>> 6f6e0d0 (anatograph serve: one scan over HTTP in; vector, quality and picture out)
         self.notes += [*done.notes, *map(str, done.concerns)]
         known = self._model.preprocessing.get("recipe", {})
         differing = [step for step, number in done.step_versions.items() if number not in known.get(step, [number])]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 from anatograph.execution.memory import workers_that_fit
+from anatograph.learning.releases.resolve import resolve_model
 from anatograph.service.app import Limits, Service, application
 
 
 def serve(
-    model: str | Path,
+    model: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     workers: int = 1,
@@ -30,7 +31,7 @@ def serve(
     encryption and no password: on another address than loopback put a proxy with both in front of it.
 
     Args:
-        model: a model folder.
+        model: a model folder or the name of a shipped release; the release that ships if not given.
         host: address to listen on.
         port: port; 0 takes a free one.
         workers: processes; fewer where memory has no room for them.
@@ -49,6 +50,7 @@ def serve(
         ) from None
     if min(workers, max_megabytes, max_seconds) <= 0:
         raise UserError("Workers, megabytes and seconds must be larger than 0.")
+    folder = resolve_model(model)
     fit, sentence = workers_that_fit(workers)
     if sentence:
         say(sentence)
@@ -58,7 +60,7 @@ def serve(
     except (OSError, OverflowError) as error:
         raise UserError(f"{host}:{port} cannot be listened on ({error}); give another --port or --host.") from error
     with contextlib.closing(door):
-        service = Service(Path(model), fit, Limits(max_megabytes, max_seconds))
+        service = Service(folder, fit, Limits(max_megabytes, max_seconds))
         try:
             service.start()
             if not _is_loopback(host):

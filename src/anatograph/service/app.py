@@ -40,7 +40,7 @@ class Limits:
     """For the upload to arrive, and again for the scan to be embedded."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -89,10 +89,10 @@ class Service:
         """Receive a scan, wait for a worker, embed, and delete the upload, whatever happens.
 
         Raises:
-            Refused: too many requests, or an upload that is too large, too slow, empty or cut short.
+            RefusedError: too many requests, or an upload that is too large, too slow, empty or cut short.
         """
         if self.inside >= len(self.workers) + LONGEST_QUEUE:
-            raise Refused(503, "The service is busy; try again later.")
+            raise RefusedError(503, "The service is busy; try again later.")
         self.inside += 1
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         try:
@@ -101,17 +101,16 @@ class Service:
                 async with asyncio.timeout(self.limits.seconds):
                     await self._receive(request, upload)
             except TimeoutError:
-                raise Refused(408, f"The upload took longer than {self.limits.seconds:g} s.") from None
+                raise RefusedError(408, f"The upload took longer than {self.limits.seconds:g} s.") from None
             async with self._turn:
-                outcome = await asyncio.to_thread(self._work, upload, folder)
-            return outcome
+                return await asyncio.to_thread(self._work, upload, folder)
         finally:
             self.inside -= 1
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _receive(self, request: Request, upload: Path) -> None:
         most = int(self.limits.megabytes * 1e6)
-        large = Refused(413, f"The upload is larger than {self.limits.megabytes:g} MB.")
+        large = RefusedError(413, f"The upload is larger than {self.limits.megabytes:g} MB.")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > most:
             raise large
@@ -123,7 +122,7 @@ class Service:
                     raise large
                 file.write(block)
         if size == 0:
-            raise Refused(400, "The request has no body; send the scan as the body of the request.")
+            raise RefusedError(400, "The request has no body; send the scan as the body of the request.")
 
     def _work(self, upload: Path, folder: Path) -> Outcome:
         worker = self._free.get()
@@ -162,7 +161,7 @@ def application(service: Service, hosts: list[str]) -> Starlette:
             return JSONResponse({"error": "Requests from web pages are not answered."}, 403)
         try:
             outcome = await service.embed(request)
-        except Refused as error:
+        except RefusedError as error:
             service.counts[str(error.status)] += 1
             headers = {"Retry-After": "10"} if error.status == 503 else None
             return JSONResponse({"error": str(error)}, error.status, headers)

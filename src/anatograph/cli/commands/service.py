@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from anatograph.cli.command import Command, option, required
+from anatograph.cli.command import Command, option
 from anatograph.cli.output import DONE, say
 
 
@@ -14,7 +14,9 @@ class Serve(Command):
     """Embed scans over HTTP: one scan in; vector, quality and picture out."""
 
     page = "serve.md"
-    model: Path = required("model folder, such as RUN/model", metavar="MODEL")
+    model: Path | None = option(
+        None, "model folder, such as RUN/model, or a release", unset="the model that ships", metavar="MODEL"
+    )
     host: str = option("127.0.0.1", "address to listen on; there is no password and no encryption", metavar="ADDRESS")
     port: int = option(8080, "port; 0 takes a free one", metavar="PORT", minimum=0)
     workers: int = option(1, "processes, each with one scan at a time", metavar="N", minimum=1)
