@@ -152,7 +152,7 @@ class PretrainSettings:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must not be negative, but is {getattr(self, name)}.")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
