@@ -144,7 +144,7 @@ def test_a_probe_that_is_none_is_refused(small: Small, embedded: Path, tmp_path:
 
 
 @pytest.mark.parametrize("target", ["sick", "density"])
-def test_contributions_of_the_calm_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
+def test_contributions_of_the_smooth_probe_sum_to_its_answer(small: Small, embedded: Path, target: str) -> None:
     made = explainer(small, embedded, target, probe="smooth")
     for name in ("p02", "p07", "p11"):
         from_mean, from_sum = exact(made.contribution(name), made.regions)

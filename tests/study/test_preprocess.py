@@ -22,20 +22,9 @@ from anatograph.study.prepare import prepare_subject
 from anatograph.study.preprocess import preprocess
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
+from fixtures.processes import WHOLE
 
 Scan = Callable[..., tuple[Volume, Mask]]
-WHOLE = {
-    "patches.npy",
-    "landmarks.npy",
-    "edges.npy",
-    "present.npy",
-    "lungs.nii.gz",
-    "transform.h5",
-    "transform_inverse.h5",
-    "qc.png",
-    "slices.npz",
-    "subject.json",
-}
 
 
 def part_of(cohort: Path, folder: Path, subjects: list[str]) -> Path:
