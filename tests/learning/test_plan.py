@@ -43,19 +43,24 @@ def test_the_longest_run_that_fits(most: float) -> None:
     assert fitted(whole, 1e9, seconds) == whole
 
 
-def test_a_run_of_given_minutes_is_planned_once_and_continues(tmp_path: Path) -> None:
+def test_a_run_of_given_minutes_is_planned_once_and_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "measure", lambda trainer: Pace(0.01, 0.001, 0.01))
     study, run = SmallStudy(), tmp_path / "run"
-    settings = small("minutes=0.02", "epochs=500", "checkpoint_minutes=0")
+    settings = small("minutes=0.005", "epochs=500")
     account = train(study, run, settings, progress=False)
     planned = json.loads((run / "settings.json").read_text())
-    assert planned["minutes"] == 0.02
-    assert planned["epochs"] < 500
+    assert planned["minutes"] == 0.005
+    assert 1 <= planned["epochs"] < 10
     assert account.results["updates"] == planned["epochs"] * (planned["patch_steps"] + planned["graph_rounds"])
-    assert any("Planned for 0.02 minutes" in note for note in account.notes)
+    assert any("Planned for 0.005 minutes" in note for note in account.notes)
     again = train(study, run, settings, progress=False)  # the same request: what was planned stays
     assert any("finished already" in note for note in again.notes)
-    with pytest.raises(UserError, match=r"minutes was 0\.02, now 9"):
+    with pytest.raises(UserError, match=r"minutes was 0\.005, now 9"):
         train(study, run, small("minutes=9", "epochs=500"), progress=False)
+    monkeypatch.setattr(plan, "measure", lambda trainer: Pace(9.0, 9.0, 9.0))
+    account = train(study, tmp_path / "least", settings, progress=False)
+    assert account.results["updates"] == 2
+    assert any("Even the shortest run of 2 updates takes" in note for note in account.notes)
 
 
 def test_measuring_changes_no_bit_of_the_run(

@@ -156,6 +156,8 @@ def plan(trainer: Trainer) -> tuple[PretrainSettings, str]:
     )
     if length == whole:
         return changed, f"The whole run of {whole.updates} updates fits: {duration(needed)} expected."
+    if seconds(length) > 60 * settings.minutes:
+        return changed, f"Even the shortest run of {length.updates} updates takes {duration(seconds(length))}."
     sentence = (
         f"Planned for {settings.minutes:g} minutes: {length.updates} of {whole.updates} updates "
         f"(epochs={length.epochs}, patch_steps={length.patch_updates}, graph_rounds={length.graph_updates}); "
