@@ -4,6 +4,10 @@ python tools/ship_release.py RUN/model anatograph-ct-2 --study STUDY --where dia
     --results "held-out phantoms"=EVALUATION --of "healthy phantoms"
 
 Everything is written anew, so it may be run again.  The atlas is left out where it is the package's own.
+
+python tools/ship_release.py --pin
+
+writes the pinned vector anew, after a change of the preprocessing and before the release is published.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from anatograph.imaging.writing import write_volume
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.folder import load_model, read_config
 from anatograph.learning.releases.resolve import RELEASE_NAME
-from anatograph.learning.releases.shipped import FOLDER, INDEX, REFERENCE, file_sha256
+from anatograph.learning.releases.shipped import FOLDER, INDEX, REFERENCE, default_release, file_sha256
 from anatograph.phantoms import PhantomSettings, make_subject
 
 PINNED = Path(__file__).resolve().parents[1] / "tests" / "embedding" / "pinned"
@@ -36,9 +40,10 @@ PHANTOM = {"seed": 4242, "index": 0, "spacing_mm": 2.5}
 def main() -> int:
     """Ship the model that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of a finished pretraining's model")
-    parser.add_argument("name", help="name and number, such as anatograph-ct-2")
-    parser.add_argument("--study", type=Path, required=True, help="study with the healthy scans of the reference")
+    parser.add_argument("model", type=Path, nargs="?", help="folder of a finished pretraining's model")
+    parser.add_argument("name", nargs="?", help="name and number, such as anatograph-ct-2")
+    parser.add_argument("--pin", action="store_true", help="only write the pinned vector of the default release anew")
+    parser.add_argument("--study", type=Path, help="study with the healthy scans of the reference")
     parser.add_argument("--where", help="COLUMN=VALUE of its cohort table, such as diagnosis=healthy")
     parser.add_argument("--of", default="healthy phantoms", help="who the reference subjects are")
     parser.add_argument("--results", action="append", default=[], metavar="SCANS=FILE",
@@ -46,8 +51,12 @@ def main() -> int:
     parser.add_argument("--command", default="tools/train_release_model.sh", help="what made the model, for the card")
     parser.add_argument("--license", default="apache-2.0")
     given = parser.parse_args()
+    if not given.pin and None in (given.model, given.name, given.study):
+        parser.error("give the model, the name and --study, or --pin")
     try:
-        ship(given)
+        if not given.pin:
+            ship(given)
+        pin()
     except UserError as error:
         print(f"ship_release: {error}", file=sys.stderr)
         return 2
@@ -81,20 +90,23 @@ def ship(given: argparse.Namespace) -> None:
     hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
     index["releases"][given.name] = {"sha256": hashes}
     _write_index({**index, "default": given.name})
-    PINNED.mkdir(exist_ok=True)
-    pinned = {"release": given.name, "phantom": PHANTOM, "vector": [round(float(v), 6) for v in phantom_vector()]}
-    (PINNED / f"{given.name}.json").write_text(json.dumps(pinned) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in files) / 1e6
     print(f"{given.name}: {folder} ({size:.1f} MB), reference of {made.saved}")
 
 
-def phantom_vector() -> Any:
-    """The vector that the default release gives the pinned phantom."""
+def pin() -> None:
+    """Write the vector that the default release gives the pinned phantom."""
+    release = default_release()
+    if release is None:
+        raise UserError("The package carries no release.")
     subject = make_subject(PHANTOM["seed"], PHANTOM["index"], PhantomSettings(spacing_mm=PHANTOM["spacing_mm"]))
     with tempfile.TemporaryDirectory() as place:
         scan = Path(place) / "phantom.nii.gz"
         write_volume(scan, subject.volume)
-        return anatograph.embed(scan).subject
+        vector = anatograph.embed(scan).subject
+    PINNED.mkdir(exist_ok=True)
+    pinned = {"release": release.name, "phantom": PHANTOM, "vector": [round(float(value), 6) for value in vector]}
+    (PINNED / f"{release.name}.json").write_text(json.dumps(pinned) + "\n", encoding="utf-8")
 
 
 def results(text: str) -> list[dict[str, Any]]:
