@@ -283,7 +283,7 @@ def test_few_subjects_are_evaluated_or_refused_in_a_sentence(tmp_path: Path) -> 
     for target, words in {
         "same": "same value",
         "alone": "too few subjects",
-        "mostly_missing": "cannot be divided into 5 folds",
+        "mostly_missing": "known for 3 subjects and cannot be divided into 5 folds; add subjects",
         "nonsense": "no column 'nonsense'",
     }.items():
         with pytest.raises(UserError, match=words):

@@ -113,6 +113,17 @@ def test_two_studies_are_refused(tmp_path: Path, chest: HU, patient: str, uids: 
         read_volume(tmp_path / "x")
 
 
+def test_two_visits_under_one_study_are_refused(tmp_path: Path, chest: HU) -> None:
+    """Where UIDs were wiped to one value and dates kept; a date in one series alone is not another visit."""
+    for name, uid, day in (("a", "1.2.3", "20200101"), ("b", "1.2.4", "20210305")):
+        SeriesWriter(chest, uid=uid, tags={"StudyDate": day}).write(tmp_path / "two" / name)
+        SeriesWriter(chest, uid=uid, tags={"StudyDate": day if name == "a" else ""}).write(tmp_path / "one" / name)
+    with pytest.raises(UserError, match=r"CT scans of 2 days \(by StudyDate\).*give the folder of one visit") as caught:
+        read_volume(tmp_path / "two")
+    assert "2020" not in str(caught.value)
+    assert read_volume(tmp_path / "one").array.shape == chest.shape
+
+
 @pytest.mark.parametrize("patient", ["", "ANON", "00000"])
 def test_two_scans_without_a_patient_are_refused(tmp_path: Path, chest: HU, patient: str) -> None:
     for number in (0, 1):

@@ -195,3 +195,8 @@ def test_damaged_slices(tmp_path: Path, chest: HU, series_writer: Writer) -> Non
     victim.write_bytes(whole[:300])
     with pytest.raises(UserError, match=victim.name):
         read_volume(folder)
+
+
+def test_pixels_without_a_size_are_refused(tmp_path: Path, chest: HU, series_writer: Writer) -> None:
+    with pytest.raises(UserError, match="do not say where they lie"):
+        read_volume(series_writer(chest, tags={"PixelSpacing": [0, 0]}).write(tmp_path))

@@ -99,9 +99,10 @@ def usable(target: Target, groups: NDArray[np.int64] | None, folds: int) -> Targ
             )
     units = len(np.unique(who))
     if units < folds:
+        most = min(units, len(who) // 2) if target.task == "regression" else units  # R² needs two subjects a fold
         raise UserError(
             f"'{target.name}' is known for {units} {unit} and cannot be divided into {folds} folds; "
-            f"give --folds {max(2, units)} or fewer, or more {unit}."
+            + (f"give --folds {most} or fewer, or more {unit}." if most >= 2 else f"add {unit}.")
         )
     if target.task == "regression" and len(who) < 2 * folds:
         raise UserError(

@@ -54,11 +54,15 @@ def choose_series(path: str | Path) -> tuple[list[Series], tuple[str, ...]]:
     if not usable:
         raise UserError(_nothing_usable(path, series, headers.passed))
     for keyword, kind, fix in (("PatientID", "patients", "each patient's folder by itself"),
-                               ("StudyInstanceUID", "studies", "the folder of one study")):  # fmt: skip
+                               ("StudyInstanceUID", "studies", "the folder of one study"),
+                               ("StudyDate", "days", "the folder of one visit")):  # fmt: skip
         found: dict[str, Series] = {}
         for one in usable:
+            value = one.slices[0].value(keyword)
+            if keyword == "StudyDate" and not value:
+                continue  # de-identified: it says nothing
             if not any(f"every file has a {keyword}" in remark for remark in one.remarks):
-                found.setdefault(one.slices[0].value(keyword), one)
+                found.setdefault(value, one)
         if len(found) > 1:
             names = "; ".join(f"series {one.name}" for one in list(found.values())[:4])
             raise UserError(

@@ -94,10 +94,11 @@ class Slice:
     @property
     def is_placed(self) -> bool:
         """Whether the header says where the slice lies and how large its pixels are."""
-        return all(
-            np.isfinite(_numbers(self.value(key), count, np.nan)).all()
+        found = [
+            _numbers(self.value(key), count, np.nan)
             for key, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-        )
+        ]
+        return all(np.isfinite(one).all() for one in found) and min(found[2]) > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ class Headers:
 
 
 _KEYWORDS = frozenset({
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID",
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "Modality", "PatientID", "StudyInstanceUID",
     "FrameOfReferenceUID", "InstanceNumber", "KVP", "SliceThickness", "FilterType", "ReconstructionDiameter",
     "RescaleType", "PixelPaddingRangeLimit", "PixelRepresentation", "BitsStored", "HighBit", "ContrastBolusAgent",
     "BodyPartExamined", "GantryDetectorTilt", "ConvolutionKernel", "PatientPosition", "SeriesInstanceUID",
