@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anatograph.evaluation.adjustment.added import Plan, added_value
 from anatograph.evaluation.adjustment.covariates import Covariate, Covariates
+from anatograph.evaluation.adjustment.joint import Outcome, predict_joint
 from anatograph.evaluation.cross_validation import cross_validate, probe_fold, splits_of
 from anatograph.evaluation.headline import headline
 from anatograph.evaluation.scores import Predictions, figures_of
@@ -90,14 +91,24 @@ def one(kind: str, effect: float, seed: int) -> dict[str, float | str]:
 def added(effect: float, seed: int) -> dict[str, float | str]:
     """The covariate is the first feature with noise; the embedding adds ``effect`` times the second."""
     random = np.random.default_rng(seed)
-    x = random.normal(size=(SUBJECTS, FEATURES))
-    age = x[:, 0] + 0.5 * random.normal(size=SUBJECTS)
-    y = age + effect * x[:, 1] + random.normal(size=SUBJECTS)
-    target = Target("y", "regression", np.arange(SUBJECTS), y)
+    count = SUBJECTS + FURTHER
+    x = random.normal(size=(count, FEATURES))
+    age = x[:, 0] + 0.5 * random.normal(size=count)
+    y = age + effect * x[:, 1] + random.normal(size=count)
+    target = Target("y", "regression", np.arange(count), y)
     covariates = Covariates((Covariate("age", age, np.zeros(0, dtype=str)),), ())
-    table = added_value(x, target, covariates, None, Plan(FOLDS, seed)).set_index(["model", "metric"])
+    cohort, further = cohort_of(target), np.arange(SUBJECTS, count)
+    table = added_value(x[:SUBJECTS], cohort, covariates, None, Plan(FOLDS, seed)).set_index(["model", "metric"])
     partial = table.loc[("added", "partial_r2")]
-    truth = effect**2 / (effect**2 + 1)
+    found = []
+    for train, _ in splits_of(cohort, None, FOLDS, seed):
+        design = covariates.design(train)
+        errors = [
+            ((predict_joint(given, design, Outcome(y), train, None, seed)[further] - y[further]) ** 2).sum()
+            for given in (x, x[:, :0])
+        ]
+        found.append(1 - errors[0] / errors[1])
+    truth = float(np.mean(found))
     return {
         "kind": "partial R² beyond age",
         "effect": effect,

@@ -1,4 +1,4 @@
-"""The confounding audit: what the embedding knows, linearly and not, and which targets share its direction."""
+"""The confounding audit: what the embedding encodes, linearly and not, and which targets share its direction."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ def test_error_and_smallest_detectable_change_are_those_drawn() -> None:
     assert (apart < found.detectable[:5]).mean() == pytest.approx(0.95, abs=0.02)
     assert (shifts[:, :5] < found.shift_limit[:5]).mean() == pytest.approx(0.95, abs=0.02)
     assert np.isnan(found.error[5])
+    assert found.share_beyond == pytest.approx(1 - 0.95**2, abs=0.02)  # two independent limits here
     assert found.vector_icc == pytest.approx(1 / 1.25, abs=0.06)  # variance 1 between, 0.25 within
     assert found.vector_distance == pytest.approx(np.sqrt(0.25 / 1.25), abs=0.06)
     table = found.table(["right upper"] * 6)

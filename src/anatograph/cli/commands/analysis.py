@@ -81,7 +81,7 @@ class Evaluate(Scoring):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Command):
-    """What else the embedding knows: age, sex, site, kernel, slice thickness, dose, breath."""
+    """What else the embedding encodes: age, sex, site, kernel, slice thickness, dose, breath."""
 
     page = "evaluation.md"
     embeddings: Path = argument("EMBEDDINGS", "table that `embed` wrote")

@@ -164,6 +164,7 @@ class Change(Comparison):
                   f"{row['deviation_before']:.1f} -> {row['deviation_after']:.1f}{beyond}")  # fmt: skip
         if done.repeats is not None:
             share = done.account.results["share_beyond_repeat"]
-            print(f"{100 * share:.0f} % of the regions changed by more than repeat scans of one day do")
+            print(f"{100 * share:.0f} % of the regions changed by more than repeat scans of one day do; among repeat "
+                  f"scans themselves {100 * done.repeats.share_beyond:.0f} %")  # fmt: skip
         print(f"Change: {self.out} ({len(done.maps)} maps)")
         return finish(done.account)

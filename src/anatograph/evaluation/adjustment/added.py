@@ -53,8 +53,8 @@ def added_value(
     figure is R², AUC or Harrell's C over all subjects at once (mean over the repeats); ``added`` is that of both minus
     that of the covariates, ``partial_r2`` 1 - SSE(both) / SSE(covariates).  Intervals are from bootstrap samples of the
     subjects or groups with the predictions fixed.  The permutation test shuffles what the covariates do not explain of
-    the features between subjects (groups), which keeps how both go together, and refits: p is the share of
-    differences as large as the observed one.  Grades are regressed as numbers.
+    the features between subjects (groups), which keeps their association with the covariates, and refits: p is the
+    share of differences as large as the observed one.  Grades are regressed as numbers.
 
     Raises:
         UserError: a covariate that is the target.

@@ -1,1 +1,1 @@
-"""What else the embedding knows: age, sex, site, kernel, slice thickness, dose, breath."""
+"""What else the embedding encodes: age, sex, site, kernel, slice thickness, dose, breath."""

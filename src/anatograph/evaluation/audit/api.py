@@ -1,4 +1,4 @@
-"""Confounding audit of embeddings: what they know of the patient and the scanner, and which targets share it."""
+"""Confounding audit of embeddings: what they encode of the patient and the scanner, and which targets share it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def audit(
     ``columns`` names others.  Each is cross-validated by the probe of `evaluate` and by ridge regression with a
     Gaussian kernel, with 95 % intervals over subjects or groups.
 
-    For each of ``targets`` and each nuisance: ``labels``, how far the two columns go together in the cohort;
+    For each of ``targets`` and each nuisance: ``labels``, how far the two columns are associated in the cohort;
     ``directions``, how far the two probes' out-of-fold answers do (canonical correlations, 0 to 1; NaN where the
     nuisance is not predicted better than chance); and the target's figure with and without the nuisance's linear effect
     on the features, removed inside the training folds.  Writes ``audit.csv``, ``audit_shared.csv`` and ``audit.png``.

@@ -1,4 +1,4 @@
-"""The audit as one picture: what the embedding knows, and which targets share a direction with it."""
+"""The audit as one picture: what the embedding encodes, and which targets share a direction with it."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def draw_audit(table: pd.DataFrame, shared: pd.DataFrame, path: Path) -> Path:
             for _, row in table.iterrows()
         ],
     )
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)  # rows level with those of the grid
     axes.set_xlabel("held-out figure: 0 chance, 1 perfect")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.set_title("What the embedding knows", fontsize=10)
+    axes.set_title("What the embedding encodes", fontsize=10)
     if targets:
         grid = shared.pivot(index="column", columns="target", values="directions").reindex(index=names, columns=targets)
         _draw_grid(panels[1], grid)

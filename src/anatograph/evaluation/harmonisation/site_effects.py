@@ -84,7 +84,7 @@ def read_harmonisation(table: pd.DataFrame, column: str, keep: Sequence[str] = (
 
 
 def association(target: Target, sites: NDArray[np.str_]) -> tuple[str, float, float]:
-    """How strongly a target goes together with the sites (n,): name of the measure, value, p.
+    """How strongly a target is associated with the sites (n,): name of the measure, value, p.
 
     Cramér's V (bias-corrected, Bergsma 2013) with the χ² test for classes and steps; η² with the F test for numbers,
     and for survival of the martingale residuals.
@@ -110,14 +110,14 @@ def association(target: Target, sites: NDArray[np.str_]) -> tuple[str, float, fl
 
 
 def confounding_note(target: Target, harmonisation: Harmonisation) -> list[str]:
-    """A warning where target and site go together, empty where they do not."""
+    """A warning where target and site are associated, empty where they are not."""
     sites = harmonisation.sites[target.rows]
     name, value, p = association(target, sites)
     notes = []
     if p < _SURE and value > (_STRONG_ETA if name == "η²" else _STRONG_V):
         notes.append(
-            f"{target.name} and {harmonisation.column} go together ({name} {value:.2f}, p {p:.2g}): harmonisation may "
-            f"remove {target.name} with the {harmonisation.column}, and a probe without it may predict the "
+            f"{target.name} and {harmonisation.column} are associated ({name} {value:.2f}, p {p:.2g}): harmonisation "
+            f"may remove {target.name} with the {harmonisation.column}, and a probe without it may predict the "
             f"{harmonisation.column}; trust neither figure alone, and look at --leave-out {harmonisation.column}"
         )
     if target.classes:

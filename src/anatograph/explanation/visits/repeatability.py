@@ -37,6 +37,8 @@ class Repeatability:
     """(N,) median shift of a region between repeat scans."""
     shift_limit: Array
     """(N,) shift that 95 % of repeat scans stay below."""
+    share_beyond: float
+    """Share of the regions of repeat scans themselves that exceed ``detectable`` or ``shift_limit``."""
     vector_distance: float
     """Median distance of the vectors of repeat scans, over that of two different patients."""
     vector_icc: float
@@ -60,6 +62,7 @@ class Repeatability:
         """For the account and the maps' scores."""
         return {
             "repeat_pairs": self.pairs,
+            "repeat_share_beyond": self.share_beyond,
             "repeat_vector_distance": self.vector_distance,
             "repeat_vector_icc": self.vector_icc,
             "median_smallest_detectable_change": float(np.nanmedian(self.detectable)),
@@ -115,6 +118,9 @@ def measure_repeats(
         middle = np.where(known, np.nanmedian(shifts, axis=0), np.nan)
         root = np.where(known, np.sqrt(np.nanmean(shifts**2, axis=0)), np.nan)
         factor = np.nanpercentile(shifts / np.where(root > 0, root, np.nan), _LIMIT)
+    detectable, limit = _Z * np.sqrt(2) * error, root * factor
+    both = np.isfinite(apart) & np.isfinite(shifts) & known
+    beyond = (np.abs(apart) > detectable) | (shifts > limit)
     spread = vectors.std(axis=0)
     z = vectors / np.where(spread > 0, spread, 1.0)
     repeat = np.linalg.norm(z[second] - z[first], axis=1)
@@ -126,9 +132,10 @@ def measure_repeats(
     return Repeatability(
         len(pairs),
         error,
-        _Z * np.sqrt(2) * error,
+        detectable,
         middle,
-        root * factor,
+        limit,
+        float(beyond[both].mean()) if both.any() else float("nan"),
         float(np.median(repeat)) / usual if usual > 0 else float("nan"),
         _icc(vectors[first], vectors[second]),
     )
