@@ -4,8 +4,8 @@ Three lines from a CT to a vector::
 
     import anatograph
 
-    result = anatograph.embed("scan.nii.gz", model="run/model")
-    result.vector
+    result = anatograph.embed("scan.nii.gz")
+    result.subject
 
 Every command has a function of the same name here.  What is here, and in which module it lives, is listed once, in
 ``__init__.pyi``, which type checkers read too; a name is imported when it is first used, so the import is quick.
