@@ -28,9 +28,11 @@ from anatograph.errors import UserError
 from anatograph.imaging.writing import write_volume
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.folder import load_model, read_config
+from anatograph.learning.model.origins import origins
 from anatograph.learning.releases.resolve import RELEASE_NAME
 from anatograph.learning.releases.shipped import FOLDER, INDEX, REFERENCE, default_release, file_sha256
 from anatograph.phantoms import PhantomSettings, make_subject
+from anatograph.study.store import Study
 
 PINNED = Path(__file__).resolve().parents[1] / "tests" / "embedding" / "pinned"
 PHANTOM = {"seed": 4242, "index": 0, "spacing_mm": 2.5}
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--results", action="append", default=[], metavar="SCANS=FILE",
                         help="headlines.csv that `evaluate` wrote, or a JSON list of results for the card")  # fmt: skip
     parser.add_argument("--command", default="tools/train_release_model.sh", help="what made the model, for the card")
+    parser.add_argument("--commit", help="that the model was trained with, where it is not recorded in it")
     parser.add_argument("--license", default="apache-2.0")
     given = parser.parse_args()
     if not given.pin and None in (given.model, given.name, given.study):
@@ -79,7 +82,10 @@ def ship(given: argparse.Namespace) -> None:
     shutil.copyfile(given.model / "model.safetensors", folder / "model.safetensors")
     config = {**read_config(given.model), "release": given.name, "license": given.license,
               "results": [one for text in given.results for one in results(text)]}  # fmt: skip
-    config["training"] = {**config["training"], "command": given.command}
+    found = origins(Study.open(given.study), given.model.parent)  # a model of an earlier version lacks some of it
+    config["training"] = {**found, **config["training"], "command": given.command}
+    if given.commit:
+        config["training"]["commit"] = given.commit
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(config), encoding="utf-8")
     if config["atlas"]["hash"] != default_atlas().hash:
