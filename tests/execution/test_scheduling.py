@@ -134,3 +134,14 @@ def test_a_log_gives_rate_and_time_left() -> None:
     assert progress.line(60.0) == "preprocess: 120 of 9180, 3 failed, 120 scans a minute, 76 min left"
     progress.step(9060)
     assert progress.line(4590.0) == "preprocess: 9180 of 9180, 3 failed, 120 scans a minute, took 76 min"
+
+
+def test_a_log_hears_of_work_between_two_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress("training", 20, "update")
+    progress.between("views, 1 of 9 subjects")
+    assert capsys.readouterr().err == ""  # not before its time
+    monkeypatch.setattr("anatograph.execution.progress.INTERVAL", 0.0)
+    progress.between("views, 2 of 9 subjects")
+    assert capsys.readouterr().err == "views, 2 of 9 subjects: 0 of 20\n"

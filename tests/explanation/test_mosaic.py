@@ -29,8 +29,3 @@ def test_every_pixel_is_that_of_the_nearest_patch() -> None:
     coronal = mosaic(_subject(), CORONAL, low, high)
     assert (coronal[3, :4] == -800).all()
     assert (coronal[:3, :4] == -900).all()
-
-
-def test_pixels_of_two_millimetres_begin_at_the_corner() -> None:
-    coarse = mosaic(_subject(), AXIAL, np.zeros(3), np.array([8.0, 4.0, 4.0]), step=2.0)
-    assert coarse.tolist() == [[-900, -900, -100, -100]] * 2

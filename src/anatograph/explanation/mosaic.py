@@ -1,4 +1,4 @@
-"""A slice through the lungs put together from a subject's stored patches, for pictures that need no scan."""
+"""Slices put together from stored patches, for subjects whose whole slices an earlier version did not store."""
 
 from __future__ import annotations
 
@@ -7,22 +7,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.imaging.views import View
+from anatograph.imaging.views import View, grey_of
+from anatograph.imaging.volume import Mask
+from anatograph.study.quality.slices import VIEWS, Slice, extent
 from anatograph.study.subject import StoredSubject
 
 
+def slices_of_patches(subject: StoredSubject, lungs: Mask) -> tuple[Slice, ...]:
+    """The planes of the stored slices, put together from a subject's patches; black where none reaches.
+
+    Raises:
+        ValueError: an empty mask.
+    """
+    centre, low, high = extent(lungs)
+    found = []
+    for view in VIEWS:
+        near, far = low.copy(), high.copy()
+        near[view.through] = far[view.through] = centre[view.through]
+        corner = (float(low[view.across]), float(low[view.up]))
+        grey = grey_of(mosaic(subject, view, near, far))
+        found.append(Slice(view, float(centre[view.through]), corner, grey))
+    return tuple(found)
+
+
 def mosaic(
-    subject: StoredSubject, view: View, low: NDArray[np.float64], high: NDArray[np.float64], step: float = 1.0
+    subject: StoredSubject, view: View, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """HU (up, across) of the slice through the middle of the box from ``low`` to ``high`` (LPS mm); NaN in gaps.
 
-    Pixels are ``step`` mm wide, the first begins at ``low``. Each is taken from the patch whose centre is nearest to
+    Pixels are 1 mm wide, the first begins at ``low``. Each is taken from the patch whose centre is nearest to
     the pixel's own.
     """
     place = float((low + high)[view.through] / 2)
-    across, up = (
-        low[axis] + step * (0.5 + np.arange(int(np.ceil((high - low)[axis] / step)))) for axis in (view.across, view.up)
-    )
+    across, up = (low[axis] + 0.5 + np.arange(int(np.ceil((high - low)[axis]))) for axis in (view.across, view.up))
     picture = np.full((len(up), len(across)), np.nan, dtype=np.float32)
     nearest = np.full(picture.shape, np.inf)
     landmarks, patches = subject.landmarks, subject.patches

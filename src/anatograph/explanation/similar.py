@@ -56,8 +56,8 @@ def similar(
 
     Subjects: Euclidean distance of the subject vectors, each feature divided by its standard deviation over the table.
     Regions: Mahalanobis distance of h'_j at the same landmark.  The regions are ``landmarks``, or the four that deviate
-    most from those of all other subjects.  With ``study`` pictures are drawn from the stored patches; the scans
-    themselves are not needed.  The subject's own ``group`` (its other scans) is left out,
+    most from those of all other subjects.  With ``study`` pictures are drawn of the slices and patches that it
+    stores; the scans themselves are not needed.  The subject's own ``group`` (its other scans) is left out,
     and so are scans that the study rejects or excludes.
 
     Raises:

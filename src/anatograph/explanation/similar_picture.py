@@ -1,4 +1,4 @@
-"""Pictures of subjects and of regions side by side, drawn from stored patches."""
+"""Pictures of subjects and of regions side by side, drawn from what a study stores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.explanation.mosaic import mosaic
+from anatograph.explanation.mosaic import slices_of_patches
 from anatograph.imaging.views import AXIAL, CORONAL, View, draw_grey
 from anatograph.study.store import Study
-from anatograph.study.subject import StoredSubject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,20 +25,20 @@ def draw_subjects(path: Path, study: Study, subject: str, nearest: pd.DataFrame)
     figure = _figure(2.0 * len(names), 4.6)
     grid = figure.add_gridspec(2, len(names), left=0.01, right=0.99, top=0.82, bottom=0.01, wspace=0.03, hspace=0.03)
     for column, name in enumerate(names):
+        shown = _slices(study, name)
         for row, view in enumerate((CORONAL, AXIAL)):
             axes = figure.add_subplot(grid[row, column])
             _blank(axes)
-            try:
-                one = study.subject(name)
-            except UserError:
+            if view not in shown:
                 axes.text(0.5, 0.5, "not in\nthe study", ha="center", va="center", transform=axes.transAxes, fontsize=8)
                 continue
-            _show(axes, lung_slice(one, study.atlas.patch_size, view), view.downwards)
+            axes.imshow(shown[view], cmap="gray", vmin=0, vmax=255, origin="upper" if view.downwards else "lower",
+                        interpolation="antialiased")  # fmt: skip
         label = name if column == 0 else f"{name}\ndistance {nearest['distance'].iloc[column - 1]:.2f}"
         figure.text(0.01 + 0.98 * (column + 0.5) / len(names), 0.835, label, ha="center", va="bottom", fontsize=8,
                     color=_INK, weight="bold" if column == 0 else "normal")  # fmt: skip
-    _title(figure, f"{subject} (left) and the most similar subjects", "patches as the network sees them, lung window; "
-           "the patient's right is on the left")  # fmt: skip
+    _title(figure, f"{subject} (left) and the most similar subjects", "slices through the middle of the lungs, "
+           "lung window; the patient's right is on the left")  # fmt: skip
     figure.savefig(path, format="png", metadata={"Software": "anatograph"})
     return path
 
@@ -66,10 +65,13 @@ def draw_regions(path: Path, study: Study, subject: str, regions: pd.DataFrame) 
     return path
 
 
-def lung_slice(subject: StoredSubject, size: int, view: View) -> NDArray[np.float32]:
-    """HU of a slice through the middle of the landmarks, from the stored patches, in pixels of 1.5 mm."""
-    low, high = subject.landmarks.min(axis=0) - size / 2, subject.landmarks.max(axis=0) + size / 2
-    return mosaic(subject, view, low, high, step=1.5)
+def _slices(study: Study, name: str) -> dict[View, NDArray[np.uint8]]:
+    """Grey values of a subject's slices; none where the study lacks it."""
+    try:
+        subject = study.subject(name)
+        return {one.view: one.grey for one in subject.slices() or slices_of_patches(subject, subject.lungs())}
+    except (UserError, ValueError):
+        return {}
 
 
 def _figure(wide: float, tall: float) -> Any:

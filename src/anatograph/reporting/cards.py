@@ -9,8 +9,9 @@ from pathlib import Path
 
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
+from anatograph.explanation.mosaic import slices_of_patches
 from anatograph.reporting.redaction import Discretion
-from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, slices_of_patches, webp
+from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, webp
 from anatograph.study.quality.gallery import judged
 from anatograph.study.quality.levels import LEVELS, Level
 from anatograph.study.quality.slices import cut_slices

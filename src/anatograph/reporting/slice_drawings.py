@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.explanation.mosaic import mosaic
-from anatograph.imaging.views import View, grey_of
+from anatograph.imaging.views import View
 from anatograph.imaging.volume import Mask
-from anatograph.study.quality.slices import VIEWS, Slice, extent
+from anatograph.study.quality.slices import Slice
 from anatograph.study.subject import StoredSubject
 
 _GRID = 2.0
@@ -70,23 +69,6 @@ def draw_slices(subject: StoredSubject, atlas: Atlas, lungs: Mask, slices: Seque
             )
         )
     return drawn
-
-
-def slices_of_patches(subject: StoredSubject, lungs: Mask) -> tuple[Slice, ...]:
-    """The same planes put together from the stored patches; black where none reaches.
-
-    Raises:
-        ValueError: an empty mask.
-    """
-    centre, low, high = extent(lungs)
-    found = []
-    for view in VIEWS:
-        near, far = low.copy(), high.copy()
-        near[view.through] = far[view.through] = centre[view.through]
-        corner = (float(low[view.across]), float(low[view.up]))
-        grey = grey_of(mosaic(subject, view, near, far))
-        found.append(Slice(view, float(centre[view.through]), corner, grey))
-    return tuple(found)
 
 
 def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> bytes:

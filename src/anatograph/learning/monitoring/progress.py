@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anatograph.errors import counted
 from anatograph.execution.progress import Progress
 
 
@@ -28,7 +29,8 @@ class TrainingProgress:
         self.stage(what)
 
         def tick(done: int) -> None:
-            self._bar.between(f"{what}, {done}{'' if of is None else f' of {of}'} subject{'s' if done != 1 else ''}")
+            number = counted(done, "subject") if of is None else f"{done} of {counted(of, 'subject')}"
+            self._bar.between(f"{what}, {number}")
 
         return tick
 
