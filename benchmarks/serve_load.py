@@ -1,0 +1,164 @@
+"""Send many requests to `anatograph serve`, bad uploads among them, and check every answer.
+
+python benchmarks/serve_load.py                                   # a small phantom, a network with random weights
+python benchmarks/serve_load.py --model run/model --scan scan.nii.gz --requests 100 --clients 4
+
+Prints answers by kind and status, latencies, memory of the server's processes, and what is left of the uploads; the
+exit status is 1 where an answer is not the expected one or anything is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+EXPECTED = {"scan": {200}, "garbage": {422}, "cut": {422}, "noise": {422}, "zip": {422}, "empty": {400}, "large": {413},
+            "page": {403}, "hang up": {0}}  # fmt: skip
+"""Status of each kind of request; 0 where the client leaves before an answer."""
+MEGABYTES = 20
+
+
+def prepare(folder: Path) -> tuple[Path, Path]:
+    """A small phantom scan, and a network with random weights on an atlas of it."""
+    import torch
+
+    import anatograph
+    from anatograph.learning.model.config import ModelConfig
+    from anatograph.learning.model.embedding_model import Model
+    from anatograph.learning.model.folder import save_model
+    from anatograph.study.cohort import read_cohort
+
+    anatograph.phantom(folder / "phantom", subjects=1, seed=0, spacing=4.0)
+    scan = read_cohort(folder / "phantom" / "cohort.csv").rows[0].image
+    atlas = anatograph.atlas(scan, folder / "atlas", patch_size=16, step=52)
+    torch.manual_seed(0)
+    model = Model(ModelConfig(patch_size=16, feature_size=32), atlas.location_codes)
+    settings = anatograph.PreprocessSettings(registration="affine").to_dict()
+    save_model(model, folder / "model", atlas, preprocessing=settings)
+    return folder / "model", scan
+
+
+def bodies(scan: Path) -> dict[str, bytes]:
+    """What is sent for each kind."""
+    whole = scan.read_bytes()
+    noise = bytearray(gzip.decompress(whole) if whole[:2] == b"\x1f\x8b" else whole)
+    noise[352:] = np.random.default_rng(0).integers(0, 256, len(noise) - 352, dtype=np.uint8).tobytes()
+    return {
+        "scan": whole,
+        "garbage": b"not a scan" * 1000,
+        "cut": whole[: len(whole) // 2],
+        "noise": gzip.compress(bytes(noise), 1),
+        "zip": b"PK\x03\x04" + whole[:5000],
+        "empty": b"",
+        "large": b"\0" * (MEGABYTES * 1_000_000 + 1),
+        "page": whole,
+        "hang up": whole,
+    }
+
+
+def send(port: int, kind: str, body: bytes) -> tuple[str, int, float]:
+    """One request; waits and tries again while the service is busy."""
+    begin = time.perf_counter()
+    while True:
+        if kind == "hang up":
+            with socket.create_connection(("127.0.0.1", port)) as door:
+                door.sendall(f"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+                door.sendall(body[: len(body) // 2])
+            return kind, 0, time.perf_counter() - begin
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
+            connection.request("POST", "/embed", body, {"Origin": "https://example.org"} if kind == "page" else {})
+        try:
+            status = connection.getresponse().status
+        except (ConnectionResetError, BrokenPipeError):
+            status = 413 if kind == "large" else -1
+        connection.close()
+        if status != 503:
+            return kind, status, time.perf_counter() - begin
+        time.sleep(0.5)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", type=Path)
+    options.add_argument("--scan", type=Path)
+    options.add_argument("--requests", type=int, default=100)
+    options.add_argument("--clients", type=int, default=4)
+    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--seed", type=int, default=0)
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made = prepare(folder) if args.model is None or args.scan is None else (args.model, args.scan)
+        model, scan = args.model or made[0], args.scan or made[1]
+        (folder / "uploads").mkdir()
+        server = subprocess.Popen(
+            [sys.executable, "-m", "anatograph", "serve", "--model", str(model), "--port", "0",
+             "--workers", str(args.workers), "--max-megabytes", str(MEGABYTES)],
+            stderr=subprocess.PIPE, encoding="utf-8", env={**os.environ, "TMPDIR": str(folder / "uploads")},
+        )  # fmt: skip
+        try:
+            return measure(server, folder, scan, args)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+
+
+def measure(server: subprocess.Popen[str], folder: Path, scan: Path, args: argparse.Namespace) -> int:
+    assert server.stderr is not None
+    line = server.stderr.readline()
+    found = re.search(r":(\d+)/embed", line)
+    if found is None:
+        print(line + server.stderr.read(), file=sys.stderr)
+        return 1
+    port, sent = int(found[1]), bodies(scan)
+    kinds = list(EXPECTED)
+    others = np.random.default_rng(args.seed).choice(kinds[1:], args.requests - args.requests // 2)
+    order = ["scan"] * (args.requests // 2) + [str(kind) for kind in others]
+    np.random.default_rng(args.seed + 1).shuffle(order)
+    send(port, "scan", sent["scan"])  # the worker's libraries are loaded
+    before = memory_mb(server.pid)
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(args.clients) as clients:
+        answers = list(clients.map(lambda kind: send(port, kind, sent[kind]), order))
+    seconds = time.perf_counter() - begin
+    time.sleep(1)
+    wrong = [answer for answer in answers if answer[1] not in EXPECTED[answer[0]]]
+    for (kind, status), count in sorted(Counter((kind, status) for kind, status, _ in answers).items()):
+        times = np.array([t for k, s, t in answers if (k, s) == (kind, status)])
+        print(f"{kind:8} {status:4d}: {count:3d} answers, median {np.median(times):.2f} s, longest {times.max():.2f} s")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/health")
+    health = json.loads(connection.getresponse().read())
+    left = [path for path in (folder / "uploads").rglob("*") if path.is_file()]
+    print(f"{len(order)} requests of {args.clients} clients in {seconds:.1f} s; wrong answers: {len(wrong)}")
+    print(f"health afterwards: {health['status']}, {health['requests']} requests inside, {health['answered']}")
+    print(f"memory: {before:.0f} MB before, {memory_mb(server.pid):.0f} MB after; files left of uploads: {len(left)}")
+    return int(bool(wrong or left or health["requests"]))
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of the server and its workers."""
+    process = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 1e6
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
