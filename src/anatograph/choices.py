@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-Archive = Literal["folder", "dicomweb", "idc", "copdgene", "covid-ct-md", "mosmeddata"]
+Archive = Literal[
+    "folder", "dicomweb", "idc", "copdgene", "covid-composite", "covid-ct-md", "ct-rate", "lidc-idri", "mosmeddata",
+    "nlst", "osic", "ricord-1a",
+]  # fmt: skip
 """General sources and public data sets whose cohort table `anatograph cohort` builds."""
 BenchmarkPreset = Literal["default", "quick"]
 """Sizes of the benchmark's networks: those of their papers, or small enough for two cores."""

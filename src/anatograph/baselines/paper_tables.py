@@ -2,7 +2,8 @@
 
 Sun, Yu and Batmanghelich, *Context Matters*, AAAI 2021 (arXiv:2012.06457v1), Tables 1-3: mean and standard deviation
 over five folds where given; R² on the log scale, accuracy in percent. "COPDGene" and "MosMed" have recipes here
-(`anatograph cohort`); the 80 subjects of Table 3 were compiled from several archives and have none.
+(`anatograph cohort`). So has the COVID-19 CT data set of Table 3, but the paper does not say which 45 controls it drew:
+its subjects are not known to be ours, and its results are not shown beside them.
 """
 
 from __future__ import annotations

@@ -9,19 +9,33 @@ from anatograph.choices import Archive
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.study.archives.copdgene import copdgene
+from anatograph.study.archives.covid_composite import covid_composite
 from anatograph.study.archives.covid_ct_md import covid_ct_md
+from anatograph.study.archives.ct_rate import ct_rate
+from anatograph.study.archives.idc_collections import lidc_idri, nlst
 from anatograph.study.archives.mosmeddata import mosmeddata
+from anatograph.study.archives.osic import osic
+from anatograph.study.archives.ricord import ricord
 from anatograph.study.archives.table import Made
 from anatograph.study.sources.dicomweb import dicomweb_cohort
 from anatograph.study.sources.folder import folder_cohort
 from anatograph.study.sources.idc import idc_cohort
 
-_PLAIN: dict[str, Callable[[Path, Path], Made]] = {"covid-ct-md": covid_ct_md, "mosmeddata": mosmeddata}
+_PLAIN: dict[str, Callable[[Path, Path], Made]] = {
+    "covid-composite": covid_composite,
+    "covid-ct-md": covid_ct_md,
+    "ct-rate": ct_rate,
+    "mosmeddata": mosmeddata,
+    "osic": osic,
+    "ricord-1a": ricord,
+}
 """Recipes that need nothing but the unpacked archive."""
-_PHENOTYPES = {"copdgene"}
+_LABELLED: dict[str, Callable[[Path, Path, Sequence[Path]], Made]] = {"lidc-idri": lidc_idri, "nlst": nlst}
+"""Recipes that take tables of labels."""
+_PHENOTYPES = {"copdgene", *_LABELLED}
 _PATTERN = {"copdgene", "folder"}
 _DOWNLOADS = {"dicomweb", "idc"}
-ARCHIVES = ("folder", "dicomweb", "idc", "copdgene", *_PLAIN)
+ARCHIVES = ("folder", "dicomweb", "idc", "copdgene", *_PLAIN, *_LABELLED)
 
 
 def build_cohort(
@@ -71,6 +85,8 @@ def build_cohort(
             made = dicomweb_cohort(str(place), Path(out), Path(str(downloads)), say)
         elif archive == "idc":
             made = idc_cohort(Path(place), Path(out), Path(str(downloads)))
+        elif archive in _LABELLED:
+            made = _LABELLED[archive](Path(place), Path(out), [Path(file) for file in phenotypes])
         else:
             made = _PLAIN[archive](Path(place), Path(out))
     with account:
