@@ -202,6 +202,36 @@ def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, p
     quiet(visit, page)
 
 
+def test_what_lies_under_the_pointer_is_named(visit: Visit) -> None:
+    body = visit.page
+    start_viewer(visit)
+    body.locator("#v-planes").select_option("all")
+    canvas, place = body.locator("#v-canvas"), body.locator("#v-place")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    before = place.inner_text()
+    said = []
+    for share in (0.06, 0.27):  # the right and the left of the axial slice, the first of three
+        body.mouse.move(box["x"] + share * box["width"], box["y"] + 0.45 * box["height"])
+        said.append(place.inner_text())
+    assert [words[0] for words in said] == ["R", "L"]
+    body.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.45 * box["height"])
+    right = place.inner_text()
+    body.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.45 * box["height"])
+    ahead = [float(text.split(", ")[1][2:]) * (1 if ", P" in text else -1) for text in (place.inner_text(), right)]
+    assert ahead[0] < ahead[1]  # anterior on the left of the sagittal slice
+    body.mouse.move(5, 5)
+    assert place.inner_text() == before
+    marks = body.locator("#v-letters i")
+    assert "".join(marks.all_inner_texts()) == "RLAP" + "RLSI" + "APSI"
+    for mark in marks.all():
+        edge = mark.bounding_box()
+        assert edge is not None
+        assert box["x"] <= edge["x"] <= box["x"] + box["width"] - edge["width"]
+        assert box["y"] <= edge["y"] <= box["y"] + box["height"] - edge["height"]
+
+
 def test_the_patients_right_is_on_the_left(visit: Visit) -> None:
     """p11's right lung is some 320 HU denser than the left."""
     body = visit.page

@@ -64,9 +64,14 @@ def draw_map(
         show_slice(axes, heat, lungs, scan, legend, view, int(index[view.through]))
         view.limits(axes, low, high)
         _mark_other_slices(axes, middle, view.across, view.up)
-        for place_x, side, align in ((0.02, view.sides[0], "left"), (0.98, view.sides[1], "right")):
-            text = axes.text(place_x, 0.5, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
-                             ha=align, va="center")  # fmt: skip
+        for place_xy, side, across, up in (
+            ((0.02, 0.5), view.sides[0], "left", "center"),
+            ((0.98, 0.5), view.sides[1], "right", "center"),
+            ((0.5, 0.98), view.ends[0], "center", "top"),
+            ((0.5, 0.02), view.ends[1], "center", "bottom"),
+        ):
+            text = axes.text(*place_xy, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
+                             ha=across, va=up)  # fmt: skip
             _outlined(text)
         axes.set_xlabel(f"{view.name}, {'LPS'[view.through]} = {middle[view.through]:.0f} mm", fontsize=8, color=_INK,
                         labelpad=3)  # fmt: skip

@@ -10,19 +10,24 @@ from anatograph.reporting.figures.figure import COLOURS, Figure, Json, axis, ide
 MOST_POINTS = 800
 """Points of a curve in the page; longer ones are averaged."""
 CURVES = (
-    ("loss", "Contrastive loss", "InfoNCE loss, nats", "Contrastive loss (InfoNCE)"),
-    ("accuracy", "Contrastive accuracy", "share of queries", "Share of queries whose own key scores highest"),
-    ("effective_rank", "Effective rank", "dimensions", "Effective rank of the features (exponential of the entropy of "
-     "their normalised singular values); a collapse would show as a drop towards 1"),
-)  # fmt: skip
-"""Column of ``metrics.csv``, title, axis and caption."""
+    ("loss", "Contrastive loss", "InfoNCE loss, nats", "Contrastive loss (InfoNCE)", ""),
+    ("accuracy", "Contrastive accuracy", "share of queries", "Share of queries whose own key scores highest", ""),
+    (
+        "effective_rank",
+        "Effective rank",
+        "dimensions",
+        "Effective rank of the features (exponential of the entropy of their normalised singular values)",
+        " A collapse would show as a drop towards 1.",
+    ),
+)
+"""Column of ``metrics.csv``, title, axis, caption, and what follows it."""
 _LEVELS = ("patch", "graph")
 
 
 def curves(metrics: pd.DataFrame) -> list[Figure]:
     """A figure for each of `CURVES` that was recorded, a series for each level."""
     found = []
-    for name, heading, unit, said in CURVES:
+    for name, heading, unit, said, more in CURVES:
         if name not in metrics.columns:
             continue
         traces, words = [], []
@@ -48,7 +53,7 @@ def curves(metrics: pd.DataFrame) -> list[Figure]:
             continue
         block = -(-len(metrics) // MOST_POINTS)
         averaged = f" Points are means of {block} rows." if block > 1 else ""
-        caption = f"{said}, at the patch and the graph level, during pretraining.{averaged}"
+        caption = f"{said}, at the patch and the graph level, during pretraining.{more}{averaged}"
         layout = {"title": title(heading), "xaxis": axis("update"), "yaxis": axis(unit, rangemode="tozero")}
         alt = f"{heading}: {'; '.join(words)}"
         found.append(Figure(identifier("curve", name), traces, layout, caption, alt))

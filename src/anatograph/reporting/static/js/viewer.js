@@ -104,10 +104,29 @@
   function showLocation(location) {
     if (!nv.volumes.length) return;
     say(location.mm);
+    letters();
     const slice = by("v-slice");
     slice.max = count() - 1;
     slice.value = Math.min(count() - 1, Math.floor(nv.scene.crosshairPos[axis()] * count()));
     slice.setAttribute("aria-valuetext", `slice ${Number(slice.value) + 1} of ${count()}`);
+  }
+
+  // The patient's directions at all four edges of every slice that is drawn.
+  const EDGES = [["R", "L", "A", "P"], ["R", "L", "S", "I"], ["A", "P", "S", "I"]];
+  const SPOTS = [[0, 0.5], [1, 0.5], [0.5, 0], [0.5, 1]];
+  function letters() {
+    const ratio = canvas.width / canvas.clientWidth;
+    by("v-letters").replaceChildren(...nv.screenSlices.filter(one => one.axCorSag < EDGES.length).flatMap(one => {
+      const [left, top, width, height] = one.leftTopWidthHeight;
+      return EDGES[one.axCorSag].map((letter, edge) => {
+        const mark = document.createElement("i");
+        mark.textContent = letter;
+        mark.dataset.edge = edge;
+        mark.style.left = `${(left + SPOTS[edge][0] * width) / ratio}px`;
+        mark.style.top = `${(top + SPOTS[edge][1] * height) / ratio}px`;
+        return mark;
+      });
+    }));
   }
 
   // Under the pointer while it is over a slice, else at the crosshair.
@@ -171,10 +190,10 @@
     section.classList.add("v-on");
     listMaps();
     nv = new niivue.Niivue({
-      isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true, multiplanarLayout: ROW,
+      isRadiologicalConvention: true, sagittalNoseLeft: true, isOrientationTextVisible: false, multiplanarLayout: ROW,
       backColor: [0, 0, 0, 1], show3Dcrosshair: false, dragAndDropEnabled: false,
       crosshairColor: [1, 0.83, 0, 0.7], crosshairWidth: 0.5, crosshairWidthUnit: "mm", logLevel: "error", loadingText: "",
-      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false, fontMinPx: 15, fontColor: [1, 0.83, 0, 1],
+      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isOrientCube: false,
     });
     nv.onLocationChange = showLocation;
     await nv.attachToCanvas(canvas);
@@ -199,6 +218,7 @@
     canvas.addEventListener("pointermove", under);
     canvas.addEventListener("pointerleave", () => { if (nv.volumes.length) nv.createOnLocationChange(); });
     canvas.addEventListener("keydown", keys, {capture: true});
+    new ResizeObserver(() => { if (nv.volumes.length) { nv.drawScene(); letters(); } }).observe(canvas);
     window.anatograph.viewer = nv;
     await reload();
   }
