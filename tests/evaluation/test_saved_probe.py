@@ -80,6 +80,17 @@ def test_scans_outside_the_range_are_said_with_a_known_rate_of_false_alarms(save
     assert far.account.results["outside_range"] == [f"far{k:03d}" for k in range(5)]
 
 
+def test_too_few_subjects_for_an_interval_are_said(tmp_path: Path) -> None:
+    features, values = draw(14, 6)
+    write(tmp_path, "few", features)
+    ids = [f"few{k:03d}" for k in range(14)]
+    pd.DataFrame({"subject_id": ids, "image": "x.nii", "value": values}).to_csv(tmp_path / "c.csv", index=False)
+    anatograph.evaluate(tmp_path / "few", tmp_path / "c.csv", "value", save_probe=tmp_path / "probe")
+    done = anatograph.predict(tmp_path / "probe", tmp_path / "few", tmp_path / "out.csv")
+    assert np.isinf(done.table["high"]).all()
+    assert any("calibrated on 14 subjects, too few for an interval of 95%" in note for note in done.account.notes)
+
+
 def test_the_range_is_calibrated() -> None:
     random = np.random.default_rng(0)
     mixing = random.normal(size=(30, 30)) * np.geomspace(100, 0.01, 30)

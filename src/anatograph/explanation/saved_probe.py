@@ -11,7 +11,7 @@ import numpy as np
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.review import still_used
 from anatograph.embedding.table import Embeddings
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.evaluation.headline import HEADLINES, Headline
 from anatograph.evaluation.saved.probe import SavedProbe, check_embeddings, load_probes
 from anatograph.evaluation.targets import Target
@@ -71,7 +71,7 @@ class SavedExplainer:
         if len(others) < LEAST_SUBJECTS:
             raise UserError(
                 f"A map compares {subject_id} with the other subjects of {self._embeddings.path}, and {len(others)} "
-                f"are too few; embed at least {LEAST_SUBJECTS} more scans into it."
+                f"are too few; embed at least {counted(LEAST_SUBJECTS - len(others), 'more scan')} into it."
             )
         return Contribution(subject_id, direction.of(nodes), direction, reference_of(self.regions, others, direction))
 

@@ -9,6 +9,7 @@ from anatograph.choices import MapScale, ProbeKind, Task
 from anatograph.cli.command import Command, argument, option, optional_argument, required
 from anatograph.cli.commands.options import Comparison
 from anatograph.cli.output import counter, finish
+from anatograph.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Explain(Command):
     def execute(self) -> int:
         """Write the maps."""
         done = self.call(progress=counter)
-        print(f"Explanations: {self.out} ({len(done.maps)} maps)")
+        print(f"Explanations: {self.out} ({counted(len(done.maps), 'map')})")
         return finish(done.account)
 
 
@@ -78,7 +79,7 @@ class Deviation(Comparison):
                   f"as many or more in {100 * found.p:.0f} % of the reference subjects")  # fmt: skip
             for _, row in found.table.head(5).iterrows():
                 print(f"  {row['deviation']:5.1f}  {row['place']} (landmark {row['landmark']}, q {row['q']:.2g})")
-        print(f"Deviations: {self.out} ({len(done.maps)} maps)")
+        print(f"Deviations: {self.out} ({counted(len(done.maps), 'map')})")
         return finish(done.account)
 
 
@@ -166,5 +167,5 @@ class Change(Comparison):
             share = done.account.results["share_beyond_repeat"]
             print(f"{100 * share:.0f} % of the regions changed by more than repeat scans of one day do; among repeat "
                   f"scans themselves {100 * done.repeats.share_beyond:.0f} %")  # fmt: skip
-        print(f"Change: {self.out} ({len(done.maps)} maps)")
+        print(f"Change: {self.out} ({counted(len(done.maps), 'map')})")
         return finish(done.account)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anatograph.embedding.api import embed
 from anatograph.embedding.table import read_embeddings
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.evaluation.saved.probe import (
     COVERAGE,
     FALSE_ALARMS,
@@ -80,6 +80,13 @@ def predict(
             account.note(f"{one.target}: {headline_text(one.held_out)}")
             if not one.held_out.get("better_than_chance"):
                 say(f"{one.target}: this probe does not predict better than chance ({headline_text(one.held_out)})")
+            if not np.isfinite(one.margin):
+                unbounded = (
+                    f"{one.target}: the probe was calibrated on {counted(len(one.misses), 'subject')}, too few for an "
+                    f"interval of {COVERAGE:.0%}, so none is given"
+                )
+                account.note(unbounded)
+                say(unbounded)
             tables.append(_table(one, names, features))
         table = pd.concat(tables, ignore_index=True)
         outside = sorted(set(table.loc[table["outside_range"], "subject_id"]))
