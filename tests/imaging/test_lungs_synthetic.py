@@ -248,3 +248,32 @@ def test_quality_refuses_other_grids_and_empty_masks(chest: Chest) -> None:
         lung_quality(Mask(chest.lungs, frame_of(SHAPE, (0.0, 0.0, 0.0))), volume)
     with pytest.raises(UserError, match="is empty"):
         lung_quality(Mask(np.zeros(SHAPE, dtype=np.uint8), volume.frame), volume)
+
+
+def test_a_gap_in_a_thin_chest_wall_lets_no_room_into_the_lung(chest: Chest) -> None:
+    thin = draw()
+    gap = (np.abs(thin.y) < 4.5) & (np.abs(thin.x) > 100) & (np.abs(thin.z) < 60) & (thin.lungs == 0)
+    thin.hu[gap] = -1000
+    mask = segment_lungs(thin.volume(), "threshold").mask
+    assert min(overlap(mask, thin)) > 0.96
+    assert (mask.lungs & gap).sum() < 0.2 * gap.sum()
+
+
+def test_the_pad_between_body_and_table_is_not_lung(chest: Chest) -> None:
+    padded = draw()
+    beneath = (padded.hu < -900) & (padded.y > 60) & (padded.y < 124) & (np.abs(padded.x) < 150)
+    padded.hu[beneath & (padded.lungs == 0) & ~padded.trachea & ~padded.gas] = -900
+    mask = segment_lungs(padded.volume(), "threshold").mask
+    assert min(overlap(mask, padded)) > 0.96
+    assert not (mask.lungs & beneath & (padded.lungs == 0)).any()
+
+
+def test_the_mediastinum_between_two_junctions_is_not_filled() -> None:
+    joined = draw()
+    for y in (-60.0, 62.0):
+        bridge = (np.abs(joined.y - y) < 2.6) & (np.abs(joined.x) < 30) & (joined.z > -10) & (joined.z < 12)
+        joined.hu[bridge] = -850
+    middle = (np.abs(joined.x) < 5) & (np.abs(joined.y) < 40) & (joined.z > -5) & (joined.z < 8) & (joined.hu > 0)
+    mask = segment_lungs(joined.volume(), "threshold").mask
+    assert (mask.lungs & middle).sum() < 0.02 * middle.sum()
+    assert min(overlap(mask, joined)) > 0.95
