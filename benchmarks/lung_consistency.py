@@ -16,7 +16,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,11 @@ def with_abdomen(copy: Copy) -> None:
     """Three hundred millimetres of abdomen below, made of the lowest slice without lung, with gas in the bowel."""
     below = np.flatnonzero(copy.lungs.any(axis=(1, 2)))[0] - 1
     if below < 2:
-        raise NotApplicable
+        raise NotApplicableError
     count = round(300.0 / copy.spacing[0])
     block = np.repeat(copy.hu[0:1], count, axis=0)
-    inside = ndimage.binary_erosion(ndimage.binary_fill_holes(copy.hu[0] > -300), iterations=max(1, round(20.0 / copy.spacing[1])))  # fmt: skip
+    body = ndimage.binary_fill_holes(copy.hu[0] > -300)
+    inside = ndimage.binary_erosion(body, iterations=max(1, round(20.0 / copy.spacing[1])))
     block[:, inside & (copy.hu[0] < -300)] = 40  # lung or gas in that slice
     z, y, x = np.ogrid[:count, : block.shape[1], : block.shape[2]]
     places = np.argwhere(inside)
@@ -184,7 +185,7 @@ def thin(copy: Copy) -> None:
     add_noise(copy, 15.0, 1.0)
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """This scan cannot be altered so."""
 
 
@@ -203,7 +204,7 @@ CASES: dict[str, Callable[[Copy], None]] = {
 
 
 def altered(volume: Volume, lungs: Mask, case: str, seed: int, spacing: float) -> tuple[Volume, Mask]:
-    """A warped and altered copy of a scan with its true lungs. Raises `NotApplicable`."""
+    """A warped and altered copy of a scan with its true lungs. Raises `NotApplicableError`."""
     rng = np.random.default_rng([zlib.crc32(case.encode()), seed])
     warped = warp_scan(volume, lungs, spacing, rng)
     z, y, x = warped.frame.spacing[2], warped.frame.spacing[1], warped.frame.spacing[0]
@@ -245,7 +246,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for warp in range(options.warps):
                 try:
                     scan, truth = altered(volume, lungs, case, warp, options.spacing)
-                except NotApplicable:
+                except NotApplicableError:
                     continue
                 figures, found = compare(scan, truth)
                 if options.pictures and not figures["passed"]:
@@ -292,8 +293,9 @@ def main() -> None:
     found = []
     for row in rows(options):
         found.append(row)
-        words = "" if row["passed"] else f"  FAILED {row.get('refused', '')}"
-        print(f"{row['scan']:10s} {row['case']:13s} {row['warp']}  Dice {row['dice']:.3f}  volume {row['ratio']:.3f}{words}", flush=True)  # fmt: skip
+        verdict = "" if row["passed"] else f"  FAILED {row.get('refused', '')}"
+        about = f"{row['scan']:10s} {row['case']:13s} {row['warp']}"
+        print(f"{about}  Dice {row['dice']:.3f}  volume {row['ratio']:.3f}{verdict}", flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(
@@ -304,8 +306,9 @@ def main() -> None:
         if same:
             dice = np.array([row["dice"] for row in same])
             error = 100 * np.abs(np.array([row["ratio"] for row in same]) - 1)
-            print(f"| {case} | {len(same)} | {sum(row['passed'] for row in same)} | {dice.mean():.3f} | {dice.min():.3f} "
-                  f"| {error.mean():.1f} % | {error.max():.1f} % |")  # fmt: skip
+            counts = f"{len(same)} | {sum(row['passed'] for row in same)}"
+            errors = f"{error.mean():.1f} % | {error.max():.1f} %"
+            print(f"| {case} | {counts} | {dice.mean():.3f} | {dice.min():.3f} | {errors} |")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def refine(
     image, target = box[voxels], out[voxels]
     for z, (core_z, reach_z, dense_z, barred_z, side_z) in enumerate(grid.upsampled(blocks, *fields)):
         inside = (core_z > 0.5) | (dense_z > 0.5) | ((reach_z > 0.5) & (image[z] < BORDER_HU))
-        # Holes are filled near the coarse lungs only: where both touch in front and behind, the mediastinum is a hole too.
+        # Only near the coarse lungs: where both touch in front and behind, the mediastinum is a hole too.
         inside &= barred_z < 0.5
         inside |= fill_holes(inside) & (reach_z > 0.5)
         target[z] = np.where(inside, np.where(side_z > 0, Mask.LEFT, Mask.RIGHT), 0)
