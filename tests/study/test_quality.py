@@ -14,6 +14,7 @@ import pytest
 from anatograph.embedding.review import without_left_out
 from anatograph.embedding.table import Embeddings
 from anatograph.errors import UserError
+from anatograph.imaging.lungs import surroundings
 from anatograph.imaging.volume import Mask, Volume
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.subject import PhantomSubject, make_subject
@@ -36,10 +37,12 @@ def phantom() -> PhantomSubject:
     ("figures", "method", "level"),
     [
         ({"lungs_volume_ml": 5000.0, "lungs_mean_hu": -820.0}, "threshold", "ok"),
+        ({"lungs_volume_ml": 16000.0}, "threshold", "reject"),
         ({"scan_mediastinum_hu": 150.0}, "threshold", "note"),
         ({"scan_coarsest_mm": 8.0}, "threshold", "note"),
         ({"lungs_truncated_base": True}, "threshold", "check"),
         ({"lungs_smaller_over_larger": 0.02}, "threshold", "check"),
+        ({"lungs_upper_smaller_over_larger": 0.1}, "threshold", "check"),
         ({"lungs_dense_fraction": 0.11}, "threshold", "ok"),
         ({"lungs_dense_fraction": 0.11}, "given", "check"),
         ({"lungs_dense_fraction": 0.27}, "given", "reject"),
@@ -87,6 +90,37 @@ def test_fluid_in_place_of_lung_is_found(phantom: PhantomSubject, sides: tuple[i
     found = {side for side, name in ((Mask.RIGHT, "right"), (Mask.LEFT, "left"))
              if any(f"of the {name} chest" in str(concern) for concern in judge(figures, "threshold"))}  # fmt: skip
     assert found == set(sides), figures
+
+
+@pytest.mark.parametrize("side", [Mask.RIGHT, Mask.LEFT])
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_lobe_without_air_is_found(phantom: PhantomSubject, side: int, lower: bool) -> None:
+    lungs, hu = phantom.lungs.array.copy(), phantom.volume.array.copy()
+    z, y, x = np.nonzero(lungs == side)
+    high, back = ((axis - axis.min()) / np.ptp(axis) for axis in (z, y))
+    lobe = tuple(axis[(high < 0.05 + 0.75 * back) == lower] for axis in (z, y, x))
+    lungs[lobe], hu[lobe] = 0, 30
+    figures = chest_figures(Volume(hu, phantom.volume.frame), Mask(lungs, phantom.lungs.frame), given=False)
+    assert worst([concern.level for concern in judge(figures, "threshold")]) == "check", figures
+
+
+def test_enhanced_blood_in_front_is_not_taken_for_the_spine(phantom: PhantomSubject) -> None:
+    """Vena cava, right heart and pulmonary artery full of contrast agent, the rest of the blood without any."""
+    labels, hu = phantom.lungs.array, phantom.volume.array.copy()
+    (front, back), (low, high) = ((w[0], w[-1]) for w in (np.flatnonzero(labels.any(axis=a)) for a in ((0, 2), (1, 2))))
+    columns = [int(np.nonzero(labels == side)[2].mean()) for side in (Mask.RIGHT, Mask.LEFT)]
+    height = high - low
+    part = (slice(low + height // 8, high - height // 6), slice(front, int(front + 0.45 * (back - front))),
+            slice(columns[0] + 3, int(columns[0] + 0.6 * (columns[1] - columns[0]))))  # fmt: skip
+    hu[part][(hu[part] > -20) & (hu[part] < 150) & (labels[part] == 0)] += 400
+    for turned in (False, True):
+        array, lungs = (np.ascontiguousarray(a[:, ::-1] if turned else a) for a in (hu, labels))
+        figures = surroundings(Mask(lungs, phantom.lungs.frame), Volume(array, phantom.volume.frame))
+        assert abs(float(figures["spine_behind"])) > 0.1, figures
+        assert (
+            any("spine" in str(concern) for concern in judge({f"scan_{k}": v for k, v in figures.items()}, ""))
+            == turned
+        )
 
 
 @pytest.fixture

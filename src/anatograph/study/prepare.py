@@ -33,6 +33,10 @@ FEWEST_INSIDE = 1 / 3
 """A scan that holds fewer of the landmarks is not a chest CT, or shows too little of the chest."""
 BETTER_TURNED = 0.08
 """Dice by which a mirrored mask must fit better before anything is said."""
+BETTER_IN_DOUBT = 0.03
+"""The same where bone does not show clearly which way the patient faces; sound lungs fit worse by 0.06 to 0.13."""
+UNCLEAR_SPINE = 0.15
+"""``spine_behind`` below which the spine does not stand out from contrast agent and calcified cartilage."""
 
 
 class Stages:
@@ -97,7 +101,8 @@ def prepare_subject(
     # Sums over several threads round differently, and one subject is too little work for them.
     with threadpool_limits(1):
         with stages("register"):
-            registration, doubts = _register(atlas, found.mask, settings)
+            unclear = float(around["spine_behind"]) < UNCLEAR_SPINE
+            registration, doubts = _register(atlas, found.mask, settings, unclear)
             landmarks = registration.map.to_subject(atlas.landmarks)
         with stages("patches"):
             patches, present = cut_patches(volume, landmarks, atlas.patch_size, settings.interpolation)
@@ -168,8 +173,8 @@ def _lungs(
     return LungResult(mask, "given", lung_quality(mask, volume), notes)
 
 
-def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[Registration, list[str]]:
-    """The atlas mapped onto the lungs, and what is unusual about it, in words.
+def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings, unclear: bool) -> tuple[Registration, list[str]]:
+    """The atlas mapped onto the lungs, and what is unusual about it, in words; ``unclear``: where the spine lies is.
 
     Where one lung is missing, the atlas's lung of that side is left out too, so that the other lies on its like and
     the landmarks of the missing one come to lie where it was.
@@ -181,14 +186,15 @@ def _register(atlas: Atlas, lungs: Mask, settings: PreprocessSettings) -> tuple[
         atlas, lungs = replace(atlas, lungs=_only(atlas.lungs, sides[0])), _only(lungs, sides[0])
     found = register(atlas, lungs, settings.registration, settings.seed)
     here = float(found.quality.get("dice_affine", found.quality["dice"]))
-    if len(sides) < 2 or (here > Limits.dice and not found.quality["poor"]):
+    well = here > Limits.dice and not found.quality["poor"]
+    if len(sides) < 2 or (well and not unclear):
         return found, []
     # A poor map may be that of a scan that was turned over: then its mirror image fits far better. Affine maps are
     # compared, as a deformable one may lay the atlas even onto lungs that are upside down.
     for axis, name in ((0, "upside down"), (1, "front to back")):
         turned = Mask(np.ascontiguousarray(np.flip(lungs.array, axis)), lungs.frame)
         there = affine_dice(atlas, turned)
-        if there > here + BETTER_TURNED:
+        if there > here + (BETTER_IN_DOUBT if unclear and axis == 1 else BETTER_TURNED):
             fit = f"the lungs fit the atlas better {name} (Dice {there:.2f}, not {here:.2f})"
             return found, [f"{fit}: check the scan's orientation"]
     return found, []

@@ -18,6 +18,10 @@ MUCH_METAL_ML = 1.0
 """A surgical clip or a lead is smaller, a pacemaker, a rod or a port is not."""
 ENHANCED_HU = 130.0
 """Upper quartile of the tissue between the lungs; 54 to 105 HU in scans without contrast agent."""
+SPINE_MM2 = 300.0
+"""Bone of a spine in an axial slice, at least."""
+SPINE_IN_FRONT = -0.15
+"""``spine_behind`` of a turned scan is -0.26 and less, or about 0 with dense contrast agent in the right heart."""
 HEART_RIGHT_MM = -8.0
 """The centre of the heart lies 2 to 20 mm to the left of the spine's."""
 SIDE_AREA_MM2 = 400.0
@@ -29,8 +33,10 @@ THICK_MM = 5.0
 def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     """Figures of a scan around its lungs (mask and scan on one grid, axes along L, P, S).
 
-    ``spine_behind``: how far the bone between the lungs lies behind their middle, in half depths of the lungs; below 0
-    the scan is turned. ``heart_left_mm``: the middle of the tissue between the lower lungs, to the left of the spine.
+    ``spine_behind``: how far the bone between the lungs lies behind their middle, negative in a scan that is turned:
+    half its mean place, in half depths of the lungs, and the mean over slices of the bone behind less that in front,
+    at most `SPINE_MM2` each and in units of it.
+    ``heart_left_mm``: the middle of the tissue between the lower lungs, to the left of the spine.
     ``mediastinum_hu``: upper quartile of the tissue between the lungs. All three nan with one lung.
     ``metal_ml``: above 2900 HU. ``truncated_side``: lung at the left, right, front or back of the scan.
     ``warnings``: everything unusual, in words.
@@ -68,23 +74,28 @@ def _between(mask: Mask, volume: Volume) -> dict[str, float]:
     depth = (rows[-1] - rows[0]) / 2
     columns = slice(int(middle[0]), int(middle[1]) + 1)
     height = len(labels)
-    chest = slice(height // 4, 3 * height // 4)
     tissue = hu[height // 5 : 3 * height // 4, :, columns]
     tissue = tissue[(tissue > -20) & (tissue < 500) & ~lungs[height // 5 : 3 * height // 4, :, columns]]
     if tissue.size < 100:
         return unknown
     usual = float(np.percentile(tissue, 75))
-    bone = hu[chest, :, columns] > max(BONE_HU, usual + ABOVE_TISSUE_HU)  # enhanced blood is brighter than spongy bone
+    bone = hu[:, :, columns] > max(BONE_HU, usual + ABOVE_TISSUE_HU)
     if bone.sum() < 20 or depth < 2:
         return unknown
-    spine = (_middle(bone, 1) - centre) / depth
-    behind = bone[:, int(centre) :]
+    # Blood may be as bright as bone and fill more of a slice, but it never fills the front of every slice, as the spine
+    # does its back; calcified cartilage and hands may lie in front of every slice, but are less than the spine.
+    enough = SPINE_MM2 / (steps[1] * steps[2] * mask.frame.spacing[0] * mask.frame.spacing[1])
+    front, back = (np.minimum(part.sum((1, 2)) / enough, 1.0) for part in np.split(bone, [int(centre)], axis=1))
+    chest = slice(height // 4, 3 * height // 4)
+    place = (_middle(bone[chest], 1) - centre) / depth if bone[chest].any() else 0.0
+    spine = 0.5 * place + float((back - front).mean())
+    behind = bone[chest, int(centre) :]
     heart = slice(height // 5, height // 2), slice(int(rows[0]), int(centre + 0.3 * depth)), columns
     soft = (hu[heart] > -50) & (hu[heart] < 400) & ~lungs[heart]
     known = behind.sum() > 10 and soft.sum() > 100 and spine > 0
     offset = (_middle(soft, 2) - _middle(behind, 2)) * steps[2] * mask.frame.spacing[0] if known else float("nan")
     return {
-        "spine_behind": float(spine),
+        "spine_behind": spine,
         "heart_left_mm": float(offset),
         "mediastinum_hu": usual,
     }
@@ -97,7 +108,7 @@ def _middle(part: NDArray[np.bool_], axis: int) -> float:
 
 def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str]:
     found = []
-    if float(figures["spine_behind"]) < 0:
+    if float(figures["spine_behind"]) < SPINE_IN_FRONT:
         found.append("the spine lies in front of the lungs, so the scan seems flipped: check its orientation")
     if float(figures["heart_left_mm"]) < HEART_RIGHT_MM:
         found.append(

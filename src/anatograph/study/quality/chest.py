@@ -41,16 +41,18 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     Returns:
         ``lungs_dense_fraction``: voxels of the mask above -300 HU; 0.02 to 0.07 in right masks, 0.12 to 0.28 in those
         of another scan.  ``lungs_smaller_over_larger``: volume of the smaller lung over that of the larger.
+        ``lungs_upper_smaller_over_larger``: the same in the upper third, where no diaphragm differs; 0.53 and more in
+        sound scans, at most 0.07 without an upper lobe.
         ``lungs_gap_right``, ``lungs_gap_left``: tissue between a lung and the ribs behind and beside it, over that and
         the lung; nan without ribs.  ``lungs_threshold_dice``, for given masks: Dice with what ``threshold`` finds on
         blocks, nan where it finds nothing.
     """
-    inside = volume.array[mask.array > 0]
-    dense = float((inside > DENSE_HU).mean()) if inside.size else float("nan")
-    counts = np.array([np.count_nonzero(mask.array == side) for side in (Mask.RIGHT, Mask.LEFT)], dtype=float)
+    dense, slices = _counts(volume, mask)
+    counts = slices.sum(axis=0)
     figures: dict[str, Figure] = {
-        "lungs_dense_fraction": dense,
-        "lungs_smaller_over_larger": float(counts.min() / counts.max()) if counts.max() > 0 else float("nan"),
+        "lungs_dense_fraction": float(dense / counts.sum()) if counts.sum() > 0 else float("nan"),
+        "lungs_smaller_over_larger": _balance(slices),
+        "lungs_upper_smaller_over_larger": _balance(_upper_third(slices)),
     }
     steps = tuple(max(1, round(BLOCK_MM / spacing)) for spacing in mask.frame.spacing[::-1])
     bone = _pooled(volume.array, steps) > RIB_HU
@@ -63,12 +65,37 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     return figures
 
 
+def _counts(volume: Volume, mask: Mask) -> tuple[int, Array]:
+    """Dense voxels of the mask, and for each slice the voxels of each label (Z, 4), the background's left out."""
+    dense, counts = 0, np.zeros((len(mask.array), 4))
+    for hu, labels, row in zip(volume.array, mask.array, counts, strict=True):
+        if labels.any():
+            dense += int(((hu > DENSE_HU) & (labels > 0)).sum())
+            row[1:] = np.bincount(labels.ravel(), minlength=4)[1:]
+    return dense, counts
+
+
+def _upper_third(slices: Array) -> Array:
+    """The rows (Z, 4) of the upper third of the height of both lungs."""
+    heights = np.flatnonzero(slices.any(axis=1))
+    return slices[len(slices) :] if not heights.size else slices[int(heights[-1] + 1 - len(heights) / 3) :]
+
+
+def _balance(slices: Array) -> float:
+    """Volume of the smaller lung over that of the larger; nan without lung."""
+    sides = slices[:, [Mask.RIGHT, Mask.LEFT]].sum(axis=0)
+    return float(sides.min() / sides.max()) if sides.max() > 0 else float("nan")
+
+
 def _pooled(array: NDArray[np.generic], steps: tuple[int, ...]) -> NDArray[np.int16]:
     """The largest value of each block; a rest at the far faces is left out."""
     kept = array[tuple(slice(0, n // step * step) for n, step in zip(array.shape, steps, strict=True))]
     for axis, step in enumerate(steps):
-        parts = [np.take(kept, range(k, kept.shape[axis], step), axis) for k in range(step)]
-        kept = np.maximum.reduce(parts)
+        lines = np.moveaxis(kept, axis, 0)
+        largest = lines[::step].copy()
+        for k in range(1, step):
+            np.maximum(largest, lines[k::step], out=largest)
+        kept = np.moveaxis(largest, 0, axis)
     return kept.astype(np.int16)
 
 

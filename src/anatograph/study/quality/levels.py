@@ -56,8 +56,12 @@ RULES = (
     # The lungs
     Rule("lungs_volume_ml", "check", "lungs of {:.0f} ml in all", below=800.0, above=12000.0),
     Rule("lungs_volume_ml", "reject", "lungs of {:.0f} ml in all, too little for a chest", below=400.0),
+    Rule("lungs_volume_ml", "reject", "lungs of {:.0f} ml in all, more than a chest holds: the room is in the mask",
+         above=14000.0),
     Rule("lungs_smaller_over_larger", "check", "one lung has only {:.0%} of the other's volume", below=0.45),
     Rule("lungs_smaller_over_larger", "check", "one lung is missing", below=0.05),
+    Rule("lungs_upper_smaller_over_larger", "check", "one lung's upper third has only {:.0%} of the other's volume",
+         below=0.4),
     Rule("lungs_truncated_top", "check", "the top of the lungs is not in the scan", above=0.5),
     Rule("lungs_truncated_base", "check", "the base of the lungs is not in the scan", above=0.5),
     Rule("lungs_holes_fraction", "note", "holes of {:.0%} in the lung mask", above=0.02),
@@ -74,7 +78,7 @@ RULES = (
     Rule("lungs_gap_right", "check", "{:.0%} of the right chest holds tissue or fluid in place of lung", above=0.14),
     Rule("lungs_gap_left", "check", "{:.0%} of the left chest holds tissue or fluid in place of lung", above=0.14),
     # The scan around them
-    Rule("scan_spine_behind", "reject", "the spine lies in front of the lungs, so the scan seems flipped", below=0.0),
+    Rule("scan_spine_behind", "reject", "the spine lies in front of the lungs, so the scan seems flipped", below=-0.15),
     Rule("scan_heart_left_mm", "check", "the heart lies to the right of the spine: mirrored, unless dextrocardia",
          below=-8.0),
     Rule("scan_mediastinum_hu", "note", "the scan seems contrast-enhanced", above=130.0),
