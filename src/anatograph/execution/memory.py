@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 WORKER_GB = 1.5
-"""What a worker needs for a CT of 512 × 512 × 500 voxels with the built-in methods: measured in docs/cohorts.md."""
+"""What a worker needs for a CT of 512 × 512 × 480 voxels with the built-in methods: measured in docs/cohorts.md."""
 
 
 def available_gb() -> float | None:
