@@ -90,7 +90,12 @@ def test_further_analyses_have_their_figures(tmp_path: Path) -> None:
     grown.assign(low=grown["value"] - 0.1, high=grown["value"] + 0.1, chance=0.0).to_csv(
         tmp_path / "learning_curve.csv", index=False
     )
-    death, beyond, size = answers(tmp_path)
+    known = {"nuisance": "site", "column": "site", "metric": "auc", "chance": 0.5, "linear": 0.8, "linear_low": 0.7,
+             "linear_high": 0.9, "kernel": 0.85, "kernel_low": 0.7, "kernel_high": 0.95}  # fmt: skip
+    pd.DataFrame([known]).to_csv(tmp_path / "audit.csv", index=False)
+    death, beyond, audit, size = answers(tmp_path)
+    assert [trace["x"] for trace in audit.figures[0].traces] == [[0.8], [0.85]]
+    assert audit.figures[0].layout["yaxis"]["ticktext"] == ["site"]
     (figure,) = death.figures
     drawn = [trace for trace in figure.traces if trace.get("showlegend", True)]
     assert [trace["name"].split()[0] for trace in drawn] == ["low", "middle", "high"]

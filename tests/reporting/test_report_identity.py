@@ -134,6 +134,8 @@ def test_nothing_that_was_planted_is_on_the_page(study: Path, tmp_path: Path) ->
     assert found == []
     assert "subject-5" in text  # scan-20190413, by its place
     assert "CT scans of 2 patients ([withheld])" in text
+    assert "a message is replaced by [withheld]; --identities shows it." in text
+    assert "One subject is called by its place in the study" in text
     for column in ("density", "sick"):
         assert f'<th scope="row">{column}</th>' in text
     for column in ("patient_name", "birthDate", "seen", "acquired", "mail", "remark", "where", "call", "key"):

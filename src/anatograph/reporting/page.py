@@ -105,7 +105,12 @@ def report(
         for sentence in omitted:
             account.note(sentence)
         context |= _frame(opened, known, made, shown, title)
-        notices = (*omitted, *withheld_notices(withheld, discretion))
+        messages = [
+            *omitted,
+            *(f.reason for f in context["failures"]),
+            *(text for card in made for text in card.reasons),
+        ]
+        notices = (*omitted, *withheld_notices(withheld, discretion, messages))
         context["notices"] = [f"{text[0].upper()}{text[1:]}." for text in notices]
         page = assets.render(context | {"sections": _sections(context)})
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.reporting.redaction import Discretion, identifies, known_secrets
+from anatograph.reporting.redaction import WITHHELD, Discretion, identifies, known_secrets
 from anatograph.study.cohort import Cohort
 from anatograph.study.quality.gallery import review_data
 from anatograph.study.store import Study
+
+_HOLDS = "holds a date, an identifier or a path"
+_HOLD = "hold a date, an identifier or a path"
 
 
 def discretion_of(study: Study, known: Cohort | None, identities: bool) -> tuple[Discretion, list[str], dict[str, str]]:
@@ -43,17 +46,21 @@ def _classes(table: pd.DataFrame, columns: Iterable[str]) -> frozenset[str]:
     return frozenset(str(value) for name in texts for value in table[name].dropna().unique())
 
 
-def withheld_notices(withheld: dict[str, str], discretion: Discretion) -> list[str]:
-    """What is withheld from the page for privacy, and how to show it."""
+def withheld_notices(withheld: dict[str, str], discretion: Discretion, texts: Iterable[str]) -> list[str]:
+    """What is withheld from the page for privacy, and how to show it; ``texts`` are the page's messages."""
     notices = []
     if withheld:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in withheld.items())
         notices.append(f"columns that may identify a patient are withheld: {reasons}; --identities shows them")
-    if discretion.renamed:
+    if discretion.renamed == 1:
+        notices.append(f"one subject is called by its place in the study, as its name {_HOLDS}; --identities shows it")
+    elif discretion.renamed:
         notices.append(
-            f"{discretion.renamed} subjects are called by their place in the study, as their names hold a date, an "
-            "identifier or a path; --identities shows them"
+            f"{discretion.renamed} subjects are called by their place in the study, as their names {_HOLD}; "
+            "--identities shows them"
         )
+    if any(WITHHELD in text for text in texts):
+        notices.append(f"what may identify a patient in a message is replaced by {WITHHELD}; --identities shows it")
     return notices
 
 

@@ -127,6 +127,26 @@ def harmonised(table: pd.DataFrame) -> list[Figure]:
     return found
 
 
+def audited(table: pd.DataFrame) -> list[Figure]:
+    """How well patient and scanner are predicted, linearly and by a Gaussian kernel: a figure for each metric."""
+    found = []
+    for metric, rows in table.groupby("metric", sort=False):
+        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
+        columns = list(dict.fromkeys(rows["column"].astype(str)))
+        series: Series = [
+            (words, {str(r["column"]): (float(r[kind]), float(r[f"{kind}_low"]), float(r[f"{kind}_high"]))
+                     for r in rows.to_dict("records")})
+            for kind, words in (("linear", "linear probe"), ("kernel", "Gaussian kernel"))
+        ]  # fmt: skip
+        caption = (
+            f"Confounding audit: held-out {name} with which the embedding predicts what describes patient, scanner or "
+            "breath, with 95 % bootstrap intervals. An interval above chance (dashed) means that the embedding encodes "
+            "the column."
+        )
+        found.append(points(identifier("audit", str(metric)), name, chance, columns, series, caption))
+    return found
+
+
 def learning_curves(table: pd.DataFrame) -> list[Figure]:
     """Held-out figure against the number of training subjects, with its band: a figure for each metric."""
     found = []

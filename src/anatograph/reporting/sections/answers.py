@@ -1,4 +1,4 @@
-"""Sections for the further tables of an evaluation: survival, covariates, sites, sample size."""
+"""Sections for the further tables of an evaluation: survival, covariates, sites, audit, sample size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from anatograph.reporting.figures.answers import (
     adjusted,
+    audited,
     harmonised,
     kaplan_meier,
     learning_curves,
@@ -23,6 +24,17 @@ _COLUMNS = {
     "calibration": ("target", "third", "predicted", "observed", "low", "high", "horizon"),
     "adjusted": ("target", "model", "metric", "value", "low", "high", "p"),
     "harmonisation": ("target", "metric", "before", "before_low", "before_high", "after", "after_low", "after_high"),
+    "audit": (
+        "column",
+        "metric",
+        "chance",
+        "linear",
+        "linear_low",
+        "linear_high",
+        "kernel",
+        "kernel_low",
+        "kernel_high",
+    ),
     "learning_curve": ("target", "metric", "n_train", "value", "low", "high", "chance"),
 }
 """Columns that each table needs."""
@@ -57,6 +69,8 @@ def answers(folder: Path) -> list[Answer]:
         made.append(Answer("Beyond covariates", adjusted(table), _tables(table, "nested models")))
     if (table := found["harmonisation"]) is not None:
         made.append(Answer("Harmonisation", harmonised(table), _tables(table, "before and after harmonisation")))
+    if (table := found["audit"]) is not None:
+        made.append(Answer("Confounding audit", audited(table), _tables(table, "confounding audit")))
     if (table := found["learning_curve"]) is not None:
         made.append(Answer("Sample size", learning_curves(table), []))
     return made
@@ -66,7 +80,7 @@ def _read(folder: Path, name: str) -> pd.DataFrame | None:
     path = folder / f"{name}.csv"
     if not path.is_file():
         return None
-    table = read_table(path, folder, "anatograph evaluate", _COLUMNS[name])
+    table = read_table(path, folder, "anatograph audit" if name == "audit" else "anatograph evaluate", _COLUMNS[name])
     return table if len(table) else None
 
 
