@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.preprocessing import KernelCenterer
 from anatograph import cli
 from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
+from anatograph.evaluation.audit import columns
 from anatograph.evaluation.audit.api import audit
 from anatograph.evaluation.audit.columns import kind_of
 from anatograph.evaluation.audit.directions import correlation
@@ -79,6 +81,15 @@ def test_columns_are_known_by_name() -> None:
              "ConvolutionKernel": "kernel", "lung_volume_l": "breath", "lungs_volume_ml": "breath",
              "manufacturer": "scanner", "package": None, "stage": None, "bmi": None, "site_visit": None}  # fmt: skip
     assert {name: kind_of(name) for name in known} == known
+
+
+def test_lung_volume_comes_from_the_studys_quality_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quality.csv").write_text("subject_id,lungs_volume_ml,scan_coarsest_mm\ns1,5000,1.5\ns0,4000,\n")
+    monkeypatch.setattr(columns, "study_of", lambda _: SimpleNamespace(path=tmp_path))
+    table = pd.DataFrame({"subject_id": ["s0", "s1", "s2"], "age": [1.0, 2.0, 3.0], "slice_mm": [1, 1, 2]})
+    found, kinds = columns.nuisances(table, tmp_path / "emb.parquet", [])
+    assert kinds == {"age": "age", "slice_mm": "slice thickness", "lungs_volume_ml": "breath"}
+    np.testing.assert_array_equal(found["lungs_volume_ml"], [4000, 5000, np.nan])
 
 
 def test_kernel_ridge_is_scikit_learns() -> None:

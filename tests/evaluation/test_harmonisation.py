@@ -118,6 +118,18 @@ def test_target_and_site_that_go_together_are_warned_of(tmp_path: Path) -> None:
     assert "fair and site are associated" not in said
 
 
+def test_a_site_not_seen_is_said(tmp_path: Path) -> None:
+    x, sites, _ = scans(100, 5, 7)
+    sites[:3] = "D"
+    embeddings, cohort = save(tmp_path, x, y=x[:, 0], site=sites)
+    notes = evaluate(embeddings, cohort, "y", harmonise="site", leave_out="site").notes
+    assert any(note.startswith("y: site D not seen (fewer than 3 training subjects") for note in notes)
+    assert any(note.startswith("y: site A, B, C, D not seen with --leave-out site") for note in notes)
+    x, sites, _ = scans(100, 5, 7)
+    embeddings, cohort = save(tmp_path, x, y=x[:, 0], site=sites)
+    assert not any("not seen" in note for note in evaluate(embeddings, cohort, "y", harmonise="site").notes)
+
+
 def test_association_of_numbers_is_eta_squared() -> None:
     from scipy.stats import f_oneway
 

@@ -16,13 +16,14 @@ from anatograph.errors import UserError
 from anatograph.evaluation.adjustment.added import Plan, added_value
 from anatograph.evaluation.adjustment.covariates import Covariates, read_covariates
 from anatograph.evaluation.alignment import Aligned, align, group_numbers
-from anatograph.evaluation.cross_validation import cross_validate, probe_fold, seed_of_repeat, usable
+from anatograph.evaluation.cross_validation import cross_validate, probe_fold, seed_of_repeat, splits_of, usable
 from anatograph.evaluation.harmonisation.site_effects import (
     Harmonisation,
     comparison_row,
     confounding_note,
     read_harmonisation,
     site_rows,
+    unseen_note,
 )
 from anatograph.evaluation.headline import DRAWS, headline
 from anatograph.evaluation.leave_out import LeaveOut, leave_out, leave_out_scores
@@ -188,6 +189,9 @@ class _Work:
             else:
                 shown += leave_out_scores(target, done, job.seed, job.bootstrap or BOOTSTRAPS, job.bootstrap > 0)
                 found.left_out.append(prediction_table(table, target, done))
+                if self.harmonisation is not None:
+                    splits, where = self.left_out.splits_of(target), f" with --leave-out {self.left_out.column}"
+                    found.notes += unseen_note(target, splits, self.harmonisation, where)
         found.results += [score_row(target, s, job.bootstrap > 0) for s in shown]
         for number, done in enumerate(rounds):
             predictions = prediction_table(table, target, done)
@@ -203,6 +207,7 @@ class _Work:
             before = headline(target, self.rounds(x, target, g, raw=True), g, job.seed, job.bootstrap or DRAWS)
             found.tables.add({"harmonisation": comparison_row(target, before, head, self.harmonisation)})
             found.notes += confounding_note(target, self.harmonisation)
+            found.notes += unseen_note(target, splits_of(target, g, job.folds, job.seed), self.harmonisation)
         if self.covariates is not None:
             plan = Plan(
                 job.folds,

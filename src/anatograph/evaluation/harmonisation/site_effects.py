@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.evaluation.adjustment.covariates import Covariates, read_covariates
 from anatograph.evaluation.cross_validation import cross_validate, cross_validated_kernel
+from anatograph.evaluation.folds import Split
 from anatograph.evaluation.harmonisation.combat import LEAST, fit_combat
 from anatograph.evaluation.headline import Headline, headline
 from anatograph.evaluation.probes.cox import martingale_residuals
@@ -71,12 +72,6 @@ def read_harmonisation(table: pd.DataFrame, column: str, keep: Sequence[str] = (
         raise UserError(f"--keep: '{column}' is what is harmonised; leave it out of --keep.")
     kept = read_covariates(table, keep, "--keep") if keep else None
     notes = [f"--harmonise {column}: " + ", ".join(f"{n} ({c})" for n, c in zip(names, counts, strict=True))]
-    few = [str(name) for name, count in zip(names, counts, strict=True) if count < 2 * LEAST]
-    if few:
-        notes.append(
-            f"{column} {', '.join(few)}: where a training fold has fewer than {LEAST} of its subjects it counts as not "
-            "seen, and its scans are left as they are"
-        )
     found = Harmonisation(column, sites, kept, (*notes, *(kept.notes if kept else ())))
     every = np.arange(len(table))
     found(np.zeros((len(table), 1)), every, every)  # kept columns that cannot be separated are refused before any work
@@ -129,6 +124,18 @@ def confounding_note(target: Target, harmonisation: Harmonisation) -> list[str]:
                 "method can separate the two"
             )
     return notes
+
+
+def unseen_note(target: Target, splits: Sequence[Split], harmonisation: Harmonisation, where: str = "") -> list[str]:
+    """Which sites some training fold has too few subjects of; empty where there is none."""
+    names = sorted({name for train, _ in splits for name in harmonisation.unseen(target.rows, train)})
+    if not names:
+        return []
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return [
+        f"{target.name}: {harmonisation.column} {shown} not seen{where} (fewer than {LEAST} training subjects in at "
+        "least one fold); its scans are left as they are there"
+    ]
 
 
 def comparison_row(target: Target, before: Headline, after: Headline, harmonisation: Harmonisation) -> pd.DataFrame:
