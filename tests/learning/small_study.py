@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.imaging.volume import Frame, Mask
+from anatograph.learning.contrast.augmentation import Augmenter
+from anatograph.learning.data.cohort import read_cohort
+from anatograph.learning.data.loader import PatchBatch, read_updates
+from anatograph.learning.data.sampler import PatchSampler
+from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.training.presets import build_settings
 from anatograph.learning.training.settings import PretrainSettings
+from anatograph.learning.training.state import TrainState
 from anatograph.study.settings import PreprocessSettings
 
 
@@ -68,3 +75,17 @@ SMALL = (
 def small(*overrides: str) -> PretrainSettings:
     """A run of seconds, for a study of patches of 16 voxels."""
     return build_settings("quick", None, [*SMALL, *overrides])
+
+
+def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Augmenter, PatchBatch]:
+    """The state of a run before its first update, its augmenter and its first batch."""
+    torch.manual_seed(0)
+    model = Model(settings.model, study.atlas.location_codes)
+    state = TrainState(model, settings, len(study.subject_ids), torch.device("cpu"))
+    sampler = PatchSampler(study.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed)
+    batch = next(read_updates(read_cohort(study), sampler, range(1)))
+    return state, Augmenter(settings.augment, settings.model.patch_size), batch
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_study import SmallStudy, small
+from small_study import SmallStudy, begun, small
 
 from anatograph.errors import UserError
 from anatograph.learning.api import train
-from anatograph.learning.contrast.augmentation import Augmenter
 from anatograph.learning.data.cohort import read_cohort, read_groups
-from anatograph.learning.data.loader import PatchBatch, read_updates
-from anatograph.learning.data.sampler import PatchSampler
-from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
 from anatograph.learning.model.whitening import whitening
 from anatograph.learning.monitoring.diagnostics import collapse, effective_rank, uniformity
@@ -30,19 +26,6 @@ from anatograph.learning.training.graph_stage import graph_update, region_nodes
 from anatograph.learning.training.schedule import Schedule, learning_rate
 from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import TrainState
-
-
-def begun(study: SmallStudy, settings: PretrainSettings) -> tuple[TrainState, Augmenter, PatchBatch]:
-    torch.manual_seed(0)
-    model = Model(settings.model, study.atlas.location_codes)
-    state = TrainState(model, settings, len(study.subject_ids), torch.device("cpu"))
-    sampler = PatchSampler(study.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed)
-    batch = next(read_updates(read_cohort(study), sampler, range(1)))
-    return state, Augmenter(settings.augment, settings.model.patch_size), batch
-
-
-def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 @pytest.mark.parametrize("graph", ["true", "false"])

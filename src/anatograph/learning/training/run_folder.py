@@ -53,7 +53,7 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
         refuse_foreign(run, "a pretraining run", lambda entry: begun)
         return settings or PretrainSettings()
     settings = settings or (saved if resume else PretrainSettings())
-    if settings.minutes and settings.minutes == saved.minutes:
+    if saved.minutes:  # its plan is no request
         settings = replace(settings, **{name: getattr(saved, name) for name in PLANNED})
     same = replace(settings, **{name: getattr(saved, name) for name in FREE})
     if same != saved:
