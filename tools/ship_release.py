@@ -3,7 +3,8 @@
 python tools/ship_release.py RUN/model anatograph-ct-2 --study STUDY --where diagnosis=healthy \
     --results "held-out phantoms"=EVALUATION --of "healthy phantoms"
 
-Everything is written anew, so it may be run again.  The atlas is left out where it is the package's own.
+Everything but a reference of the same model is written anew, so it may be run again, with other results for instance.
+The atlas is left out where it is the package's own.
 
 python tools/ship_release.py --pin
 
@@ -25,6 +26,7 @@ import pandas as pd
 import anatograph
 from anatograph.anatomy.atlas import default_atlas
 from anatograph.errors import UserError
+from anatograph.explanation.norms.saved import load_reference
 from anatograph.imaging.writing import write_volume
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.folder import load_model, read_config
@@ -77,6 +79,7 @@ def ship(given: argparse.Namespace) -> None:
     index["releases"].pop(given.name, None)
     _write_index({**index, "default": None})
     folder = FOLDER / given.name
+    known = _known_reference(folder / REFERENCE, model.digest, given)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copyfile(given.model / "model.safetensors", folder / "model.safetensors")
@@ -90,14 +93,26 @@ def ship(given: argparse.Namespace) -> None:
     (folder / "README.md").write_text(model_card(config), encoding="utf-8")
     if config["atlas"]["hash"] != default_atlas().hash:
         shutil.copytree(given.model / "atlas", folder / "atlas")
-    made = anatograph.reference(given.study, folder / REFERENCE, given.where, model=folder, of=given.of)
-    made.account.path.unlink()
+    if known is None:
+        made = anatograph.reference(given.study, folder / REFERENCE, given.where, model=folder, of=given.of)
+        made.account.path.unlink()
+    else:
+        (folder / REFERENCE).write_bytes(known)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
     index["releases"][given.name] = {"sha256": hashes}
     _write_index({**index, "default": given.name})
     size = sum(file.stat().st_size for file in files) / 1e6
-    print(f"{given.name}: {folder} ({size:.1f} MB), reference of {made.saved}")
+    print(f"{given.name}: {folder} ({size:.1f} MB), reference of {load_reference(folder / REFERENCE)}")
+
+
+def _known_reference(path: Path, digest: str, given: argparse.Namespace) -> bytes | None:
+    """The reference that is there already, where it is of this model and of the same subjects."""
+    if not path.is_file():
+        return None
+    about = load_reference(path).about
+    same = (about["model"], about["where"], about["of"]) == (digest, given.where, given.of)
+    return path.read_bytes() if same else None
 
 
 def pin() -> None:
