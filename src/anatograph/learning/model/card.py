@@ -14,9 +14,9 @@ _LEVELS = {"patch": "patches (eq. 5)", "graph": "subjects (eq. 8)"}
 _USE = """Embeddings of chest CTs for research: probes of clinical variables, retrieval of similar scans, and maps of
 unusual regions, on groups of scans. Not for a decision about a patient: it is not a medical device, and no regulator
 has seen it. Not for other parts of the body, for MR, or for children, none of which it was made for."""
-_LIMITS = """An embedding is only as good as the scans it was trained on resemble yours: check it on your own data, with
-the subjects of training and test apart, before you trust a result. It knows the scanner, so where scanner and outcome
-go together that is a confounder. A scan that quality control rejects has an embedding of something else than lungs."""
+_LIMITS = """How good an embedding is depends on how closely the training scans resemble yours: check it on your own
+data, with the subjects of training and test apart, before you trust a result. It knows the scanner, so where scanner
+and outcome go together that is a confounder. The embedding of a scan that quality control rejects is meaningless."""
 _PAPER = """@inproceedings{sun2021context,
   title     = {Context Matters: Graph-based Self-supervised Representation Learning for Medical Images},
   author    = {Sun, Li and Yu, Ke and Batmanghelich, Kayhan},
@@ -172,7 +172,8 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _licence(config: Mapping[str, Any]) -> str:
-    name = config.get("license")
+    name = str(config.get("license") or "")
+    name = {"apache-2.0": "Apache-2.0: free for any use"}.get(name, name)
     return (
         f"{name}."
         if name
