@@ -88,7 +88,7 @@ def _between(mask: Mask, volume: Volume) -> dict[str, float]:
     front, back = (np.minimum(part.sum((1, 2)) / enough, 1.0) for part in np.split(bone, [int(centre)], axis=1))
     chest = slice(height // 4, 3 * height // 4)
     place = (_middle(bone[chest], 1) - centre) / depth if bone[chest].any() else 0.0
-    spine = 0.5 * place + float((back - front).mean())
+    spine = float(0.5 * place + (back - front).mean())
     behind = bone[chest, int(centre) :]
     heart = slice(height // 5, height // 2), slice(int(rows[0]), int(centre + 0.3 * depth)), columns
     soft = (hu[heart] > -50) & (hu[heart] < 400) & ~lungs[heart]
