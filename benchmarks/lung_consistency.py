@@ -39,7 +39,7 @@ DICE = 0.96
 """Smallest Dice."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Copy:
     """A warped scan while it is altered; the arrays are replaced, never changed in place."""
 

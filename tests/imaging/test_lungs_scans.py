@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -61,3 +64,26 @@ def test_ordinary_scans_are_plausible(shared: Path, place: str) -> None:
     assert float(quality["holes_fraction"]) < 0.01
     assert -880 < float(quality["mean_hu"]) < -700
     assert not result.notes
+
+
+@pytest.fixture(scope="module")
+def consistency() -> ModuleType:
+    """The benchmark that alters scans."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "lung_consistency.py"
+    spec = importlib.util.spec_from_file_location("lung_consistency", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("place", "case"),
+    [("nifti/small001.nii.gz", "narrow field"), ("dicom/thick001", "thin"), ("dicom/thick001", "blur")],
+)
+def test_an_altered_copy_has_the_same_lungs(shared: Path, consistency: ModuleType, place: str, case: str) -> None:
+    volume, result = segmented(shared, place)
+    figures, _ = consistency.compare(*consistency.altered(volume, result.mask, case, 0, 2.0))
+    assert figures["passed"], figures

@@ -27,7 +27,11 @@ def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
         core = air
     lung = float(np.median(grid.hu[core]))
     inner = erode(airway, 3.9, grid.spacing)
-    gas = float(np.median(grid.hu[inner])) if inner.any() else float(np.percentile(grid.hu[core], 0.5))
+    if inner.any():
+        # Where blur or thick slices leave no pure air in the trachea, its darkest part is nearest to gas.
+        gas = min(float(np.median(grid.hu[inner])), float(np.percentile(grid.hu[airway], 10)))
+    else:
+        gas = float(np.percentile(grid.hu[core], 0.5))
     gas = min(max(gas, -1024.0), -900.0)
     return min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
 
