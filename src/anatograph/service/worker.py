@@ -34,13 +34,19 @@ class Worker:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process; None where it does not run."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start the process and wait until the model is loaded; nothing happens where it runs.
 
         Raises:
             UserError: the model cannot be loaded.
         """
-        if self._process is not None and self._process.is_alive():
+        # An idle worker has nothing to say: what can be read from its pipe is the end of it.
+        if self._process is not None and self._pipe is not None and self._process.is_alive() and not self._pipe.poll(0):
             return
         self.stop()
         context = multiprocessing.get_context("spawn")
