@@ -22,6 +22,7 @@ from synthetic_study import (
 
 from anatograph.baselines.benchmark import BenchmarkResult, benchmark
 from anatograph.baselines.method import Scans
+from anatograph.evaluation.evaluate import evaluate
 
 TARGETS = ["FEV1pp", "grade", "sick", "some"]
 
@@ -188,3 +189,14 @@ def test_supervised_rows_see_whole_folds_and_only_subjects_with_a_value(
         assert set(part) <= set(whole)
     results = pd.read_csv(tmp_path / "b" / "results.csv")
     assert set(results.loc[results["metric"] == "accuracy", "folds"]) == {6}
+
+
+def test_subjects_and_probes_match_evaluate(
+    synthetic: SyntheticStudy, done: tuple[BenchmarkResult, Path], tmp_path: Path
+) -> None:
+    """The stored embedding is a table that `evaluate` reads; other folds, the same answer."""
+    embedding = done[1] / "methods" / "mean-hu" / "embeddings.parquet"
+    apart = evaluate(embedding, synthetic.cohort, "FEV1pp", folds=4, log=["FEV1pp"]).results.set_index("metric")
+    mine = done[0].results
+    mine = mine[(mine["method"] == "mean-hu") & (mine["target"] == "FEV1pp")].set_index("metric")
+    assert mine.loc["r2_pooled", "mean"] == pytest.approx(apart.loc["r2_pooled", "mean"], abs=0.1)
