@@ -207,7 +207,7 @@ def test_batches_across_subjects_give_the_bits_of_each_alone(small: Small) -> No
 def test_requests_for_workers_that_are_wrong(small: Small, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="for a study"):
         embed(small.folder / "0.nii.gz", tmp_path / "x", model=small.model, workers=2)
-    with pytest.raises(UserError, match="for a study, with OUT and a model folder"):
+    with pytest.raises(UserError, match="for a study or a cohort, with OUT and a model folder"):
         embed(small.study, model=small.model, workers=2)
     with pytest.raises(UserError, match="cannot be reached"):
         embed(small.study, tmp_path / "x", model=small.model, scheduler="tcp://127.0.0.1:9")
