@@ -14,7 +14,7 @@ mkdir -p "$work"
 # 160 subjects on scanners drawn at random (slices of 0.6 to 5 mm, noise, kernel, contrast), all diseases, and 60 that
 # the model never sees.
 anatograph phantom "$work/train" --subjects 160 --seed 2001 --sites random --workers "$workers"
-anatograph phantom "$work/held-out" --subjects 60 --seed 2002 --sites random --workers "$workers"
+anatograph phantom "$work/held-out" --subjects 60 --seed 2002 --sites random --spacing 1.5 --workers "$workers"
 anatograph preprocess "$work/train/cohort.csv" "$work/train-study" --lungs given --workers "$workers"
 anatograph preprocess "$work/held-out/cohort.csv" "$work/held-out-study" --workers "$workers"
 
@@ -28,7 +28,8 @@ anatograph pretrain "$work/train-study" "$work/run" --include-flagged --seed 202
 anatograph models "$work/run/model" --verify
 anatograph embed "$work/held-out-study" "$work/held-out" --model "$work/run/model" --include-flagged
 anatograph evaluate "$work/held-out" "$work/held-out/cohort.csv" --target emphysema_extent ground_glass_extent \
-    --out "$work/evaluation"
+    emphysema_upper_minus_lower emphysema_right_minus_left ground_glass_upper_minus_lower ground_glass_right_minus_left \
+    FEV1pp --bootstrap 1000 --out "$work/evaluation"
 
 python "$here/tools/ship_release.py" "$work/run/model" "$name" --study "$work/train-study" --where diagnosis=healthy \
     --of "healthy phantoms" --results "held-out phantoms=$work/evaluation"
