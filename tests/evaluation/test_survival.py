@@ -156,7 +156,9 @@ def test_evaluate_writes_the_survival_tables(tmp_path: Path) -> None:
     assert (
         (calibration["predicted"] > calibration["low"] - 0.05) & (calibration["predicted"] < calibration["high"] + 0.05)
     ).all()
-    assert {str(out / "survival.csv")} <= set(map(str, json.loads((out / "evaluate.run.json").read_text())["outputs"]))
+    assert {str(out / "survival.csv")} <= set(
+        map(str, json.loads((out / "evaluate.run.json").read_text(encoding="utf-8"))["outputs"])
+    )
     evaluate(embeddings, cohort, "years", out=out)
     assert not (out / "survival.csv").exists()  # of the earlier run
 

@@ -194,7 +194,7 @@ def test_a_scene_for_slicer(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert values[heat == 0].max() < float(display.get("lowerThreshold")) < 0
     points = read_markups(tmp_path / "data" / "landmarks.mrk.json")
     np.testing.assert_allclose(points, subject.landmarks[subject.present], atol=1e-9)
-    table = (tmp_path / "data" / "map1.ctbl").read_text().splitlines()[1:]
+    table = (tmp_path / "data" / "map1.ctbl").read_text(encoding="utf-8").splitlines()[1:]
     assert len(table) == 256
     assert all(len(line.split()) == 6 for line in table)
     assert table[0].split()[2:] != table[-1].split()[2:]

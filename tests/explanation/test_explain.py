@@ -368,7 +368,10 @@ def test_a_scan_outside_the_range_of_those_fitted_on_is_said(
     monkeypatch.setattr(Regions, "of", of)
     monkeypatch.setattr(Explainer, "range_p", lambda self, name: 0.01 if name == "p07" else 0.6)
     done = explain(small.study, embedded, small.cohort, "density", ["p07", "p02"], tmp_path)
-    scores = {name: json.loads((tmp_path / f"{name}_density.json").read_text())["score"] for name in ("p07", "p02")}
+    scores = {
+        name: json.loads((tmp_path / f"{name}_density.json").read_text(encoding="utf-8"))["score"]
+        for name in ("p07", "p02")
+    }
     assert scores["p07"]["outside_range"]
     assert not scores["p02"]["outside_range"]
     note = "1 of 2 scans lies outside the range of the scans that the probe was fitted on (p07)"

@@ -48,7 +48,7 @@ def test_a_run_of_given_minutes_is_planned_once_and_continues(tmp_path: Path, mo
     study, run = SmallStudy(), tmp_path / "run"
     settings = small("minutes=0.005", "epochs=500")
     account = train(study, run, settings, progress=False)
-    planned = json.loads((run / "settings.json").read_text())
+    planned = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     assert planned["minutes"] == 0.005
     assert 1 <= planned["epochs"] < 10
     assert account.results["updates"] == planned["epochs"] * (planned["patch_steps"] + planned["graph_rounds"])

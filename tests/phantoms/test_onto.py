@@ -204,4 +204,4 @@ def test_impossible_requests_are_refused(table: Path, tmp_path: Path) -> None:
     assert not out.exists()
     with pytest.raises(UserError, match="None of the 1 scans"):
         write_onto(out, [Base("broken", table.parent / "b.nii.gz")], progress=False)
-    assert json.loads((out / "phantom.json").read_text())["onto"]
+    assert json.loads((out / "phantom.json").read_text(encoding="utf-8"))["onto"]

@@ -158,7 +158,7 @@ def test_a_subject_that_another_run_holds_is_waited_for(cohort: Path, place: Pat
     other = start("-c", code, log=place / "other.log")
     until(lambda: holder(study / ".claims", "p00.claim") is not None)
     run = start("-m", "anatograph", *line(table, place, study, 1), log=place / "run.log")
-    until(lambda: "Another run is working on 1 subjects" in (place / "run.log").read_text(encoding="utf-8"), run)
+    until(lambda: "Another run is working on 1 subject;" in (place / "run.log").read_text(encoding="utf-8"), run)
     assert run.poll() is None
     kill(other)
     assert run.wait(timeout=900) == 0, (place / "run.log").read_text(encoding="utf-8")

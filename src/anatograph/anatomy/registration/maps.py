@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -73,7 +76,7 @@ class AffineMap(AtlasMap):
     def save(self, path: str | Path) -> Path:
         """Write an ITK ``AffineTransform`` as text."""
         target = Path(path).with_suffix(self.suffix)
-        sitk.WriteTransform(self.to_itk(), str(target))
+        _write(self.to_itk(), target)
         return target
 
 
@@ -155,13 +158,22 @@ def _affine(transform: sitk.AffineTransform) -> AffineMap:
     return AffineMap(matrix, np.array(transform.GetTranslation()) + centre - matrix @ centre)
 
 
+def _write(transform: sitk.Transform, path: Path) -> None:
+    """`sitk.WriteTransform`, whose error for a disk without room has no error number: it gets one."""
+    try:
+        sitk.WriteTransform(transform, str(path))
+    except RuntimeError as error:
+        number = errno.ENOSPC if shutil.disk_usage(path.parent).free < 1 << 20 else errno.EIO
+        raise OSError(number, f"{os.strerror(number)} (a transform could not be written)", str(path)) from error
+
+
 def _write_compressed(transform: sitk.Transform, path: Path) -> None:
     """Write a transform as ITK does, with the parameters compressed: ITK reads such files but cannot write them."""
     import h5py
 
     plain = path.with_name(path.stem + "_plain" + path.suffix)
     try:
-        sitk.WriteTransform(transform, str(plain))
+        _write(transform, plain)
         with h5py.File(plain, "r") as source, h5py.File(path, "w") as target:
 
             def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:

@@ -89,6 +89,7 @@ RULES = (
     Rule("registration_poor", "check", "the atlas does not fit the lungs well", above=0.5),
     Rule("registration_dice", "reject", "the mapped atlas overlaps the lungs with a Dice of only {:.2f}", below=0.5),
     Rule("registration_landmarks_outside", "reject", "{:.0%} of the inner landmarks fall outside the lungs", above=0.6),
+    Rule("registration_jacobian_min", "reject", "the map of the atlas folds (Jacobian {:.2f})", below=0.0),
     Rule("registration_determinant", "reject", "the map of the atlas is a reflection", below=0.0),
     Rule("landmarks_outside_scan_fraction", "check", "{:.0%} of the landmarks lie outside the scan", above=0.02),
     Rule("landmarks_outside_scan_fraction", "reject", "{:.0%} of the landmarks lie outside the scan", above=0.33),
