@@ -13,7 +13,7 @@ import pydicom
 
 from anatograph.anatomy.atlas import save_atlas
 from anatograph.imaging.writing import write_mask
-from hostile import chests, dicoms, files, values
+from hostile import chests, dicoms, files, mixtures, values
 from hostile.material import person, save, series
 from hostile.outcome import small_atlas
 
@@ -32,7 +32,7 @@ def test_good_and_bad_together(tmp_path: Path) -> None:
     save_atlas(small_atlas(), tmp_path / "atlas")
     builders = {
         "empty": files.empty, "bomb": files.bomb, "giant": files.giant_nifti, "reach": files.reaching,
-        "pipe": files.pipe, "four": values.four, "shifted": dicoms.shifted, "mr": dicoms.magnet, "head": chests.head,
+        "pipe": files.pipe, "four": values.four, "shifted": dicoms.shifted, "mr": mixtures.magnet, "head": chests.head,
     }  # fmt: skip
     rows = []
     for name, build in builders.items():
