@@ -93,12 +93,16 @@ def test_one_ct_in_memory(small: Small, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_what_a_folder_holds(tmp_path: Path) -> None:
-    def series(name: str, **tags: str) -> None:
+    def series(name: str, **tags: str | list[str]) -> None:
         SeriesWriter(chest_array((3, 8, 8)), tags=tags).write(tmp_path / name)
 
     series("one exam/thin", StudyInstanceUID="1.1")
     series("one exam/thick", StudyInstanceUID="1.1")
     assert scans_in(tmp_path / "one exam") == []  # series of one study: the reader chooses
+    series("exported/ct", StudyInstanceUID="1.1")
+    series("exported/scout", StudyInstanceUID="1.2", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    series("exported/segmentation", StudyInstanceUID="1.3", Modality="SEG")
+    assert scans_in(tmp_path / "exported") == []  # what is no CT is no scan of its own
     series("patients/A", PatientID="A", StudyInstanceUID="1.1")
     series("patients/B/deep/er", PatientID="B", StudyInstanceUID="1.2")
     assert [row.subject_id for row in scans_in(tmp_path / "patients")] == ["A", "B"]

@@ -17,6 +17,7 @@ from anatograph.study.identifiers import id_from
 
 _MASK = "_lungs"
 """``NAME_lungs.nii.gz`` is the lung mask of ``NAME.nii.gz``."""
+_TAGS = ["PatientID", "StudyInstanceUID", "Modality", "ImageType"]
 _LOOKED_AT = 200
 """Files of a subfolder among which a DICOM image is looked for."""
 
@@ -59,14 +60,20 @@ def _stem(path: Path) -> str:
 
 
 def _patient_and_study(folder: Path) -> tuple[str, str] | None:
-    """PatientID and StudyInstanceUID of the first DICOM file in a folder or below it; None where it has none."""
+    """PatientID and StudyInstanceUID of the first slice of a CT in a folder or below it; None where it has none.
+
+    Localizers and objects of other modalities are no scan of their own, whatever study they name.
+    """
     with quiet():
         for path in islice(_files(folder), _LOOKED_AT):
             if not looks_like_dicom(path):
                 continue
             try:
-                header = pydicom.dcmread(path, specific_tags=["PatientID", "StudyInstanceUID"], stop_before_pixels=True)
+                header = pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
             except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError):
+                continue
+            kinds = header.get("ImageType") or ()
+            if header.get("Modality", "CT") != "CT" or "LOCALIZER" in ([kinds] if isinstance(kinds, str) else kinds):
                 continue
             return str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
     return None
