@@ -38,6 +38,11 @@ def test_rescaling_missing_in_some_slices(tmp_path: Path, chest: HU, keyword: st
         read_volume(SeriesWriter(chest, each=drop).write(tmp_path / "x"))
 
 
+def test_a_slope_of_zero_is_no_rescaling(tmp_path: Path, chest: HU) -> None:
+    with pytest.raises(UserError, match="RescaleSlope is 0 in 24 of its 24 slices"):
+        read_volume(SeriesWriter(chest, tags={"RescaleSlope": 0}).write(tmp_path / "x"))
+
+
 def test_rescaling_that_differs_is_applied_and_flagged(tmp_path: Path, chest: HU) -> None:
     def shift(k: int, data: FileDataset) -> None:
         if k % 3 == 0:

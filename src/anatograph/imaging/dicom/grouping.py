@@ -215,6 +215,7 @@ def _numbered_twice(slices: list[Slice]) -> str:
 
 
 def _rescaled_in_part(slices: list[Slice]) -> str:
+    """Why the slices' numbers have no common meaning in HU; empty where they have one."""
     for keyword in ("RescaleIntercept", "RescaleSlope"):
         missing = sum(not one.value(keyword) for one in slices)
         if 0 < missing < len(slices):
@@ -222,6 +223,12 @@ def _rescaled_in_part(slices: list[Slice]) -> str:
                 f"{keyword} is missing in {missing} of its {len(slices)} slices, so they do not agree in what a number "
                 "means; export the series again"
             )
+    slope = _number("RescaleSlope", 1e-9)
+    if flat := sum(slope(one) in ("0", "-0") for one in slices):
+        return (
+            f"RescaleSlope is 0 in {flat} of its {len(slices)} slices, which gives every voxel the same value; "
+            "export the series again"
+        )
     return ""
 
 
