@@ -54,6 +54,21 @@ def test_rescaling_that_differs_is_applied_and_flagged(tmp_path: Path, chest: HU
     assert "differ in RescaleIntercept" in volume.flags[0]
 
 
+def test_blocks_one_above_the_other_are_one_scan_with_a_flag(tmp_path: Path, fine: HU) -> None:
+    def upper(k: int, data: FileDataset) -> None:
+        data.AcquisitionNumber = 1 + (k >= 20)
+
+    volume = read_volume(SeriesWriter(fine, (2.0, 2.5, 1.5), each=upper).write(tmp_path / "x"))
+    np.testing.assert_array_equal(volume.array, fine)
+    assert len(volume.flags) == 1
+    assert "acquired in 2 blocks, one above the other" in volume.flags[0]
+
+    def each(k: int, data: FileDataset) -> None:  # a sequence, slice by slice
+        data.AcquisitionNumber = k
+
+    assert not read_volume(SeriesWriter(fine, (2.0, 2.5, 1.5), each=each).write(tmp_path / "y")).flags
+
+
 @pytest.mark.parametrize("unit", ["OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"])
 def test_maps_are_not_scans(tmp_path: Path, chest: HU, fine: HU, unit: str) -> None:
     SeriesWriter(fine, (2.0, 2.5, 1.5), uid="1.2.4", tags={"RescaleType": unit}).write(tmp_path / "x" / "map")

@@ -136,6 +136,9 @@ def _scans(uid: str, slices: list[Slice], label: str, remarks: tuple[str, ...]) 
         if not _in_turn(slices, key):
             if name in _RECONSTRUCTION:
                 return unusable(f"its slices differ in {name} ({_counts(name, parts)}); keep the files of one")
+            if name == "AcquisitionNumber" and min(map(len, parts.values())) >= MIN_SLICES:
+                blocks = f"acquired in {len(parts)} blocks, one above the other ({_counts(name, parts)})"
+                remarks = (*remarks, f"its slices were {blocks}; the breath may differ where they meet")
             continue
         if name not in _RECONSTRUCTION and sum(_is_even(part) for part in parts.values()) < 2:
             continue

@@ -102,6 +102,7 @@ WORDS: tuple[tuple[str, Level], ...] = (
     (r"slices? [\d.]+ mm apart|thick slices", "note"),
     (r"the patient lay ", "note"),
     (r"gantry|tilt", "note"),
+    (r"acquired in \d+ blocks", "note"),
     (r"found twice|taken as even", "note"),
     (r"fit the atlas better", "reject"),
 )
