@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -31,6 +32,17 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
         sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_error(path: Path, what: str) -> OSError:
+    """The error for a file that a library could not write or cut short without an error number.
+
+    It is "no space left" where the disk has less than 1 MiB, and an input/output error otherwise. ``what`` says what
+    was found, in words.
+    """
+    full = shutil.disk_usage(path.parent).free < 1 << 20
+    number = errno.ENOSPC if full else errno.EIO
+    return OSError(number, f"{os.strerror(number)} ({what})", str(path.parent))
 
 
 def write_text(path: Path, text: str) -> None:

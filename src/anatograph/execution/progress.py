@@ -78,7 +78,7 @@ class Progress:
 
     def line(self, seconds: float) -> str:
         """The state after this many seconds, in one line."""
-        parts = [f"{self.what}: {self.done} of {self.total}"]
+        parts = [f"{self.what}: {self.done} of {self.total}" if self.total else self.what]
         parts += [f"{value} {name}" if isinstance(value, int) else f"{name} {value}"
                   for name, value in self._figures.items()]  # fmt: skip
         fresh = self.done - self._before

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
-import os
 import re
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +17,7 @@ from numpy.typing import NDArray
 
 from anatograph.anatomy.registration.maps import AtlasMap, load_map
 from anatograph.errors import UserError
-from anatograph.execution.files import write_text
+from anatograph.execution.files import write_error, write_text
 from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
@@ -126,9 +123,7 @@ def check_written(mask: Path, transform: Path) -> None:
                 pass  # the length and the check sum at the end are compared by gzip
         load_map(transform)
     except (OSError, EOFError, ValueError, RuntimeError, UserError, zlib.error) as error:
-        full = shutil.disk_usage(mask.parent).free < 1 << 20
-        number = errno.ENOSPC if full else errno.EIO
-        raise OSError(number, f"{os.strerror(number)} (a file was not written whole)", str(mask.parent)) from error
+        raise write_error(mask, "a file was not written whole") from error
 
 
 class StoredSubject:

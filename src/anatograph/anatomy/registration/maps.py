@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.registration.displacement import Displacement, LinearDisplacement, SplineDisplacement
 from anatograph.errors import UserError
+from anatograph.execution.files import write_error
 
 COMPRESSED_FROM = 100
 """Parameters of a transform above which they are compressed."""
@@ -163,8 +161,7 @@ def _write(transform: sitk.Transform, path: Path) -> None:
     try:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
-        number = errno.ENOSPC if shutil.disk_usage(path.parent).free < 1 << 20 else errno.EIO
-        raise OSError(number, f"{os.strerror(number)} (a transform could not be written)", str(path)) from error
+        raise write_error(path, "a transform could not be written") from error
 
 
 def _write_compressed(transform: sitk.Transform, path: Path) -> None:
