@@ -38,12 +38,12 @@ def test_nlst(tmp_path: Path) -> None:
         series(root / "100012" / study / f"CT_{uid}", "100012", uid, StudyDate=f"{year}0102", PatientAge="061Y")
     series(root / "100012" / "1.2.840.1.9" / "CT_1.2.840.1.6", "100012", "1.2.840.1.6", 2, StudyDate="19990102")
     series(root / "100026" / "1.2.840.3.9" / "CT_1.2.840.3.5", "100026", "1.2.840.3.5", StudyDate="19990102")
-    people = tmp_path / "nlst_prsn.csv"
-    people.write_text(
+    participants = tmp_path / "nlst_prsn.csv"
+    participants.write_text(
         "pid,age,gender,cigsmok,pkyr,candx_days,canc_free_days,fup_days\n"
         "100012,62,1,1,55,412,.N,2400\n100026,57,2,0,31,.N,2301,2350\n100099,70,1,0,40,.N,2000,2100\n"
     )
-    made = build_cohort("nlst", root, tmp_path / "c.csv", [people])
+    made = build_cohort("nlst", root, tmp_path / "c.csv", [participants])
     table = table_of(made.path)
     table.index = table.index.astype(str)
     assert list(table.index) == ["100012", "100026"]
@@ -51,7 +51,10 @@ def test_nlst(tmp_path: Path) -> None:
     row = table.loc["100012", ["age", "sex", "smoker", "pack_years", "lung_cancer", "cancer_days"]]
     assert row.tolist() == [62, "M", 1, 55, 1, 412]
     assert table.loc["100026", ["lung_cancer", "cancer_days"]].tolist() == [0, 2301]
-    assert "1 patients of the table of labels have no scan" in " ".join(made.notes)
+    assert "1 patient of the table of labels without a scan" in " ".join(made.notes)
+    participants.write_text(participants.read_text().replace(",2301,", ",0,"))  # free of cancer on day 0, not later
+    again = table_of(build_cohort("nlst", root, tmp_path / "e.csv", [participants]).path)
+    assert again.loc[100026, "cancer_days"] == 0
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column pid"):
         build_cohort("nlst", root, tmp_path / "d.csv", [tmp_path / "wrong.csv"])
@@ -166,7 +169,7 @@ def test_osic(tmp_path: Path) -> None:
     assert table.loc["ID0001", "FVC"] == pytest.approx(3017.25, abs=0.1)  # week -4 is nearer to the CT than week 5
     assert np.isnan(table.loc["ID0002", "FVC_slope"])
     assert table.loc["ID0002", ["FVC", "sex", "smoking"]].tolist() == [2100, "F", "Never smoked"]
-    assert "1 patients of train.csv have fewer than 16 images" in " ".join(made.notes)
+    assert "1 patient of train.csv with fewer than 16 images left out" in " ".join(made.notes)
 
 
 def test_the_paper_s_composite(tmp_path: Path) -> None:

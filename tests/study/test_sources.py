@@ -18,6 +18,7 @@ from anatograph import cli
 from anatograph.errors import UserError
 from anatograph.study.archives.build import build_cohort
 from anatograph.study.cohort import read_cohort
+from anatograph.study.sources import dicomweb
 from anatograph.study.sources.rows import unique_identifiers
 from fixtures.chest import SeriesWriter
 
@@ -49,7 +50,7 @@ def test_a_folder_tree(tmp_path: Path) -> None:
     assert table.loc["anna", ["patient", "sex", "age", "kernel"]].tolist() == ["A1", "F", 61, "STANDARD"]
     assert "recipe" not in table
     notes = " ".join(made.notes)
-    for words in ("3 scans found", "1 folders with fewer than 16 CT images", "1 folders of DICOM that is not CT"):
+    for words in ("3 scans found", "1 folder with fewer than 16 CT images", "1 folder of DICOM that is not CT"):
         assert words in notes
     # A second scan of a patient makes names of whole paths, and the note says how to group.
     series(root / "bea" / "study" / "sharp", "B1", "1.2.840.5")
@@ -74,12 +75,13 @@ class Server(BaseHTTPRequestHandler):
     asked: list[str]
     cut: str = ""
     """Series of which an image is withheld."""
+    ignores_offset: bool = False
 
     def do_GET(self) -> None:
         where = urlparse(self.path)
         self.asked.append(where.path)
         if where.path == "/dicom/series":
-            offset = int(parse_qs(where.query).get("offset", ["0"])[0])
+            offset = 0 if self.ignores_offset else int(parse_qs(where.query).get("offset", ["0"])[0])
             self.send("application/dicom+json", json.dumps(list(map(self.about, self.files))[offset:]).encode())
             return
         uid = where.path.rsplit("/", 1)[1]
@@ -115,13 +117,13 @@ def server(tmp_path: Path) -> Iterator[tuple[str, type[Server]]]:
     ):
         files[uid] = sorted(series(tmp_path / "server" / uid, patient, uid, slices).iterdir())
     handler = type("Mine", (Server,), {"files": files, "asked": []})
-    door = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=door.serve_forever)
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=listener.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{door.server_port}/dicom", handler
-    door.shutdown()
+    yield f"http://127.0.0.1:{listener.server_port}/dicom", handler
+    listener.shutdown()
     thread.join()
-    door.server_close()
+    listener.server_close()
 
 
 def test_a_dicomweb_server(
@@ -147,6 +149,16 @@ def test_a_dicomweb_server(
         build_cohort("dicomweb", "http://127.0.0.1:9/x", tmp_path / "none.csv", downloads=tmp_path / "scans")
     with pytest.raises(UserError, match="needs --downloads"):
         build_cohort("dicomweb", url, tmp_path / "none.csv")
+
+
+def test_a_server_that_ignores_the_offset_is_searched_once_through(
+    server: tuple[str, type[Server]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, handler = server
+    handler.ignores_offset = True
+    monkeypatch.setattr(dicomweb, "_PAGE", 2)
+    assert build_cohort("dicomweb", url, tmp_path / "c.csv", downloads=tmp_path / "scans").subjects == 3
+    assert handler.asked.count("/dicom/series") == 2
 
 
 def test_idc_manifests(tmp_path: Path) -> None:

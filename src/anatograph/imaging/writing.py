@@ -22,6 +22,12 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Volume files that are read and written."""
 
 
+def volume_name(path: Path) -> str | None:
+    """Name of a volume file without its ending; None for other files."""
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    return None if ending is None else path.name[: -len(ending)]
+
+
 def write_array(path: str | Path, array_zyx: NDArray[Any], volume: Volume, words: NiftiWords | None = None) -> None:
     """Write an array on ``volume.frame`` (z, y, x; any real type) on the grid of the scan's own file.
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from anatograph.errors import UserError, plain
-from anatograph.imaging.writing import SUFFIXES
+from anatograph.imaging.writing import volume_name
 
 _SUBJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -36,7 +36,7 @@ def subject_folder(study: Path, subject_id: str) -> Path:
 
 def id_from(source: Path) -> str:
     """A subject identifier made from the name of a scan's file or folder."""
-    name = source.resolve().name
-    ending = next((ending for ending in SUFFIXES if name.lower().endswith(ending)), "")
-    name = name[: len(name) - len(ending)]
+    source = source.resolve()
+    name = volume_name(source)
+    name = source.name if name is None else name
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "scan"

@@ -13,7 +13,8 @@ import pandas as pd
 
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.elements import looks_like_dicom
-from anatograph.study.archives.table import Made, volume_name, write_recipe_table
+from anatograph.imaging.writing import volume_name
+from anatograph.study.archives.table import Made, write_recipe_table
 
 _SUBJECT = ("sid", "subject_id", "subjectid")
 _VISIT = ("visitnum", "phase_study", "phase")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
+from anatograph.imaging.writing import volume_name
 from anatograph.study.archives.idc_collections import lidc_sample
-from anatograph.study.archives.table import Made, volume_name, write_recipe_table
+from anatograph.study.archives.table import Made, write_recipe_table
 
 CONTROLS = 45
 POSITIVES = 35
@@ -48,14 +49,14 @@ def covid_composite(folder: Path, out: Path) -> Made:
             rows.append(
                 {"subject_id": f"{source}_{volume_name(file)}"[:64], "image": image, "covid": 1, "source": source}
             )
-        notes.append(f"{source}: {len(files)} volumes")
+        notes.append(f"{source}: {counted(len(files), 'volume')}")
     if len(rows) != POSITIVES:
         notes.append(f"{len(rows)} positives; the paper has {POSITIVES}")
-    for row in lidc_sample(folder / "lidc", CONTROLS).to_dict("records"):
-        rows.append({"subject_id": str(row["subject_id"]), "image": row["image"], "covid": 0, "source": "lidc-idri"})
+    for patient, study in lidc_sample(folder / "lidc", CONTROLS).items():
+        rows.append({"subject_id": patient, "image": study, "covid": 0, "source": "lidc-idri"})
     notes.append(f"lidc-idri: {CONTROLS} controls, drawn with a fixed seed; the paper does not say which it drew")
     if converted:
-        notes.append(f"{converted} windowed volumes were brought back to HU, in {out.stem}-hu")
+        notes.append(f"{counted(converted, 'windowed volume')} converted back to HU, in {out.stem}-hu")
     notes.append(
         "all positives differ from all controls in source: scanner and protocol predict covid as well as disease"
     )

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.imaging.dicom.headers import quiet
 from anatograph.study.archives.labels import number, read_labels
 from anatograph.study.archives.table import Made, write_recipe_table
+from anatograph.study.sources.rows import years_of
 
 _VOLUME = re.compile(r"((?:train|valid)_\d+)_([a-z]+)_(\d+)\.nii\.gz")
 _CHECKED = 24
@@ -24,7 +25,7 @@ _AIR, _LOWEST = -900.0, -1100.0
 def ct_rate(folder: Path, out: Path) -> Made:
     """Write the table of one volume for each scan below ``folder``, and refuse volumes that are not in HU.
 
-    ``folder`` holds ``metadata/*_metadata.csv`` (``VolumeName``, ``RescaleSlope``, ``RescaleIntercept`` …), if wanted
+    ``folder`` holds ``metadata/*_metadata.csv`` (``VolumeName``, ``RescaleSlope``, ``RescaleIntercept`` …), optionally
     ``multi_abnormality_labels/*.csv``, and volumes ``train_1_a_1.nii.gz`` at any depth.  The first version (``train``,
     ``valid``) holds stored values, to which the slope and intercept of the metadata must still be applied; the later
     one (``train_fixed``, ``valid_fixed``) holds HU.  Nothing is assumed: of evenly spread volumes the values are
@@ -48,24 +49,25 @@ def ct_rate(folder: Path, out: Path) -> Made:
     unknown = [file.name for _, file in volumes.values() if file.name not in metadata]
     if unknown:
         raise UserError(
-            f"The metadata does not list {len(unknown)} volumes ({', '.join(unknown[:3])}); download it again."
+            f"The metadata does not list {counted(len(unknown), 'volume')} ({', '.join(unknown[:3])}); "
+            "download it again."
         )
     checked = _refuse_stored_values([file for _, file in volumes.values()], metadata)
     rows: list[dict[str, Any]] = []
     for patient, file in volumes.values():
         about = metadata[file.name]
-        age = re.fullmatch(r"0*(\d+)Y?", str(about.get("patientage", "")))
         findings = {
             _column(key): number(value) for key, value in labels.get(file.name, {}).items() if key != "volumename"
         }
         rows.append({
             "subject_id": file.name.removesuffix(".nii.gz"), "image": file, "patient": patient,
-            "sex": about.get("patientsex") or None, "age": float(age[1]) if age else None,
+            "sex": about.get("patientsex") or None, "age": years_of(str(about.get("patientage", ""))),
             "manufacturer": about.get("manufacturer") or None, **findings,
         })  # fmt: skip
+    patients = len({row["patient"] for row in rows})
     notes = [
-        f"{len(rows)} scans of {len({row['patient'] for row in rows})} patients, the first reconstruction of each",
-        f"values of {checked} volumes checked: they are in HU",
+        f"{counted(len(rows), 'scan')} of {counted(patients, 'patient')}, the first reconstruction of each",
+        f"values of {counted(checked, 'volume')} checked: they are in HU",
         "patients have several scans: give --group patient to evaluate",
     ]
     return write_recipe_table("ct-rate", rows, out, notes)

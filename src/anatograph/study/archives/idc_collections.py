@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.study.archives.labels import number, read_labels
 from anatograph.study.archives.table import Made, write_recipe_table
 from anatograph.study.sources.idc import series_folders
-from anatograph.study.sources.rows import FEWEST, columns_of, first_header, identifier
-
-_HEADER = ("sex", "age", "manufacturer", "scanner", "kernel", "slice_mm", "kvp")
+from anatograph.study.sources.rows import FEWEST, columns_of, first_header, identifier, images_in, is_ct
 
 
 def nlst(folder: Path, out: Path, phenotypes: Sequence[Path]) -> Made:
@@ -32,16 +30,16 @@ def nlst(folder: Path, out: Path, phenotypes: Sequence[Path]) -> Made:
     for file in phenotypes:
         for row in read_labels(file, "pid", "NLST's Participant data set").to_dict("records"):
             diagnosed = number(row.get("candx_days"))
-            free = number(row.get("canc_free_days"))
+            free, followed = number(row.get("canc_free_days")), number(row.get("fup_days"))
             known[str(row["pid"]).removesuffix(".0")] = {
                 "age": number(row.get("age")),
                 "sex": {1.0: "M", 2.0: "F"}.get(number(row.get("gender")) or 0.0),
                 "smoker": number(row.get("cigsmok")),
                 "pack_years": number(row.get("pkyr")),
                 "lung_cancer": int(diagnosed is not None),
-                "cancer_days": diagnosed if diagnosed is not None else free or number(row.get("fup_days")),
+                "cancer_days": next((days for days in (diagnosed, free, followed) if days is not None), None),
             }
-    return _first_studies("nlst", folder, out, lambda patient: known.get(patient, {}), len(known))
+    return _first_studies("nlst", folder, out, known)
 
 
 def lidc_idri(folder: Path, out: Path, phenotypes: Sequence[Path]) -> Made:
@@ -62,39 +60,42 @@ def lidc_idri(folder: Path, out: Path, phenotypes: Sequence[Path]) -> Made:
         for row in table.to_dict("records"):
             grade = number(row[column])
             known[str(row["tcia patient id"]).strip()] = {"malignant": {1.0: 0, 2.0: 1, 3.0: 1}.get(grade or 0.0)}
-    return _first_studies("lidc-idri", folder, out, lambda patient: known.get(patient, {}), len(known))
+    return _first_studies("lidc-idri", folder, out, known)
 
 
-def _first_studies(
-    recipe: str, folder: Path, out: Path, labels: Callable[[str], dict[str, Any]], labelled: int
-) -> Made:
-    """The earliest study with a CT series of enough images of each patient; labels come before the header."""
+def _first_studies(recipe: str, folder: Path, out: Path, known: Mapping[str, Mapping[str, Any]]) -> Made:
+    """The earliest study of each patient that has a CT series of enough images.
+
+    ``known`` are the labels by patient; a value there comes before that of the header.
+    """
     found: dict[str, list[tuple[str, int, Path, Any]]] = {}
     for place in series_folders(folder).values():
-        files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+        files = images_in(place)
         header = first_header(files) if len(files) >= FEWEST else None
-        if header is not None and str(header.get("Modality", "")).upper() == "CT":
+        if is_ct(header):
             patient = str(header.get("PatientID") or place.parent.parent.name)
             found.setdefault(patient, []).append((str(header.get("StudyDate", "")), -len(files), place.parent, header))
     rows = []
     for patient, several in sorted(found.items()):
         _, _, study, header = min(several, key=lambda one: (one[0], one[1], str(one[2])))
-        about = {key: value for key, value in columns_of(header).items() if key in _HEADER}
-        told = {key: value for key, value in labels(patient).items() if value is not None}
-        rows.append({"subject_id": identifier(patient), "image": study, **about, **told})
+        about = {key: value for key, value in columns_of(header).items() if key != "patient"}  # it is the subject_id
+        labels = {key: value for key, value in known.get(patient, {}).items() if value is not None}
+        rows.append({"subject_id": identifier(patient), "image": study, **about, **labels})
     if not rows:
         raise UserError(f"{folder} holds no CT series; give the folder that `idc download` filled.")
     columns = dict.fromkeys(key for row in rows for key in row)
     table = [{key: row.get(key) for key in columns} for row in rows]
-    notes = [f"{len(rows)} patients with a scan, {sum(len(v) for v in found.values())} CT series below the folder"]
-    if labelled:
-        named = sum(bool(labels(patient)) for patient in found)
-        notes.append(f"{named} of them have labels; {labelled - named} patients of the table of labels have no scan")
+    series = sum(len(several) for several in found.values())
+    notes = [f"{counted(len(rows), 'patient')} with a scan, {series} CT series below the folder"]
+    if known:
+        labelled = len(set(known) & set(found))
+        without = counted(len(known) - labelled, "patient")
+        notes.append(f"{labelled} of them have labels; {without} of the table of labels without a scan")
     return write_recipe_table(recipe, table, out, notes)
 
 
-def lidc_sample(folder: Path, count: int) -> pd.DataFrame:
-    """``subject_id`` and ``image`` of ``count`` LIDC-IDRI patients, the same for the same patients on disk.
+def lidc_sample(folder: Path, count: int) -> dict[str, Path]:
+    """Patient → folder of a study, for ``count`` LIDC-IDRI patients, the same for the same patients on disk.
 
     Raises:
         UserError: fewer patients than that.
@@ -106,4 +107,4 @@ def lidc_sample(folder: Path, count: int) -> pd.DataFrame:
     if len(studies) < count:
         raise UserError(f"{folder} holds {len(studies)} patients of LIDC-IDRI with a CT, and {count} are needed.")
     chosen = pd.Series(sorted(studies)).sample(count, random_state=0).sort_values()
-    return pd.DataFrame({"subject_id": list(chosen), "image": [studies[name] for name in chosen]})
+    return {name: studies[name] for name in chosen}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.errors import UserError
-from anatograph.study.archives.table import Made, volume_name, write_recipe_table
+from anatograph.imaging.writing import volume_name
+from anatograph.study.archives.table import Made, write_recipe_table
 
 PUBLISHED = {0: 254, 1: 684, 2: 125, 3: 45, 4: 2}
 """Scans of each grade in the published archive (Morozov et al. 2020)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.study.archives.labels import number, read_labels
 from anatograph.study.archives.table import Made, write_recipe_table
 from anatograph.study.sources.rows import FEWEST
@@ -54,9 +54,11 @@ def osic(folder: Path, out: Path) -> Made:
             "smoking": str(nearest.get("smokingstatus", "")) or None,
         })  # fmt: skip
     smoking = Counter(str(row["smoking"]) for row in rows)
-    notes = [f"{len(rows)} patients with images; {', '.join(f'{name}: {n}' for name, n in smoking.most_common())}"]
+    notes = [
+        f"{counted(len(rows), 'patient')} with images; {', '.join(f'{name}: {n}' for name, n in smoking.most_common())}"
+    ]
     if without:
-        notes.append(f"{without} patients of train.csv have fewer than {FEWEST} images and are left out")
+        notes.append(f"{counted(without, 'patient')} of train.csv with fewer than {FEWEST} images left out")
     if len(rows) != PUBLISHED:
         notes.append(f"the published archive has {PUBLISHED} patients")
     return write_recipe_table("osic", rows, out, notes)

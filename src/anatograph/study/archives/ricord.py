@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import multimode
 from typing import Any
 
 from anatograph.errors import UserError
 from anatograph.limits import read_json
 from anatograph.study.archives.table import Made, write_recipe_table
-from anatograph.study.sources.rows import FEWEST, columns_of, first_header, unique_identifiers
+from anatograph.study.sources.rows import FEWEST, columns_of, first_header, is_ct, unique_identifiers
 
 PUBLISHED = (110, 120)
 """Patients and studies of the published archive (Tsai et al. 2021)."""
@@ -30,7 +31,7 @@ def ricord(folder: Path, out: Path) -> Made:
     for place in sorted(path for path in folder.rglob("*") if path.is_dir()):
         files = sorted(file for file in place.iterdir() if file.suffix.lower() == ".dcm")
         header = first_header(files) if len(files) >= FEWEST else None
-        if header is not None and str(header.get("Modality", "")).upper() == "CT":
+        if is_ct(header):
             studies.setdefault(str(header.get("StudyInstanceUID")), (place.parent, header))
     if not studies:
         raise UserError(f"{folder} holds no CT study; give the folder that MIDRC-RICORD-1A was downloaded to.")
@@ -39,21 +40,20 @@ def ricord(folder: Path, out: Path) -> Made:
     rows = []
     for name, (uid, (place, header)) in zip(names, ordered, strict=True):
         read = readings.get(uid, [])
-        most = max(sorted(set(read)), key=read.count) if read else None
-        tied = most is not None and sum(read.count(one) == read.count(most) for one in set(read)) > 1
+        most = multimode(read)
         rows.append({
             "subject_id": name,
             "image": place,
             **columns_of(header),
             "covid": 1,
-            "appearance": None if tied else most,
+            "appearance": most[0] if len(most) == 1 else None,
             "readers": len(read),
         })  # fmt: skip
     patients = len({row["patient"] for row in rows})
-    notes = [f"{len(rows)} studies of {patients} patients"]
+    notes = [f"studies: {len(rows)}, patients: {patients}"]
     if (patients, len(rows)) != PUBLISHED:
         notes.append(f"the published archive has {PUBLISHED[1]} studies of {PUBLISHED[0]} patients")
-    notes.append(f"{sum(row['appearance'] is not None for row in rows)} studies have a majority of the readings")
+    notes.append(f"studies with a majority of the readings: {sum(row['appearance'] is not None for row in rows)}")
     return write_recipe_table("ricord-1a", rows, out, notes)
 
 

@@ -15,8 +15,6 @@ from anatograph.execution.files import write_text
 from anatograph.study.archives.marker import COLUMN, LABELS, mark
 from anatograph.study.cohort import read_cohort
 
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-
 
 @dataclass(frozen=True)
 class Made:
@@ -56,12 +54,6 @@ def write_recipe_table(recipe: str, rows: Sequence[Mapping[str, Any]], out: Path
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     read_cohort(out)
     return Made(out, len(table), tuple(notes))
-
-
-def volume_name(path: Path) -> str | None:
-    """Name of a volume file without its ending; None for other files."""
-    ending = next((e for e in VOLUME_ENDINGS if path.name.lower().endswith(e)), None)
-    return path.name[: -len(ending)] if ending else None
 
 
 def _relative(path: Any, folder: Path) -> str:

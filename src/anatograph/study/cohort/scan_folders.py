@@ -11,7 +11,7 @@ from pydicom.errors import InvalidDicomError
 
 from anatograph.errors import UserError
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
-from anatograph.imaging.writing import SUFFIXES
+from anatograph.imaging.writing import volume_name
 from anatograph.study.cohort.table import CohortRow
 from anatograph.study.identifiers import id_from
 
@@ -33,12 +33,12 @@ def scans_in(folder: Path) -> list[CohortRow]:
         UserError: two scans would get the same name.
     """
     entries = sorted(folder.iterdir())
-    if any(entry.is_file() and looks_like_dicom(entry) for entry in entries if _stem(entry) == entry.name):
+    if any(entry.is_file() and looks_like_dicom(entry) for entry in entries if volume_name(entry) is None):
         return []
-    files = {_stem(entry): entry for entry in entries if entry.is_file() and _stem(entry) != entry.name}
+    files = {name: entry for entry in entries if entry.is_file() and (name := volume_name(entry)) is not None}
     masks = {stem: files[stem + _MASK] for stem in files if stem + _MASK in files}
     scans = [(path, masks.get(stem)) for stem, path in files.items() if path not in masks.values()]
-    series = {entry: who for entry in entries if entry.is_dir() and (who := _patient_and_study(entry)) is not None}
+    series = {entry: key for entry in entries if entry.is_dir() and (key := _patient_and_study(entry)) is not None}
     if len(set(series.values())) > 1 or (series and scans):
         scans += [(path, None) for path in series]
     rows = [CohortRow(id_from(path), path, mask) for path, mask in sorted(scans)]
@@ -53,16 +53,10 @@ def scans_in(folder: Path) -> list[CohortRow]:
     return rows
 
 
-def _stem(path: Path) -> str:
-    """The name without the ending of a volume file; the name where it has none."""
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-    return path.name[: len(path.name) - len(ending)]
-
-
 def _patient_and_study(folder: Path) -> tuple[str, str] | None:
     """PatientID and StudyInstanceUID of the first slice of a CT in a folder or below it; None where it has none.
 
-    Localizers and objects of other modalities are no scan of their own, whatever study they name.
+    Localizers and objects of other modalities are not scans of their own, whatever study they name.
     """
     with quiet():
         for path in islice(_files(folder), _LOOKED_AT):

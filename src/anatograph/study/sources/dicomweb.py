@@ -13,7 +13,7 @@ from anatograph.study.archives.table import Made, write_recipe_table
 from anatograph.study.sources.rows import FEWEST, columns_of, first_header, identifier, unique_identifiers
 
 TOKEN_VARIABLE = "ANATOGRAPH_DICOMWEB_TOKEN"
-"""Environment variable with a bearer token, where the server asks for one."""
+"""Environment variable with a bearer token, where the server requires one."""
 _PAGE = 100
 _SECONDS = 60.0
 _FIELDS = {
@@ -25,7 +25,7 @@ _FIELDS = {
 def dicomweb_cohort(url: str, out: Path, downloads: Path, say: Callable[[str], None] = lambda sentence: None) -> Made:
     """Search a server for CT series (QIDO-RS), fetch those with at least 16 images (WADO-RS), and write their table.
 
-    Series lie in ``downloads/STUDY/SERIES/``, each whole or absent; one that is there is not fetched again.
+    Series lie in ``downloads/STUDY/SERIES/``, each whole or absent; one that exists is not fetched again.
     ``subject_id`` is the PatientID, with ``_2`` and so on for further series of a patient; ``patient`` is always the
     PatientID.
     A series that cannot be fetched whole is left out, with a note.
@@ -52,14 +52,12 @@ def dicomweb_cohort(url: str, out: Path, downloads: Path, say: Callable[[str], N
         raise UserError(
             f"{url} cannot be searched ({_reason(error)}); check the address and {TOKEN_VARIABLE}."
         ) from error
-    small = [one for one in found if int(one["NumberOfSeriesRelatedInstances"] or FEWEST) < FEWEST]
-    wanted = sorted(
-        (one for one in found if one not in small), key=lambda one: (one["PatientID"], one["SeriesInstanceUID"])
-    )
+    wanted = [one for one in found if int(one["NumberOfSeriesRelatedInstances"] or FEWEST) >= FEWEST]
+    wanted.sort(key=lambda one: (one["PatientID"], one["SeriesInstanceUID"]))
     rows: list[dict[str, Any]] = []
     notes = [f"{len(found)} CT series on the server"]
-    if small:
-        notes.append(f"{len(small)} with fewer than {FEWEST} images passed over")
+    if small := len(found) - len(wanted):
+        notes.append(f"{small} with fewer than {FEWEST} images passed over")
     for number, one in enumerate(wanted, start=1):
         try:
             place = _fetch(client, one, downloads)
@@ -80,15 +78,19 @@ def dicomweb_cohort(url: str, out: Path, downloads: Path, say: Callable[[str], N
 
 def _search(client: Any) -> list[dict[str, str]]:
     """The series of modality CT, page by page, by keyword."""
-    found: list[dict[str, str]] = []
+    found: dict[str, dict[str, str]] = {}
+    offset = 0
     while True:
         page = client.search_for_series(
-            search_filters={"Modality": "CT"}, fields=list(_FIELDS), limit=_PAGE, offset=len(found)
+            search_filters={"Modality": "CT"}, fields=list(_FIELDS), limit=_PAGE, offset=offset
         )
-        found += [{keyword: _value(series, tag) for keyword, tag in _FIELDS.items()} for series in page]
-        if len(page) < _PAGE:
-            unique = {one["SeriesInstanceUID"]: one for one in found if one["SeriesInstanceUID"]}
-            return list(unique.values())
+        offset += len(page)
+        known = len(found)
+        for series in page:
+            one = {keyword: _value(series, tag) for keyword, tag in _FIELDS.items()}
+            found[one["SeriesInstanceUID"]] = one
+        if len(page) < _PAGE or len(found) == known:  # a server may ignore the offset and send the same page for ever
+            return [one for uid, one in found.items() if uid]
 
 
 def _value(series: Mapping[str, Any], tag: str) -> str:

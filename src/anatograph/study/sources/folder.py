@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.imaging.dicom.elements import looks_like_dicom
+from anatograph.imaging.writing import volume_name
 from anatograph.limits import MAX_FOLDER_FILES
-from anatograph.study.archives.table import Made, volume_name, write_recipe_table
-from anatograph.study.sources.rows import FEWEST, columns_of, first_header, unique_identifiers
+from anatograph.study.archives.table import Made, write_recipe_table
+from anatograph.study.sources.rows import FEWEST, columns_of, first_header, is_ct, unique_identifiers
 
 _MASK = re.compile(r"(^|[_.-])(mask|masks|seg|label|labels|lung|lungs|lungmask)([_.-]|$)", re.IGNORECASE)
 
@@ -32,7 +33,7 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
         UserError: no scan, or more files than are searched.
     """
     found: list[tuple[Path, dict[str, Any]]] = []
-    passed: Counter[str] = Counter()
+    passed: Counter[tuple[str, str]] = Counter()
     seen = 0
     for where, folders, names in os.walk(root):
         folders.sort()
@@ -44,16 +45,16 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
         volumes = {name: file for file in files if (name := volume_name(file)) is not None}
         for name, file in volumes.items():
             if _MASK.search(name):
-                passed["files named as masks"] += 1
+                passed["file", "named as masks"] += 1
             else:
                 found.append((file, {"lungs": _mask_of(name, volumes)}))
         slices = [] if volumes else [file for file in files if looks_like_dicom(file)]
         if slices:
             header = first_header(slices)
-            if header is None or str(header.get("Modality", "")).upper() != "CT":
-                passed["folders of DICOM that is not CT"] += 1
+            if not is_ct(header):
+                passed["folder", "of DICOM that is not CT"] += 1
             elif len(slices) < FEWEST:
-                passed[f"folders with fewer than {FEWEST} CT images"] += 1
+                passed["folder", f"with fewer than {FEWEST} CT images"] += 1
             else:
                 found.append((place, columns_of(header)))
     chosen = [(path, more) for path, more in found if pattern is None or _fits(path, root, pattern)]
@@ -64,11 +65,12 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
     rows = [{"subject_id": name, "image": path, **more} for name, (path, more) in zip(names, chosen, strict=True)]
     known = Counter(row.get("patient") for row in rows if row.get("patient"))
     several = sum(count > 1 for count in known.values())
-    notes = [f"{len(rows)} scans found"]
-    notes += [f"{count} {what} passed over" for what, count in sorted(passed.items())]
+    notes = [f"{counted(len(rows), 'scan')} found"]
+    notes += [f"{counted(count, noun)} {what} passed over" for (noun, what), count in sorted(passed.items())]
     if several:
         notes.append(
-            f"{several} patients have several scans: give --group patient to evaluate, or choose with --pattern"
+            f"{counted(several, 'patient')} with several scans: give --group patient to evaluate, or choose with "
+            "--pattern"
         )
     return write_recipe_table("folder", _filled(rows), out, notes)
 

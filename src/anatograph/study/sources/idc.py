@@ -12,7 +12,7 @@ import pandas as pd
 from anatograph.errors import UserError
 from anatograph.limits import MAX_TABLE_BYTES
 from anatograph.study.archives.table import Made, write_recipe_table
-from anatograph.study.sources.rows import FEWEST, columns_of, first_header, unique_identifiers
+from anatograph.study.sources.rows import FEWEST, columns_of, first_header, images_in, is_ct, unique_identifiers
 
 _SERIES = "SeriesInstanceUID"
 _UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
@@ -30,31 +30,33 @@ def idc_cohort(manifest: Path, out: Path, downloads: Path) -> Made:
         UserError: a manifest of neither kind, or no series that was downloaded; the message has the command that
             downloads them.
     """
-    rows, notes = downloaded_series(manifest, downloads)
+    rows, notes = _downloaded_series(manifest, downloads)
     return write_recipe_table("idc", rows, out, notes)
 
 
-def downloaded_series(manifest: Path, downloads: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of the CT series on disk, with what the manifest says of each, and notes about the others."""
+def _downloaded_series(manifest: Path, downloads: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of the CT series on disk, with what the manifest says about each, and notes about the others."""
     listed = _listed(manifest)
-    there = series_folders(downloads)
+    on_disk = series_folders(downloads)
+    if listed is None:
+        listed = {uid: {} for uid in sorted(on_disk)}
     rows: list[dict[str, Any]] = []
     small = missing = 0
-    for uid, told in listed.items() if listed is not None else ((uid, {}) for uid in sorted(there)):
-        place = there.get(uid)
+    for uid, entry in listed.items():
+        place = on_disk.get(uid)
         if place is None:
             missing += 1
             continue
-        files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+        files = images_in(place)
         header = first_header(files)
-        if header is None or str(header.get("Modality", "")).upper() != "CT":
+        if not is_ct(header):
             continue
         if len(files) < FEWEST:
             small += 1
             continue
-        patient = str(told.get("PatientID") or header.get("PatientID") or uid)
-        collection = told.get("collection_id") or None
-        about = {**columns_of(header), **{k: v for k, v in columns_of(told).items() if v is not None}}
+        patient = str(entry.get("PatientID") or header.get("PatientID") or uid)
+        collection = entry.get("collection_id") or None
+        about = {**columns_of(header), **{k: v for k, v in columns_of(entry).items() if v is not None}}
         rows.append({"image": place, **about, "patient": patient, "collection": collection, "images": len(files)})
     if not rows:
         raise UserError(

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pydicom
 
@@ -67,14 +67,24 @@ def columns_of(header: Mapping[str, Any] | pydicom.Dataset) -> dict[str, Any]:
         text = "" if value is None else str(value).strip()
         if isinstance(value, pydicom.multival.MultiValue):
             text = str(value[0]).strip()
-        found[column] = _age(text) if column == "age" else text or None
+        found[column] = years_of(text) if column == "age" else text or None
     return found
 
 
-def _age(text: str) -> float | None:
+def years_of(text: str) -> float | None:
     """Years of DICOM's AS, such as ``061Y``; None for months and days, which no adult has, and for other text."""
     match = re.fullmatch(r"0*(\d+)(?:\.0+)?Y?", text)
     return float(match[1]) if match else None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Files of a series' folder, hidden ones left out, in the order of their names."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def is_ct(header: pydicom.Dataset | None) -> TypeGuard[pydicom.Dataset]:
+    """Whether there is a header, and its modality is CT."""
+    return header is not None and str(header.get("Modality", "")).upper() == "CT"
 
 
 def first_header(files: Sequence[Path]) -> pydicom.Dataset | None:
