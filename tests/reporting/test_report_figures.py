@@ -84,6 +84,7 @@ def test_further_analyses_have_their_figures(tmp_path: Path) -> None:
     pd.DataFrame([summary]).to_csv(tmp_path / "survival.csv", index=False)
     models = [("covariates", 0.3), ("embedding", 0.5), ("covariates + embedding", 0.6), ("added", 0.3)]
     rows = [("x", model, "r2", value, value - 0.1, value + 0.1, 0.02) for model, value in models]
+    rows.append(("x", "added", "partial_r2", 0.44, 0.3, 0.5, 0.02))
     names = ["target", "model", "metric", "value", "low", "high", "p"]
     pd.DataFrame(rows, columns=names).to_csv(tmp_path / "adjusted.csv", index=False)
     grown = pd.DataFrame({"target": "x", "metric": "r2", "n_train": [20, 40, 80], "value": [0.1, 0.3, 0.4]})
@@ -93,7 +94,13 @@ def test_further_analyses_have_their_figures(tmp_path: Path) -> None:
     known = {"nuisance": "site", "column": "site", "metric": "auc", "chance": 0.5, "linear": 0.8, "linear_low": 0.7,
              "linear_high": 0.9, "kernel": 0.85, "kernel_low": 0.7, "kernel_high": 0.95}  # fmt: skip
     pd.DataFrame([known]).to_csv(tmp_path / "audit.csv", index=False)
-    death, beyond, audit, size = answers(tmp_path)
+    sites = {"target": "site", "metric": "auc", "before": 0.9, "before_low": 0.8, "before_high": 0.95, "after": 0.5,
+             "after_low": 0.4, "after_high": 0.6, "chance": 0.5}  # fmt: skip
+    pd.DataFrame([sites]).to_csv(tmp_path / "harmonisation.csv", index=False)
+    death, beyond, harmonised, audit, size = answers(tmp_path)
+    before, after = harmonised.figures[0].traces
+    assert (before["name"], before["x"], after["name"], after["x"]) == ("before", [0.9], "after", [0.5])
+    assert (after["error_x"]["array"], after["error_x"]["arrayminus"]) == ([0.1], [0.1])
     assert [trace["x"] for trace in audit.figures[0].traces] == [[0.8], [0.85]]
     assert audit.figures[0].layout["yaxis"]["ticktext"] == ["site"]
     (figure,) = death.figures
@@ -104,7 +111,7 @@ def test_further_analyses_have_their_figures(tmp_path: Path) -> None:
     assert "log-rank test between thirds: p &lt; 0.001" not in figure.caption
     assert "p < 0.001" in figure.caption
     assert [trace["x"] for trace in beyond.figures[0].traces] == [[0.3], [0.5], [0.6]]
-    assert "x +0.300 (+0.200 to +0.400, p = 0.020)" in beyond.figures[0].caption
+    assert beyond.figures[0].caption.endswith("permutation test: x +0.300 (+0.200 to +0.400, p = 0.020).")
     assert size.figures[0].traces[-1]["x"] == [20, 40, 80]
     (tmp_path / "adjusted.csv").write_text("target\nx\n")
     with pytest.raises(UserError, match="lacks the columns model"):
@@ -120,7 +127,7 @@ def test_the_flow_and_the_methods_count_the_scans(parts: Path) -> None:
         selection = select(study)
         steps = steps_of(study, 14, selection, len(selection.subject_ids) - 1)
         drawn = flow(steps, Discretion())
-        told = methods(study, selection, steps, Discretion(), parts / "run", parts / "emb", parts / "evaluation")
+        written = methods(study, selection, steps, Discretion(), parts / "run", parts / "emb", parts / "evaluation")
     finally:
         review.unlink()
     lines = [line for box in drawn.boxes for line in box["lines"]]
@@ -132,13 +139,13 @@ def test_the_flow_and_the_methods_count_the_scans(parts: Path) -> None:
     rejected = len(selection.rejected)
     assert f"Available for analysis (n = {12 - 1 - rejected})" in lines
     assert lines[-1] == f"Analysed (n = {12 - 2 - rejected})"
-    text = " ".join(told.paragraphs)
+    text = " ".join(written.paragraphs)
     assert "A reader excluded 1 on inspection (moved, 1)." in text
     assert "5-fold cross-validation (seed 0)" in text
     assert "lung masks that came with the scans (n = 12)" in text
     numbers = {int(n) for part in text.split("[")[1:] for n in part.split("]")[0].split(",")}
-    assert numbers == set(range(1, len(told.references) + 1))
-    assert not any("ANTs" in reference for reference in told.references)  # it was not used
+    assert numbers == set(range(1, len(written.references) + 1))
+    assert not any("ANTs" in reference for reference in written.references)  # it was not used
 
 
 def test_the_strongest_and_the_weakest_case_are_shown(parts: Path) -> None:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pandas as pd
 
-from anatograph.reporting.figures.evaluation import METRICS, Series, points
-from anatograph.reporting.figures.figure import COLOURS, NEUTRAL, SYMBOLS, Figure, Json, axis, identifier, plain, short
+from anatograph.reporting.figures.evaluation import Series, metric_of, points, spans
+from anatograph.reporting.figures.figure import (
+    COLOURS,
+    NEUTRAL,
+    SYMBOLS,
+    Figure,
+    Json,
+    axis,
+    band,
+    diagonal,
+    identifier,
+    plain,
+    short,
+)
 from anatograph.reporting.figures.figure import title as heading
 
 _DASHES = ("solid", "dash", "dot")
@@ -20,14 +32,11 @@ def kaplan_meier(curves: pd.DataFrame, summary: pd.DataFrame | None) -> list[Fig
         words = []
         for number, (third, curve) in enumerate(rows.groupby("third", sort=False)):
             colour, n = COLOURS[number % len(COLOURS)], int(curve["at_risk"].iloc[0])
-            time, known = short(curve["time"]), curve[curve["low"].notna() & curve["high"].notna()]
-            band: Json = {"type": "scatter", "mode": "lines", "x": short(known["time"]), "hoverinfo": "skip",
-                          "showlegend": False, "line": {"width": 0, "shape": "hv", "color": colour},
-                          "name": f"{third}, 95 % band"}  # fmt: skip
-            traces.append({**band, "y": short(known["low"])})
-            traces.append({**band, "y": short(known["high"]), "fill": "tonexty", "fillcolor": f"{colour}2e"})
+            known = curve[curve["low"].notna() & curve["high"].notna()]
+            x, name = short(known["time"]), f"{third}, 95 % band"
+            traces += band(x, known["low"], known["high"], colour, name, shape="hv")
             traces.append(
-                {"type": "scatter", "mode": "lines", "name": f"{third} risk (n = {n})", "x": time,
+                {"type": "scatter", "mode": "lines", "name": f"{third} risk (n = {n})", "x": short(curve["time"]),
                  "y": short(curve["survival"]), "line": {"shape": "hv", "color": colour, "width": 2.5,
                                                          "dash": _DASHES[number % len(_DASHES)]}}
             )  # fmt: skip
@@ -58,8 +67,7 @@ def survival_calibration(table: pd.DataFrame) -> list[Figure]:
     found = []
     for target, rows in table.groupby("target", sort=False):
         traces: list[Json] = [
-            {"type": "scatter", "mode": "lines", "name": "perfect calibration", "x": [0, 1], "y": [0, 1],
-             "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}, "hoverinfo": "skip"},
+            diagonal([0, 1], "perfect calibration"),
             {"type": "scatter", "mode": "markers", "name": "thirds of the risk", "x": short(rows["predicted"]),
              "y": short(rows["observed"]), "text": [plain(third) for third in rows["third"]],
              "marker": {"size": 10, "color": COLOURS[0]},
@@ -86,14 +94,10 @@ def adjusted(table: pd.DataFrame) -> list[Figure]:
     """Covariates alone, the embedding alone, and both: a figure for each metric."""
     found = []
     for metric, rows in table[table["model"].isin(_MODELS)].groupby("metric", sort=False):
-        name, chance = METRICS.get(str(metric), (str(metric), 0.0))
+        name, chance = metric_of(str(metric), rows)
         targets = list(dict.fromkeys(rows["target"].astype(str)))
-        series: Series = []
-        for model in _MODELS:
-            own = rows[rows["model"] == model].to_dict("records")
-            spans = {str(r["target"]): (float(r["value"]), float(r["low"]), float(r["high"])) for r in own}
-            series.append((model, spans))
-        added = table[(table["model"] == "added") & table["target"].astype(str).isin(targets)].to_dict("records")
+        series = [(model, spans(rows[rows["model"] == model])) for model in _MODELS]
+        added = table[(table["model"] == "added") & (table["metric"] == metric)].to_dict("records")
         said = "; ".join(
             f"{r['target']} {float(r['value']):+.3f} ({float(r['low']):+.3f} to {float(r['high']):+.3f}, "
             f"{_p(float(r['p']))})"
@@ -109,57 +113,34 @@ def adjusted(table: pd.DataFrame) -> list[Figure]:
 
 def harmonised(table: pd.DataFrame) -> list[Figure]:
     """Before and after harmonisation on the same folds: a figure for each metric."""
-    found = []
-    for metric, rows in table.groupby("metric", sort=False):
-        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
-        targets = list(dict.fromkeys(rows["target"].astype(str)))
-        series: Series = [
-            (when, {str(r["target"]): (float(r[when]), float(r[f"{when}_low"]), float(r[f"{when}_high"]))
-                    for r in rows.to_dict("records")})
-            for when in ("before", "after")
-        ]  # fmt: skip
-        caption = (
-            f"Held-out {name} before and after harmonisation, which was fitted in training folds alone, with 95 % "
-            "bootstrap intervals. Rows named after the harmonised column show how well it is itself predicted, which "
-            "should fall to chance (dashed)."
-        )
-        found.append(points(identifier("harmonised", str(metric)), name, chance, targets, series, caption))
-    return found
+    caption = (
+        "Held-out {} before and after harmonisation, which was fitted in training folds alone, with 95 % "
+        "bootstrap intervals. Rows named after the harmonised column show how well it is itself predicted, which "
+        "should fall to chance (dashed)."
+    )
+    return _compared(table, "harmonised", "target", {"before": "before", "after": "after"}, caption)
 
 
 def audited(table: pd.DataFrame) -> list[Figure]:
     """How well patient and scanner are predicted, linearly and by a Gaussian kernel: a figure for each metric."""
-    found = []
-    for metric, rows in table.groupby("metric", sort=False):
-        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
-        columns = list(dict.fromkeys(rows["column"].astype(str)))
-        series: Series = [
-            (words, {str(r["column"]): (float(r[kind]), float(r[f"{kind}_low"]), float(r[f"{kind}_high"]))
-                     for r in rows.to_dict("records")})
-            for kind, words in (("linear", "linear probe"), ("kernel", "Gaussian kernel"))
-        ]  # fmt: skip
-        caption = (
-            f"Confounding audit: held-out {name} with which the embedding predicts what describes patient, scanner or "
-            "breath, with 95 % bootstrap intervals. An interval above chance (dashed) means that the embedding encodes "
-            "the column."
-        )
-        found.append(points(identifier("audit", str(metric)), name, chance, columns, series, caption))
-    return found
+    caption = (
+        "Confounding audit: held-out {} with which the embedding predicts what describes patient, scanner or "
+        "breath, with 95 % bootstrap intervals. An interval above chance (dashed) means that the embedding encodes "
+        "the column."
+    )
+    return _compared(table, "audit", "column", {"linear": "linear probe", "kernel": "Gaussian kernel"}, caption)
 
 
 def learning_curves(table: pd.DataFrame) -> list[Figure]:
     """Held-out figure against the number of training subjects, with its band: a figure for each metric."""
     found = []
     for metric, rows in table.groupby("metric", sort=False):
-        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
+        name, chance = metric_of(str(metric), rows)
         traces: list[Json] = []
         for number, (target, curve) in enumerate(rows.groupby("target", sort=False)):
             colour, ordered = COLOURS[number % len(COLOURS)], curve.sort_values("n_train")
             sizes = [int(n) for n in ordered["n_train"]]
-            band: Json = {"type": "scatter", "mode": "lines", "x": sizes, "hoverinfo": "skip", "showlegend": False,
-                          "line": {"width": 0, "color": colour}, "name": f"{target}, 95 % band"}  # fmt: skip
-            traces.append({**band, "y": short(ordered["low"])})
-            traces.append({**band, "y": short(ordered["high"]), "fill": "tonexty", "fillcolor": f"{colour}2e"})
+            traces += band(sizes, ordered["low"], ordered["high"], colour, f"{target}, 95 % band")
             traces.append(
                 {"type": "scatter", "mode": "lines+markers", "name": plain(target), "x": sizes,
                  "y": short(ordered["value"]), "line": {"color": colour},
@@ -177,6 +158,27 @@ def learning_curves(table: pd.DataFrame) -> list[Figure]:
         )
         alt = f"learning curves of {', '.join(map(str, dict.fromkeys(rows['target'])))}"
         found.append(Figure(identifier("learning", str(metric)), traces, layout, caption, alt, 380))
+    return found
+
+
+def _compared(table: pd.DataFrame, figure: str, rows_by: str, kinds: dict[str, str], caption: str) -> list[Figure]:
+    """For each metric, a point for each of ``kinds`` (columns ``KIND``, ``KIND_low``, ``KIND_high``) in each row.
+
+    Args:
+        table: a row for each metric and each value of the column ``rows_by``.
+        figure: what the figures' names begin with.
+        rows_by: the column that names the rows.
+        kinds: prefix of the columns, and what it is called in the legend.
+        caption: ``{}`` stands for the metric.
+    """
+    found = []
+    for metric, rows in table.groupby("metric", sort=False):
+        name, chance = metric_of(str(metric), rows)
+        labels = list(dict.fromkeys(rows[rows_by].astype(str)))
+        series: Series = [
+            (words, spans(rows, rows_by, kind, f"{kind}_low", f"{kind}_high")) for kind, words in kinds.items()
+        ]
+        found.append(points(identifier(figure, str(metric)), name, chance, labels, series, caption.format(name)))
     return found
 
 

@@ -20,7 +20,6 @@ Span = tuple[float, float, float]
 """Value, lower and upper end."""
 Series = list[tuple[str, dict[str, Span]]]
 """For each method, its value for each target."""
-_HELD = "each subject predicted by a probe fitted without it"
 
 
 def overview(
@@ -29,12 +28,13 @@ def overview(
     """A figure for each metric of the headlines, with shuffled targets and rivals where they are known."""
     found = []
     for metric, rows in headlines.groupby("metric", sort=False):
-        name, chance = METRICS.get(str(metric), (str(metric), float(rows["chance"].iloc[0])))
+        name, chance = metric_of(str(metric), rows)
         targets = [str(target) for target in rows["target"]]
-        series: Series = [("this embedding", dict(zip(targets, _spans(rows), strict=True)))]
+        series: Series = [("this embedding", spans(rows))]
         caption = (
-            f"Held-out {name} of the linear probes, {_HELD}: points with 95 % bootstrap intervals over subjects "
-            f"({_counts(rows)}). The dashed line is the value of a prediction without features."
+            f"Held-out {name} of the linear probes, each subject predicted by a probe fitted without it: points with "
+            f"95 % bootstrap intervals over subjects ({_counts(rows)}). The dashed line is the value of a prediction "
+            "without features."
         )
         if shuffled is not None:
             series.append(("shuffled targets", _shuffled(shuffled, str(metric), targets)))
@@ -64,8 +64,18 @@ def rivals(results: pd.DataFrame) -> list[Figure]:
     return found
 
 
-def _spans(rows: pd.DataFrame) -> list[Span]:
-    return [(float(r["value"]), float(r["low"]), float(r["high"])) for r in rows.to_dict("records")]
+def metric_of(metric: str, rows: pd.DataFrame) -> tuple[str, float]:
+    """What a metric is called, and its value by chance; of one that is not in `METRICS`, from the column ``chance``."""
+    if metric in METRICS:
+        return METRICS[metric]
+    return metric, float(rows["chance"].iloc[0]) if "chance" in rows else 0.0
+
+
+def spans(
+    rows: pd.DataFrame, label: str = "target", value: str = "value", low: str = "low", high: str = "high"
+) -> dict[str, Span]:
+    """Value and ends of each row, from these columns."""
+    return {str(r[label]): (float(r[value]), float(r[low]), float(r[high])) for r in rows.to_dict("records")}
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -102,8 +112,8 @@ def points(name: str, metric: str, chance: float, targets: list[str], series: Se
     """Targets down, one point with its bar a method, side by side within a target."""
     traces: list[Json] = []
     step = 0.8 / max(1, len(series))
-    for number, (method, spans) in enumerate(series):
-        rows = [(k, spans[target]) for k, target in enumerate(targets) if target in spans]
+    for number, (method, found) in enumerate(series):
+        rows = [(k, found[target]) for k, target in enumerate(targets) if target in found]
         colour = NEUTRAL if method == "shuffled targets" else COLOURS[number % len(COLOURS)]
         offset = (number - (len(series) - 1) / 2) * step
         traces.append(
@@ -125,7 +135,7 @@ def points(name: str, metric: str, chance: float, targets: list[str], series: Se
                 "hovertemplate": "%{text}: %{x:.3f}<extra>" + plain(method) + "</extra>",
             }
         )
-    shown = [v for _, spans in series for span in spans.values() for v in span if v == v]
+    shown = [v for _, found in series for span in found.values() for v in span if v == v]
     # All metrics end at 1; the worst lie far below chance and would squeeze everything else.
     low, high = max(min([chance, *shown]), chance - 1.0), min(max([chance, *shown]), 1.0)
     wide = max(high - low, 0.1)
@@ -138,6 +148,6 @@ def points(name: str, metric: str, chance: float, targets: list[str], series: Se
                     "line": {"color": NEUTRAL, "dash": "dash", "width": 1.5}}],
         "showlegend": len(series) > 1,
     }  # fmt: skip
-    said = "; ".join(f"{m}: " + ", ".join(f"{t} {s[0]:.2f}" for t, s in spans.items()) for m, spans in series)
+    said = "; ".join(f"{m}: " + ", ".join(f"{t} {s[0]:.2f}" for t, s in found.items()) for m, found in series)
     height = 130 + len(targets) * max(44, 18 * len(series)) + 22 * ((len(series) + 2) // 3)
     return Figure(name, traces, layout, caption, f"{metric} by target. {said}", height)

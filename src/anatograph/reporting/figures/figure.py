@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +52,25 @@ def title(text: str) -> Json:
     return {"text": plain(text), "font": {"size": 14}, "x": 0, "xanchor": "left", "y": 0.98}
 
 
+def diagonal(ends: Sequence[float], name: str) -> Json:
+    """A dashed line along which both axes are equal."""
+    line = {"color": NEUTRAL, "width": 1.5, "dash": "dash"}
+    both = short(ends)
+    return {"type": "scatter", "mode": "lines", "name": name, "x": both, "y": both, "line": line, "hoverinfo": "skip"}
+
+
+def band(
+    x: Sequence[float | None], low: Iterable[float], high: Iterable[float], colour: str, name: str, **line: Any
+) -> list[Json]:
+    """Two traces with the area between them filled; ``line`` is its shape."""
+    edge: Json = {"type": "scatter", "mode": "lines", "x": x, "hoverinfo": "skip", "showlegend": False,
+                  "line": {"width": 0, "color": colour, **line}, "name": name}  # fmt: skip
+    return [{**edge, "y": short(low)}, {**edge, "y": short(high), "fill": "tonexty", "fillcolor": f"{colour}2e"}]
+
+
 def plain(text: object) -> str:
     """A text as Plotly shows it as it is: it would read a few HTML tags."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(str(text), quote=False)
 
 
 def identifier(*parts: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from anatograph.reporting.figures.figure import COLOURS, NEUTRAL, SYMBOLS, Figure, Json, axis, identifier, plain, short
+from anatograph.reporting.figures.figure import COLOURS, SYMBOLS, Figure, Json, axis, diagonal, identifier, plain, short
 from anatograph.reporting.figures.figure import title as heading
 from anatograph.reporting.redaction import Discretion
 
@@ -23,8 +23,7 @@ def scatter(target: str, held: pd.DataFrame, discretion: Discretion) -> Figure |
     names = [discretion.subject(str(name)) for name in known.index]
     ends = [float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))]
     traces: list[Json] = [
-        {"type": "scatter", "mode": "lines", "name": "identity", "x": short(ends), "y": short(ends),
-         "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}, "hoverinfo": "skip"},
+        diagonal(ends, "identity"),
         {"type": "scatter", "mode": "markers", "name": "subjects", "x": short(truth, 5), "y": short(predicted, 5),
          "text": [plain(name) for name in names], "marker": {"size": 7, "color": COLOURS[0], "opacity": 0.75},
          "hovertemplate": "%{text}<br>true %{x:.4g}, predicted %{y:.4g}<extra></extra>"},
@@ -60,10 +59,7 @@ def calibration(target: str, held: pd.DataFrame) -> Figure | None:
     if len(known) < _FEWEST:
         return None
     shown = columns[1:] if len(columns) == 2 else columns
-    traces: list[Json] = [
-        {"type": "scatter", "mode": "lines", "name": "perfect calibration", "x": [0, 1], "y": [0, 1],
-         "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}, "hoverinfo": "skip"}
-    ]  # fmt: skip
+    traces: list[Json] = [diagonal([0, 1], "perfect calibration")]
     bins = int(np.clip(len(known) // 10, 2, 10))
     truth = known["truth_class"].astype(str).to_numpy()
     for number, column in enumerate(shown[: len(COLOURS)]):

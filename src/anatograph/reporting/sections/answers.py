@@ -23,20 +23,12 @@ _COLUMNS = {
     "kaplan_meier": ("target", "third", "time", "survival", "low", "high", "at_risk"),
     "calibration": ("target", "third", "predicted", "observed", "low", "high", "horizon"),
     "adjusted": ("target", "model", "metric", "value", "low", "high", "p"),
-    "harmonisation": ("target", "metric", "before", "before_low", "before_high", "after", "after_low", "after_high"),
-    "audit": (
-        "column",
-        "metric",
-        "chance",
-        "linear",
-        "linear_low",
-        "linear_high",
-        "kernel",
-        "kernel_low",
-        "kernel_high",
-    ),
+    "harmonisation": ("target", "metric", "before", "before_low", "before_high", "after", "after_low", "after_high",
+                      "chance"),
+    "audit": ("column", "metric", "chance", "linear", "linear_low", "linear_high", "kernel", "kernel_low",
+              "kernel_high"),
     "learning_curve": ("target", "metric", "n_train", "value", "low", "high", "chance"),
-}
+}  # fmt: skip
 """Columns that each table needs."""
 
 

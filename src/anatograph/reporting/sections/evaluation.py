@@ -39,7 +39,7 @@ class EvaluationSection:
     notes: tuple[str, ...]
     """Of the run."""
     answers: list[Answer]
-    """Survival, covariates, sites and sample size, where they were asked."""
+    """Survival, covariates, sites, audit and sample size, of those that were analysed."""
     predictions: pd.DataFrame | None
     """``predictions.parquet``."""
 
@@ -59,7 +59,8 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
     scores = Table(("target", "metric", "mean", "standard deviation", "folds", "subjects"), tuple(rows))
     chance, shuffled = None, None
     if (folder / "permutations.csv").is_file():
-        shuffled = read_table(folder / "permutations.csv", folder, _COMMAND, ("target", "metric", "p"))
+        columns = ("target", "metric", "observed", "chance_mean", "chance_std", "p")
+        shuffled = read_table(folder / "permutations.csv", folder, _COMMAND, columns)
         chance = Table(
             ("target", "metric", "observed", "by chance", "p"),
             tuple(
