@@ -19,8 +19,8 @@ from anatograph.imaging.volume import Mask, Volume
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.subject import PhantomSubject, make_subject
 from anatograph.study.quality.chest import chest_figures
-from anatograph.study.quality.gallery import qc
-from anatograph.study.quality.levels import RULES, Concern, judge, worst
+from anatograph.study.quality.gallery import judged, qc
+from anatograph.study.quality.levels import RULES, Concern, judge, separate, worst
 from anatograph.study.quality.selection import read_reviews, select, usable
 from anatograph.study.quality.table import read_levels, same_scans, to_look_at, write_quality
 from anatograph.study.store import Study
@@ -160,6 +160,18 @@ def test_the_table_lists_every_scan_with_its_figures_the_worst_first(study: Stud
     ]  # fmt: skip
 
 
+def test_a_reason_may_hold_a_semicolon(study: Study) -> None:
+    name = study.subject_ids[0]
+    for other in study.subject_ids:
+        grade(study, other)
+    grade(study, name, Concern("check", "stretched: by 2; turned by 40°"), Concern("note", "thick"))
+    write_quality(study)
+    assert to_look_at(study.path) == [f"1 scan to check: {name} (stretched: by 2; turned by 40°)"]
+    level, reasons = judged(study.subject(name), read_levels(study.path))
+    assert (level, reasons) == ("check", ["check: stretched: by 2; turned by 40°", "note: thick"])
+    assert separate("") == []
+
+
 def test_one_scan_under_two_identifiers_is_named(study: Study) -> None:
     first, second = study.subject_ids[:2]
     for name in study.subject_ids:
@@ -205,7 +217,10 @@ def test_rejected_and_excluded_scans_are_left_out_and_counted(study: Study) -> N
         ("subject_id,comment\np00,x\n", "lacks the columns"),
         ("subject_id,verdict\np00,maybe\n", "'maybe' must be keep, exclude or empty"),
         ("subject_id,verdict\n../x,keep\n", "must be 1 to 64"),
-        ("subject_id,verdict\np00,keep\np00,exclude\n", "has a verdict already"),
+        (
+            "subject_id,verdict\np00,keep\np00,exclude\n",
+            "has 1 fault; correct these rows:\n  row 2: p00 has a verdict already",
+        ),
         ("subject_id,verdict\np00,\xff\n", "cannot be read"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from anatograph.errors import UserError
 from anatograph.execution.account import Failure
 from anatograph.explanation.mosaic import slices_of_patches
 from anatograph.reporting.redaction import Discretion
-from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, webp
+from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, encoded
 from anatograph.study.quality.gallery import judged
 from anatograph.study.quality.levels import LEVELS, Level
 from anatograph.study.quality.slices import cut_slices
@@ -163,7 +162,7 @@ def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) ->
 
 
 def _picture(drawn: SliceDrawing, size: tuple[float, int]) -> Picture:
-    return Picture(drawn, base64.b64encode(webp(drawn.picture, *size)).decode("ascii"))
+    return Picture(drawn, encoded(drawn.picture, *size))
 
 
 def _size(sample: Sequence[list[SliceDrawing]], each: float) -> tuple[float, int]:

@@ -54,9 +54,7 @@ class MapFile:
     @property
     def words(self) -> MapLegend:
         """The same as a legend, as `explain` draws with it."""
-        return MapLegend(
-            self.kind, self.name, self.meaning, self.high, self.low, self.neutral, self.ends, {}
-        )  # fmt: skip
+        return MapLegend(self.kind, self.name, self.meaning, self.high, self.low, self.neutral, self.ends, {})
 
     @property
     def diverging(self) -> bool:
@@ -75,8 +73,8 @@ def find_maps(folders: Sequence[Path], subject_ids: Sequence[str]) -> list[MapFi
         files = sorted(folder.glob(f"*{ENDING}")) if folder.is_dir() else []
         if not files:
             raise UserError(
-                f"{folder} holds no maps (*{ENDING}), so `anatograph explain` or "
-                "`anatograph deviation` did not write it."
+                f"{folder} holds no maps (*{ENDING}); name a folder that `anatograph explain`, `anatograph deviation` "
+                "or `anatograph change` wrote."
             )
         found += [one for path in files if (one := _map_file(path, subject_ids)) is not None]
     return found
@@ -100,10 +98,8 @@ def _map_file(path: Path, subject_ids: Sequence[str]) -> MapFile | None:
         return None
     owner = max(owners, key=len)
     target = stem[len(owner) + 1 :]
-    return MapFile(
-        path, owner, target, f"evidence for {target}", f"evidence for {target}", "evidence against it", 0.5,
-        _probe_ends(path),
-    )  # fmt: skip
+    words = f"evidence for {target}"
+    return MapFile(path, owner, target, words, words, "evidence against it", 0.5, _probe_ends(path))
 
 
 def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) -> MapFile | None:

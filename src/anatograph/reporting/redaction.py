@@ -80,6 +80,12 @@ class Discretion:
         return {name: f"subject-{place[name]:0{width}d}" for name in identifying}
 
     @cached_property
+    def _renamed(self) -> re.Pattern[str]:
+        """Any name that a pseudonym stands for, the longest first."""
+        names = sorted(self._pseudonyms, key=len, reverse=True)
+        return re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+
+    @cached_property
     def _shown(self) -> frozenset[str]:
         """What sentences may hold because the page shows it anyway."""
         return self.words | frozenset(name for name in self.subject_ids if name not in self._pseudonyms)
@@ -127,8 +133,8 @@ class Discretion:
             return text
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, WITHHELD)
-        for name, shown in self._pseudonyms.items():
-            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", shown, text)
+        if self._pseudonyms:
+            text = self._renamed.sub(lambda found: self._pseudonyms[found[0]], text)
         text = _PATIENTS.sub(rf"\1{WITHHELD}\2", text)
         text = _QUOTED.sub(lambda found: found[0] if found[0][1:-1] in self._shown else WITHHELD, text)
         first, colon, rest = text.partition(": ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from anatograph.anatomy.atlas import Atlas
 from anatograph.imaging.views import View
 from anatograph.imaging.volume import Mask
 from anatograph.study.quality.slices import Slice
+from anatograph.study.quality.webp import webp
 from anatograph.study.subject import StoredSubject
 
 _GRID = 2.0
@@ -71,17 +71,15 @@ def draw_slices(subject: StoredSubject, atlas: Atlas, lungs: Mask, slices: Seque
     return drawn
 
 
-def webp(grey: NDArray[np.uint8], scale: float = 1.0, quality: int = 60) -> bytes:
-    """Grey values as a WebP picture, made smaller by ``scale``."""
+def encoded(grey: NDArray[np.uint8], scale: float, quality: int) -> str:
+    """Grey values as a WebP picture in base64, made smaller by ``scale``."""
     from PIL import Image
 
     image = Image.fromarray(grey)
     if scale != 1.0:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=4)
-    return buffer.getvalue()
+    return webp(image, quality)
 
 
 def _outline(inside: NDArray[np.bool_], height: int, downwards: bool) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anatograph.embedding.table import Embeddings
-from anatograph.reporting.figures.figure import COLOURS, SYMBOLS
+from anatograph.reporting.figures.figure import COLOURS, SYMBOLS, short
 from anatograph.reporting.projection import project
 from anatograph.reporting.redaction import Discretion
 
@@ -68,7 +68,7 @@ def subject_map(
     for umap in (True, False):
         plane = project(known.features, umap=umap)
         if plane.name not in [one["name"] for one in planes]:
-            x, y = _short(plane.points[:, 0]), _short(plane.points[:, 1])
+            x, y = short(plane.points[:, 0]), short(plane.points[:, 1])
             planes.append({"name": plane.name, "x": x, "y": y, "axes": plane.axes, "scaled": plane.scaled})
     coloured = []
     if table is not None:
@@ -78,7 +78,7 @@ def subject_map(
             if values.nunique() < 2:
                 continue
             if is_measure(values):
-                coloured.append({"name": name, "kind": "number", "values": _short(values.to_numpy(dtype=float))})
+                coloured.append({"name": name, "kind": "number", "values": short(values.to_numpy(dtype=float))})
             else:
                 coloured.append({"name": name, "kind": "class", "values": _classes(values)})
     caption = (
@@ -125,7 +125,3 @@ def _classes(values: pd.Series) -> list[str]:
     """Names of the classes; beyond the most frequent, ``other``."""
     common = set(values.value_counts().head(_MOST_COLOURED).index)
     return [label(v) if pd.isna(v) or v in common else "other" for v in values]
-
-
-def _short(values: Any) -> list[float | None]:
-    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, grey_of
 from anatograph.reporting.maps import MapFile
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.volumes import SmallVolume, map_on, shrink
+from anatograph.study.quality.webp import webp
 from anatograph.study.scans import find_scan, from_patches
 from anatograph.study.store import Study
 
@@ -172,9 +171,7 @@ def _map(file: MapFile, small: SmallVolume, discretion: Discretion) -> ViewerMap
         if place.get("place") and isinstance(place.get("value"), int | float)
     )
     shades = palette(file)
-    return ViewerMap(
-        file, volume.base64(), peak, _picture(small, volume, shades, peak), places, shades.tolist()
-    )  # fmt: skip
+    return ViewerMap(file, volume.base64(), peak, _picture(small, volume, shades, peak), places, shades.tolist())
 
 
 def _peak(volume: SmallVolume) -> tuple[float, float, float]:
@@ -203,9 +200,7 @@ def _picture(
     for panel in panels:
         sheet.paste(panel, (left, (height - panel.height) // 2))
         left += panel.width + 4
-    buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=70, method=4)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return webp(sheet, 70)
 
 
 def _panel(

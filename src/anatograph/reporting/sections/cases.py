@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ import pandas as pd
 
 from anatograph.reporting.maps import ENDING, MapFile
 from anatograph.reporting.redaction import Discretion
+from anatograph.study.quality.webp import webp
 
 _WIDTH = 1100
 _MOST_TARGETS = 6
@@ -73,13 +72,12 @@ def _case(one: MapFile, role: str, value: tuple[float, str], discretion: Discret
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
     drawn.thumbnail((_WIDTH, _WIDTH))
-    buffer = io.BytesIO()
-    drawn.save(buffer, "WEBP", quality=72, method=4)
     what = "probability of the class" if one.class_name else "prediction"
     caption = (
         f"{one.name}: {name}, with the {role} held-out {what} of those explained ({value[0]:.3g}; true {value[1]})."
     )
     if one.evidence:
         caption += f" {one.evidence[0].upper()}{one.evidence[1:]}."
-    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Case(picture, f"map of {one.name} in {name}, axial, coronal and sagittal, with its colour bar", caption)
+    return Case(
+        webp(drawn, 72), f"map of {one.name} in {name}, axial, coronal and sagittal, with its colour bar", caption
+    )

@@ -39,7 +39,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
         given: whether the mask came with the scan, and is then compared with what the built-in method finds.
 
     Returns:
-        ``lungs_dense_fraction``: voxels of the mask above -300 HU; 0.02 to 0.07 in right masks, 0.12 to 0.28 in those
+        ``lungs_dense_fraction``: voxels of the mask above -300 HU; 0.02 to 0.07 in correct masks, 0.12 to 0.28 in those
         of another scan.  ``lungs_smaller_over_larger``: volume of the smaller lung over that of the larger.
         ``lungs_upper_smaller_over_larger``: the same in the upper third, where no diaphragm differs; 0.53 and more in
         sound scans, at most 0.07 without an upper lobe.
@@ -104,7 +104,6 @@ def _gap(lung: NDArray[np.bool_], both: NDArray[np.bool_], bone: NDArray[np.bool
     heights = np.flatnonzero(both.any((1, 2)))
     if not lung.any() or len(heights) < 8:
         return float("nan")
-    middle = (heights[0] + heights[-1]) / 2
     columns = np.flatnonzero(both.any((0, 1)))
     centre = (columns[0] + columns[-1]) / 2
     own = np.flatnonzero(lung.any((0, 1)))
@@ -112,7 +111,7 @@ def _gap(lung: NDArray[np.bool_], both: NDArray[np.bool_], bone: NDArray[np.bool
     reach = max(1, round(CAGE_MM / size[0]))
     cage = ndimage.maximum_filter1d(bone, 2 * reach + 1, axis=0)
     # The apex and the dome of the diaphragm have their ribs elsewhere than straight behind them.
-    rows = slice(int(heights[0] + 0.25 * (middle - heights[0]) * 2), int(heights[-1] - 0.15 * len(heights)) + 1)
+    rows = slice(int(heights[0] + 0.25 * (heights[-1] - heights[0])), int(heights[-1] - 0.15 * len(heights)) + 1)
     inner = 22.0 / size[2]  # the spine and the breastbone are no ribs
     side = slice(int(np.ceil(centre + inner)), None) if leftwards else slice(None, int(centre - inner))
     behind = _rays(lung[rows, :, side], cage[rows, :, side], axis=1, size=size)

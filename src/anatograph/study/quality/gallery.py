@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -16,9 +14,10 @@ from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import progress_over
-from anatograph.study.quality.levels import LEVELS, Level
+from anatograph.study.quality.levels import LEVELS, Level, separate
 from anatograph.study.quality.selection import read_reviews
 from anatograph.study.quality.table import read_levels
+from anatograph.study.quality.webp import webp
 from anatograph.study.store import Study
 from anatograph.study.subject import StoredSubject
 
@@ -67,7 +66,10 @@ def qc(study: str | Path, out: str | Path, progress: bool = False) -> Path:
             scans.append({"id": name, "level": level, "reasons": reasons, **_pictures(subject, path, small)})
         scans.sort(key=lambda scan: -LEVELS.index(scan["level"]))
         if not small:
-            account.note(f"{len(scans)} thumbnails would make the page too large; keep it beside the study's folder")
+            account.note(
+                f"{len(scans)} thumbnails would make the page too large, so it shows the pictures in the study's "
+                "folder; keep the page beside that folder"
+            )
         data = {"title": opened.path.resolve().name, "each": EACH, "scans": scans, **reviewed}
         static = resources.files("anatograph.study.quality").joinpath("static")
         template = static.joinpath("gallery.html").read_text("utf-8").replace("/*REVIEWS*/", review_script())
@@ -82,7 +84,7 @@ def judged(subject: StoredSubject, levels: Mapping[str, tuple[Level, str]]) -> t
     """Level and reasons of a scan, from ``levels`` (of ``quality.csv``) if it is listed there."""
     if subject.subject_id in levels:
         level, reasons = levels[subject.subject_id]
-        return level, [text for text in reasons.split("; ") if text]
+        return level, separate(reasons)
     return subject.level, [str(concern) for concern in subject.concerns]
 
 
@@ -119,6 +121,4 @@ def _thumbnail(picture: Path) -> str:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return ""
     slices.thumbnail((WIDTH, WIDTH))
-    buffer = io.BytesIO()
-    slices.save(buffer, "WEBP", quality=60, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/webp;base64,{webp(slices, 60)}"

@@ -6,7 +6,7 @@ Every threshold stands in `RULES` and `WORDS`; nothing else in the package decid
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,6 +15,7 @@ Figure = float | int | bool | str
 Level = Literal["ok", "note", "check", "reject"]
 """``note``: worth knowing; ``check``: look at the picture; ``reject``: the embedding would be of something else."""
 LEVELS: tuple[Level, ...] = get_args(Level)
+_BETWEEN = "; "
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,16 @@ def judge(quality: Mapping[str, Figure], method: str, said: Sequence[str] = ()) 
         found["registration_poor"] = Concern(found["registration_poor"].level, reasons)
     concerns = [*found.values(), *(concern_of(sentence) for sentence in said)]
     return tuple(sorted(dict.fromkeys(concerns), key=lambda concern: -LEVELS.index(concern.level)))
+
+
+def joined(concerns: Iterable[Concern]) -> str:
+    """All concerns of a scan in one text, as ``quality.csv`` holds them."""
+    return _BETWEEN.join(map(str, concerns))
+
+
+def separate(reasons: str) -> list[str]:
+    """The concerns in a text that `joined` made, each with its level; a reason may hold a semicolon itself."""
+    return re.split(rf"{_BETWEEN}(?=(?:{'|'.join(LEVELS)}): )", reasons) if reasons else []
 
 
 def concern_of(sentence: str) -> Concern:

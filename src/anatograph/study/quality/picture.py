@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,5 @@ def _write_figures(axes: Any, subject: PreparedSubject) -> None:
     lines.append(f"voxels: {spacing} mm")
     axes.text(0.02, 1.0, "\n".join(lines), va="top", fontsize=9.5, linespacing=1.5, transform=axes.transAxes)
     if subject.flags:
-        import textwrap
-
         words = "\n".join(textwrap.fill(f"• {flag}", 40, subsequent_indent="  ") for flag in subject.flags)
         axes.text(0.02, 0.0, words, va="bottom", fontsize=9, color="#c00000", transform=axes.transAxes)

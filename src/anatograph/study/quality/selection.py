@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from anatograph.errors import UserError, plain
+from anatograph.errors import UserError, counted, plain
 from anatograph.limits import MAX_TABLE_BYTES
 from anatograph.study.identifiers import fault_of
-from anatograph.study.quality.levels import Level
+from anatograph.study.quality.levels import Level, joined
 from anatograph.study.quality.table import read_levels
 from anatograph.study.store import Study
 
@@ -52,11 +51,12 @@ class Selection:
         found = []
         if self.rejected:
             found.append(
-                f"{_count(self.rejected)} that quality control rejects left out ({_some(self.rejected)}); "
-                "--include-flagged uses them"
+                f"{counted(len(self.rejected), 'scan')} that quality control rejects left out "
+                f"({_some(self.rejected)}); --include-flagged uses them"
             )
         if self.excluded:
-            found.append(f"{_count(self.excluded)} that {REVIEW} excludes left out ({_some(self.excluded)})")
+            excluded = counted(len(self.excluded), "scan")
+            found.append(f"{excluded} that {REVIEW} excludes left out ({_some(self.excluded)})")
         return tuple(found)
 
 
@@ -134,7 +134,9 @@ def read_reviews(study: Path) -> dict[str, Review]:
             comment = (row.get(names.get("comment", ""), "") or "").strip()
             found[subject] = Review("keep" if word == "keep" else "exclude", comment)
     if faults:
-        raise UserError(f"{path} has {len(faults)} faults; correct these rows:\n  " + "\n  ".join(faults[:10]))
+        raise UserError(
+            f"{path} has {counted(len(faults), 'fault')}; correct these rows:\n  " + "\n  ".join(faults[:10])
+        )
     return found
 
 
@@ -142,15 +144,11 @@ def _level_of(study: Study, name: str) -> tuple[Level, str]:
     """Level and reasons of a scan that ``quality.csv`` does not list yet."""
     try:
         subject = study.subject(name)
-        return subject.level, "; ".join(str(concern) for concern in subject.concerns)
+        return subject.level, joined(subject.concerns)
     except UserError:  # reported where the subject is used
         return "ok", ""
 
 
-def _count(names: dict[str, str]) -> str:
-    return f"{len(names)} scan{'s' if len(names) != 1 else ''}"
-
-
-def _some(names: dict[str, str] | Sequence[str]) -> str:
+def _some(names: dict[str, str]) -> str:
     shown = list(names)[:_SHOWN]
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from anatograph.errors import UserError, counted
 from anatograph.execution.files import write_text
 from anatograph.limits import MAX_TABLE_BYTES
-from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, worst
+from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, joined, separate, worst
 from anatograph.study.store import Study
 
 NAME = "quality.csv"
@@ -47,9 +47,8 @@ def write_quality(study: Study) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_FIRST, *columns])
     for row in rows:
-        reasons = "; ".join(str(concern) for concern in row.concerns)
         figures = [_cell(row.figures.get(name)) for name in columns]
-        writer.writerow([row.subject_id, row.level, reasons, row.lungs_from, *figures])
+        writer.writerow([row.subject_id, row.level, joined(row.concerns), row.lungs_from, *figures])
     path = study.path / NAME
     write_text(path, text.getvalue())
     return path
@@ -87,7 +86,7 @@ def same_scans(study: Path) -> dict[str, str]:
     return {
         name: reason
         for name, (_, reasons) in read_levels(study).items()
-        for reason in reasons.split("; ")
+        for reason in separate(reasons)
         if reason.startswith(start)
     }
 
@@ -99,7 +98,7 @@ def to_look_at(study: Path) -> list[str]:
     sentences = []
     for level, words in (("reject", "rejected"), ("check", "to check")):
         named = [
-            f"{name} ({'; '.join(r.split(': ', 1)[1] for r in reasons.split('; ') if r.startswith(f'{level}: '))})"
+            f"{name} ({'; '.join(r.split(': ', 1)[1] for r in separate(reasons) if r.startswith(f'{level}: '))})"
             for name, (own, reasons) in found.items()
             if own == level
         ]
