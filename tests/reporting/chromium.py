@@ -69,7 +69,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, height: int = 800) -
     seen = Visit(page)
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.on("console", lambda told: seen.errors.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("console", lambda said: seen.errors.append(said.text) if said.type in ("error", "warning") else None)
     page.goto(path.resolve().as_uri())
     try:
         yield seen
@@ -78,7 +78,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, height: int = 800) -
 
 
 def pixels(shown: Locator) -> NDArray[np.int16]:
-    """(height, width, 3) what a person sees of a part of the page."""
+    """(height, width, 3) a part of the page as it is painted."""
     image = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
     return np.asarray(image, dtype=np.int16)
 

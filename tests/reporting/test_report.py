@@ -1,4 +1,4 @@
-"""The page: it says what matters first, needs nothing from outside, and holds nothing that nobody asked for."""
+"""The page: what matters comes first, it needs nothing from outside, and parts not given are left out."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_texts_are_text(parts: Path, small: Small, tmp_path: Path) -> None:
     assert evil in [column["name"] for column in data["columns"]]
 
 
-def test_parts_may_be_left_out_and_strangers_are_refused(
+def test_parts_may_be_left_out_and_wrong_folders_are_refused(
     parts: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["report", str(parts / "study"), "--out", str(tmp_path / "page.html")]) == 0
@@ -110,18 +110,18 @@ def test_pictures_grow_smaller_before_they_are_left_out(small: Small) -> None:
     study = Study.open(small.study)
 
     def drawn(budget: float) -> tuple[int, int, list[str]]:
-        made, told = cards(study, {}, Discretion(), budget)
-        return sum(p.size for card in made for p in card.pictures), sum(bool(card.pictures) for card in made), told
+        made, notices = cards(study, {}, Discretion(), budget)
+        return sum(p.size for card in made for p in card.pictures), sum(bool(card.pictures) for card in made), notices
 
-    best, shown, told = drawn(1e6)
-    assert (shown, told) == (12, [])
+    best, shown, notices = drawn(1e6)
+    assert (shown, notices) == (12, [])
     markup = 12 * 2200
-    size, shown, told = drawn(markup + 0.85 * best)
-    assert (shown, told) == (12, [])
+    size, shown, notices = drawn(markup + 0.85 * best)
+    assert (shown, notices) == (12, [])
     assert size < 0.85 * best
-    size, shown, told = drawn(markup + 0.1 * best)
+    size, shown, notices = drawn(markup + 0.1 * best)
     assert 0 < size <= 0.1 * best
-    assert told == [f"{12 - shown} of 12 subjects have no picture, as the page would grow too large"]
+    assert notices == [f"{12 - shown} of 12 subjects have no picture, as the page would grow too large"]
 
 
 def test_curves_and_tables_say_what_lies_on_disk(parts: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def draw_plots(visit: Visit) -> None:
         plot.locator(".main-svg").first.wait_for()
 
 
-def test_it_loads_without_a_word_and_asks_for_nothing(visit: Visit, page: Path) -> None:
+def test_it_loads_without_errors_or_requests(visit: Visit, page: Path) -> None:
     draw_plots(visit)
     assert visit.page.locator(".js-plotly-plot").count() == 7  # loss, accuracy, map, two scores, density, benchmark
     assert visit.page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
@@ -195,7 +195,7 @@ def test_the_viewer_shows_the_scan_and_the_map_moves(visit: Visit, page: Path, p
         assert region.startswith("left" if words[0] == "L" else "right"), (region, words)
         scan = sitk.ReadImage(str(small.folder / f"{int(name[1:])}.nii.gz"), sitk.sitkFloat32)
         heat = sitk.ReadImage(str(parts / "explanations" / f"{name}_density.nii.gz"))
-        # The place is told in whole mm, so it may be any voxel within half a millimetre (they have 5), one byte deep.
+        # The place is given in whole mm, so it may be any voxel within half a millimetre (they have 5), one byte deep.
         near = [np.add(point, half).tolist() for half in product((-0.5, 0.0, 0.5), repeat=3)]
         voxels = {scan.TransformPhysicalPointToIndex(one) for one in near}
         assert any(abs(scan[k] - hu) < 4 and abs(heat[k] - value) < 0.01 for k in voxels), (point, hu, value)

@@ -32,6 +32,14 @@ def test_phases_of_the_two_levels_are_not_joined() -> None:
     assert patch["y"][5] is None
     assert not patch["connectgaps"]
     assert None not in graph["x"]
+    sparse = metrics.assign(effective_rank=np.where(metrics["step"] % 4 == 0, 3.0, np.nan))
+    patch, graph = curves(sparse)[1].traces
+    assert patch["x"] == [0, 4, None, 12]  # seldom recorded, yet in two phases
+    many = pd.DataFrame({"step": range(300), "level": (["patch"] * 99 + ["graph"]) * 3, "loss": 1.0})
+    many.loc[many["step"].between(101, 200), "loss"] = np.nan
+    patch, _ = curves(many)[0].traces
+    assert patch["mode"] == "lines+markers"  # a line would not show the single point at 100
+    assert curves(many[many["step"] != 100])[0].traces[0]["mode"] == "lines"
     metrics["level"] = ["patch", "graph", "patch"] * 5  # row by row there are no phases to speak of
     assert all(None not in trace["x"] for trace in curves(metrics)[0].traces)
 

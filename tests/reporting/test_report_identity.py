@@ -1,4 +1,4 @@
-"""No name, DICOM identifier, path or date reaches the page unless asked for: planted where real ones live."""
+"""No name, DICOM identifier, path or date reaches the page without --identities: planted where real ones occur."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_kinds_of_columns(name: str, values: list[object], shown: bool) -> None:
     assert Discretion(identities=True).columns(table)[0] == [name]
 
 
-def test_names_that_tell_are_replaced() -> None:
+def test_names_that_identify_are_replaced() -> None:
     assert not any(identifies(name) for name in ("p01", "phantom-0001", "COPD_12345", "site3.007", "1042"))
     assert all(identifies(name) for name in ("20190413", "x-2019-04-13", "1.2.840.10008.1", "DOE^JOHN"))
     subjects = Discretion(subject_ids=("p1", "20190413", "p3"))

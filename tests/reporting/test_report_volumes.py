@@ -66,8 +66,8 @@ def test_boxes_of_part_voxels_keep_a_ramp_a_ramp() -> None:
     small = shrink(scan, lungs, 60e3)
     assert small.frame.spacing == pytest.approx((1.5, 1.5, 2.0))
     for index in [(0, 0, 0), (7, 11, 13), (20, 30, 30)]:
-        told = small.values[index[::-1]]
-        assert abs(told - (small.frame.to_lps(index) @ weights - 1200)) < STEP / 2 + 0.6
+        value = small.values[index[::-1]]
+        assert abs(value - (small.frame.to_lps(index) @ weights - 1200)) < STEP / 2 + 0.6
 
 
 def test_what_does_not_fit_is_as_coarse_as_it_gets(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_a_map_lies_where_it_was(orientation: str, tmp_path: Path) -> None:
     read = as_read(found.base64(), tmp_path)
     for index in [(30, 25, 15), (25, 20, 12), (39, 29, 23)]:
         point = FRAME.to_lps(index)
-        told = read[read.TransformPhysicalPointToIndex(point.tolist())]
-        assert abs(told - values[index[2], index[1], index[0]]) <= 0.9 / 254 / 2 + 1e-4
+        value = read[read.TransformPhysicalPointToIndex(point.tolist())]
+        assert abs(value - values[index[2], index[1], index[0]]) <= 0.9 / 254 / 2 + 1e-4
     assert ((found.codes > 0).sum()) == (values > 0).sum()
     (tmp_path / "bad.nii.gz").write_bytes(b"no map")
     with pytest.raises(UserError, match="cannot be read"):

@@ -57,7 +57,7 @@ def test_the_level_follows_from_the_figures(figures: dict[str, float], method: s
     assert worst([concern.level for concern in judge(figures, method)]) == level
 
 
-def test_the_gravest_rule_of_a_figure_counts_and_the_reader_is_heard() -> None:
+def test_the_gravest_rule_of_a_figure_counts_and_notes_of_the_reader_count_too() -> None:
     concerns = judge(
         {"lungs_volume_ml": 300.0}, "threshold", ("a contrast agent was given (x)", "3 slices are missing")
     )

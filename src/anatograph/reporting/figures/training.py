@@ -41,7 +41,7 @@ def curves(metrics: pd.DataFrame) -> list[Figure]:
                 {
                     "type": "scatter",
                     "name": f"{level} level",
-                    "mode": "lines" if len(known) > 60 else "lines+markers",
+                    "mode": "lines" if len(known) > 60 and not _isolated(points["y"]) else "lines+markers",
                     "connectgaps": False,
                     "line": {"color": COLOURS[number], "dash": "dash" if number else "solid"},
                     "marker": {"size": 5},
@@ -66,7 +66,8 @@ def phases(metrics: pd.DataFrame, rows: pd.DataFrame, name: str) -> Json:
     ordered = ordered[ordered["level"].isin(_LEVELS)]
     turn = (ordered["level"] != ordered["level"].shift()).cumsum()
     number = turn.reindex(rows.index)
-    if number.nunique() * 3 > len(rows):  # the levels take turns row by row
+    own = turn[ordered["level"].isin(rows["level"])]  # with the rows in which this curve was not recorded
+    if own.nunique() * 3 > len(own):  # the levels take turns row by row
         number = pd.Series(0, index=rows.index)
     x: list[float | None] = []
     y: list[float | None] = []
@@ -80,3 +81,12 @@ def phases(metrics: pd.DataFrame, rows: pd.DataFrame, name: str) -> Json:
         for line, values, digits in ((x, phase["step"], 7), (y, phase[name], 5)):
             line += short(np.add.reduceat(values.to_numpy(dtype=float), starts) / counts, digits)
     return {"x": x, "y": y}
+
+
+def _isolated(values: list[float | None]) -> bool:
+    """Whether a value stands between gaps, where a line would not show it."""
+    fenced = [None, *values, None]
+    return any(
+        value is not None and before is None and after is None
+        for before, value, after in zip(fenced, fenced[1:], fenced[2:], strict=False)
+    )

@@ -91,15 +91,15 @@
     document.dispatchEvent(new CustomEvent("anatograph-large", {detail: item.id}));
     if (!large.open) large.showModal();
   }
-  function step(by_) {
-    const next = shown[shown.indexOf(open) + by_];
+  function step(along) {
+    const next = shown[shown.indexOf(open) + along];
     if (next?.card.querySelector(".slices")) enlarge(next);
   }
   by("large-previous").addEventListener("click", () => step(-1));
   by("large-next").addEventListener("click", () => step(1));
   large.addEventListener("keydown", event => {
-    const by_ = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-    if (by_ && event.target.tagName !== "INPUT") { event.preventDefault(); step(by_); }
+    const along = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (along && event.target.tagName !== "INPUT") { event.preventDefault(); step(along); }
   });
   large.addEventListener("close", () => open?.card.querySelector(".slices")?.focus());
   list.addEventListener("click", event => {

@@ -60,7 +60,7 @@
     canvas.setAttribute("aria-label", `slices of the scan of ${subject().name}${chosen ? ` with the map ${chosen.name}` : ""}`);
   }
 
-  // One after the other, so that a quick change of mind does not mix two subjects.
+  // One after the other, so that quick changes do not mix two subjects.
   const reload = () => {
     drawing = drawing.then(load).catch(error => trouble(`The viewer stopped (${error.message}); the pictures below stand in.`));
     return drawing;
