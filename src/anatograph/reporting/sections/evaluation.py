@@ -16,6 +16,10 @@ from anatograph.reporting.sections.answers import Answer, answers
 from anatograph.reporting.sections.tables import Table, number, read_json, read_table
 
 _COMMAND = "anatograph evaluate"
+_RESULTS = ("target", "metric", "mean", "std", "folds", "n")
+_PERMUTATIONS = ("target", "metric", "observed", "chance_mean", "chance_std", "p")
+_HEADLINES = ("target", "metric", "value", "low", "high", "n", "chance")
+"""Columns that each table needs."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,7 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
     Raises:
         UserError: a folder that `evaluate` did not write.
     """
-    needed = ("target", "metric", "mean", "std", "folds", "n")
-    results = read_table(folder / "results.csv", folder, _COMMAND, needed)
+    results = read_table(folder / "results.csv", folder, _COMMAND, _RESULTS)
     rows = [
         (str(r.target), str(r.metric), number(r.mean), number(r.std), str(r.folds), str(r.n))
         for r in results.itertuples()
@@ -59,8 +62,7 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
     scores = Table(("target", "metric", "mean", "standard deviation", "folds", "subjects"), tuple(rows))
     chance, shuffled = None, None
     if (folder / "permutations.csv").is_file():
-        columns = ("target", "metric", "observed", "chance_mean", "chance_std", "p")
-        shuffled = read_table(folder / "permutations.csv", folder, _COMMAND, columns)
+        shuffled = read_table(folder / "permutations.csv", folder, _COMMAND, _PERMUTATIONS)
         chance = Table(
             ("target", "metric", "observed", "by chance", "p"),
             tuple(
@@ -70,8 +72,7 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
         )
     heads: list[Figure] = []
     if (folder / "headlines.csv").is_file():
-        columns = ("target", "metric", "value", "low", "high", "n", "chance")
-        heads = overview(read_table(folder / "headlines.csv", folder, _COMMAND, columns), shuffled, rivals)
+        heads = overview(read_table(folder / "headlines.csv", folder, _COMMAND, _HEADLINES), shuffled, rivals)
     drawn: list[Figure] = []
     calibrated: list[Figure] = []
     confusion: list[Table] = []
