@@ -54,7 +54,7 @@ def test_nlst(tmp_path: Path) -> None:
     assert "1 patient of the table of labels without a scan" in " ".join(made.notes)
     participants.write_text(participants.read_text().replace(",2301,", ",0,"))  # free of cancer on day 0, not later
     again = table_of(build_cohort("nlst", root, tmp_path / "e.csv", [participants]).path)
-    assert again.loc[100026, "cancer_days"] == 0
+    assert again.loc["100026", "cancer_days"] == 0
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column pid"):
         build_cohort("nlst", root, tmp_path / "d.csv", [tmp_path / "wrong.csv"])
