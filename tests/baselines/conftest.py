@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from small_cohort import SUBJECTS, small_atlas, write_small_cohort
+from synthetic_study import SyntheticStudy, make_synthetic_study
 
 from anatograph.baselines.features import scan_features
 from anatograph.baselines.method import Scans
@@ -19,6 +20,12 @@ from anatograph.baselines.networks.supervised import TrainingSchedule
 from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.study.preprocess import preprocess
 from anatograph.study.store import Study
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
+    """Forty subjects with synthetic patches; tests read it only."""
+    return make_synthetic_study(tmp_path_factory.mktemp("synthetic"))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 
 SUBJECTS = 40
+TARGETS = ["FEV1pp", "grade", "sick", "some"]
 SHAPE, SPACING = (24, 30, 44), 6.0
 
 
@@ -46,7 +47,7 @@ def make_synthetic_study(folder: Path) -> SyntheticStudy:
     rows = []
     for k in range(SUBJECTS):
         name = f"s{k:02d}"
-        right = one.landmarks[:, 0] < frame.center[0] if hasattr(frame, "center") else one.landmarks[:, 0] < 0
+        right = one.landmarks[:, 0] < 0
         order = np.argsort(one.landmarks[:, 2])
         sick = [j for j in order if right[j]][: round(float(ill[k]) * int(right.sum()))]
         patches = one.patches + random.normal(0, 20, one.patches.shape).astype(np.int16)

@@ -11,25 +11,18 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, r2_score
 from synthetic_study import (
     SUBJECTS,
+    TARGETS,
     Centred,
     Faulty,
     MeanHU,
     Nearest,
     SyntheticStudy,
     Unavailable,
-    make_synthetic_study,
 )
 
 from anatograph.baselines.benchmark import BenchmarkResult, benchmark
 from anatograph.baselines.method import Scans
 from anatograph.evaluation.evaluate import evaluate
-
-TARGETS = ["FEV1pp", "grade", "sick", "some"]
-
-
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
-    return make_synthetic_study(tmp_path_factory.mktemp("synthetic"))
 
 
 @pytest.fixture(scope="module")

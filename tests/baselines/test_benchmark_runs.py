@@ -22,19 +22,11 @@ from synthetic_study import (
     MeanHU,
     Nearest,
     SyntheticStudy,
-    make_synthetic_study,
 )
 
 from anatograph.baselines.benchmark import BenchmarkResult, benchmark
 from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
-
-TARGETS = ["FEV1pp", "grade", "sick", "some"]
-
-
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
-    return make_synthetic_study(tmp_path_factory.mktemp("synthetic"))
 
 
 def run(synthetic: SyntheticStudy, out: Path, rows: list[Any], **more: Any) -> BenchmarkResult:

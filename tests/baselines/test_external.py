@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_study import MeanHU, SyntheticStudy, make_synthetic_study
+from synthetic_study import MeanHU, SyntheticStudy
 
 from anatograph.baselines.benchmark import benchmark
 from anatograph.baselines.external import ExternalEmbeddings, read_region_table
@@ -15,11 +15,6 @@ from anatograph.baselines.method import Scans
 from anatograph.baselines.options import MethodOptions
 from anatograph.errors import UserError
 from anatograph.study.store import Study
-
-
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
-    return make_synthetic_study(tmp_path_factory.mktemp("synthetic"))
 
 
 @pytest.fixture(scope="module")

@@ -72,5 +72,5 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert weights.status == POOR
     assert weights.to_dict() == {"status": "look", "what": weights.what, "fix": weights.fix}
     what = " ".join(finding.what for finding in findings)
-    for word in ("Python", "torch", "threads", "GPU", "disk", "memory", "atlas", "lungmask"):
+    for word in ("Python", "torch", "thread", "GPU", "disk", "memory", "atlas", "lungmask"):
         assert word in what

@@ -25,7 +25,7 @@ class Case:
     """``usable``, ``usable, flagged: …`` or the line of the refusal; ``…`` stands for anything, SCAN for the path."""
 
     def fits(self, seen: str) -> bool:
-        """Whether an outcome is the one that the page tells."""
+        """Whether an outcome is the one on the page."""
         pattern = ".*".join(re.escape(part) for part in self.sees.split("…"))
         return re.fullmatch(pattern, seen, re.DOTALL) is not None
 

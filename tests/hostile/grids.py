@@ -3,7 +3,6 @@
 # ruff: noqa: E501 - what the user sees stands here as one line
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,7 @@ from hostile.material import chest, patched, write
     "SCAN: the file does not say how the voxels lie in the patient (qform and sform codes are 0), so left and right are unknown; convert the scan again from its DICOM files, or set the code if it is known.",
 )
 def no_form(folder: Path) -> Path:
-    path = write(folder / "scan.nii")
-    data = bytearray(path.read_bytes())
-    data[252:256] = bytes(4)
-    path.write_bytes(bytes(data))
-    return path
+    return patched(folder, (252, "2h", 0, 0))
 
 
 @case(
@@ -29,12 +24,7 @@ def no_form(folder: Path) -> Path:
     "SCAN: the axes are not at right angles (affine …), as after an uncorrected gantry tilt; resample the scan onto a rectangular grid first.",
 )
 def sheared(folder: Path) -> Path:
-    path = write(folder / "scan.nii")
-    data = bytearray(path.read_bytes())
-    data[252:256] = struct.pack("<2h", 0, 1)
-    data[280:328] = np.array([[-2, 0, 0, 0], [0, -2, 0.9, 0], [0, 0, 3, 0]], "<f4").tobytes()
-    path.write_bytes(bytes(data))
-    return path
+    return patched(folder, (252, "2h", 0, 1), (280, "12f", -2, 0, 0, 0, 0, -2, 0.9, 0, 0, 0, 3, 0))
 
 
 @case(

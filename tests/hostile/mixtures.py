@@ -13,6 +13,13 @@ from hostile.case import case
 from hostile.material import chest, series
 
 
+def two_series(folder: Path, keyword: str, first: str, second: str) -> Path:
+    """Two series of the chest that differ in one element."""
+    series(folder / "a", uid="1.2.3", tags={keyword: first})
+    series(folder / "b", uid="1.2.4", tags={keyword: second})
+    return folder
+
+
 @case("several series in one folder", "usable")
 def several(folder: Path) -> Path:
     series(folder / "a", np.repeat(chest(), 2, axis=0), spacing=(2.0, 2.5, 1.5), uid="1.2.1")
@@ -54,9 +61,7 @@ def magnet(folder: Path) -> Path:
     "SCAN: the folder holds CT scans of 2 patients (by PatientID): series 1 (24 images, 3 mm apart); series 1 (24 images, 3 mm apart); give each patient's folder by itself.",
 )
 def patients(folder: Path) -> Path:
-    series(folder / "a", uid="1.2.3", tags={"PatientID": "DOE^JANE"})
-    series(folder / "b", uid="1.2.4", tags={"PatientID": "DOE^JOHN"})
-    return folder
+    return two_series(folder, "PatientID", "DOE^JANE", "DOE^JOHN")
 
 
 @case(
@@ -64,9 +69,7 @@ def patients(folder: Path) -> Path:
     "SCAN: the folder holds CT scans of 2 studies (by StudyInstanceUID): series 1 (24 images, 3 mm apart); series 1 (24 images, 3 mm apart); give the folder of one study.",
 )
 def studies(folder: Path) -> Path:
-    series(folder / "a", uid="1.2.3", tags={"StudyInstanceUID": "1.2.8"})
-    series(folder / "b", uid="1.2.4", tags={"StudyInstanceUID": "1.2.9"})
-    return folder
+    return two_series(folder, "StudyInstanceUID", "1.2.8", "1.2.9")
 
 
 @case(

@@ -1,4 +1,4 @@
-"""Reads paths that it is told on its input, in bounded memory, and says what came of each (for test_fuzz.py)."""
+"""Reads the scans whose paths arrive on its input, in bounded memory, and prints how each ended (for test_fuzz.py)."""
 
 from __future__ import annotations
 

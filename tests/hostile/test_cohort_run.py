@@ -1,4 +1,4 @@
-"""A cohort of good and bad scans through the command: the run goes on, and tells the truth."""
+"""A cohort of good and bad scans through the command: the run continues, and reports each as it is."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_good_and_bad_together(tmp_path: Path) -> None:
     found = run("doctor", tmp_path / "cohort.csv", "--json")
     assert found.returncode == 1, found.stdout
     findings = json.loads(found.stdout)
-    told = {finding.get("subject_id") for finding in findings if finding["status"] != "ok"}
-    assert told >= {"empty", "giant", "reach", "pipe", "four", "shifted", "mr"}
-    assert "good" not in told
+    flagged = {finding.get("subject_id") for finding in findings if finding["status"] != "ok"}
+    assert flagged >= {"empty", "giant", "reach", "pipe", "four", "shifted", "mr"}
+    assert "good" not in flagged
     assert "Zyxwvu" not in found.stdout
     assert pydicom.dcmread(next((tmp_path / "named").glob("*.dcm"))).PatientName == SECRET
