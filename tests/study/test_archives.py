@@ -166,9 +166,9 @@ def test_copdgene(tmp_path: Path) -> None:
     assert np.isnan(table.loc["10032T", "GOLD"])  # PRISm
     assert np.isnan(table.loc["10010J", "future_AE"])
     assert recipe_of(cohort.table).name == "copdgene"
-    told = " ".join(made.notes)
-    assert "3 of 4 subjects of the phenotype file have a scan" in told
-    assert "1 scans match no subject" in told
+    said = " ".join(made.notes)
+    assert "3 of 4 subjects of the phenotype file have a scan" in said
+    assert "1 scans match no subject" in said
 
     one = build_cohort("copdgene", images, tmp_path / "exp.csv", files[:1], pattern="*_EXP_*")
     assert one.subjects == 1
@@ -215,8 +215,8 @@ def test_marks_survive_what_users_do_with_tables_and_notice_changed_labels(tmp_p
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = mosmed(tmp_path / "a", {0: 2, 1: 2})
     assert cli.main(["cohort", "mosmeddata", str(archive), str(tmp_path / "c.csv")]) == 0
-    told = capsys.readouterr()
-    assert "(4 subjects)" in told.out
-    assert "CT-0: 2" in told.err
+    said = capsys.readouterr()
+    assert "(4 subjects)" in said.out
+    assert "CT-0: 2" in said.err
     assert (tmp_path / "c.run.json").is_file()
     assert cli.main(["cohort", "mosmeddata", str(archive), str(tmp_path / "c.csv")]) == 2

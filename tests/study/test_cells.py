@@ -128,7 +128,7 @@ def test_a_target_carries_the_notes_of_its_column(tmp_path: Path) -> None:
 
 
 def test_none_among_words_is_missing_and_said(tmp_path: Path) -> None:
-    """It may be a grade: nobody should find out from a class that is not there."""
+    """It may be a grade, so a note says that the class is gone."""
     (tmp_path / "c.csv").write_text("subject_id,image,grade,n\na,x,mild,1\nb,x,None,None\nc,x,none,3\nd,x,severe,4\n")
     cohort = read_cohort(tmp_path / "c.csv")
     assert cohort.table["grade"].isna().tolist() == [False, True, True, False]

@@ -99,9 +99,9 @@ def test_a_full_disk_stops_the_run_and_one_with_room_goes_on(
     shutil.copytree(cohort.parent, own)
     asked = line(own / "cohort.csv", place, study, 2)
     assert cli.main(asked) == 1
-    told = capsys.readouterr().err
-    assert "is full" in told
-    assert "the same command continues from there" in told
+    said = capsys.readouterr().err
+    assert "is full" in said
+    assert "the same command continues from there" in said
     done = there(study)
     assert 1 <= len(done) < 6
     assert_whole(study)

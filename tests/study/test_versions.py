@@ -1,4 +1,4 @@
-"""Studies of older versions: noticed, named, never mixed unasked, mended by one option."""
+"""Studies of older versions: noticed, named, not mixed unless requested, updated by one option."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_worker_of_another_version_does_nothing(cohort: Path, atlas: Atlas, tm
 
 
 def loads_of_the_atlas(jobs: tuple[Job, ...]) -> tuple[int, list[str]]:
-    """In a worker: how often the atlas is read for so many subjects, and what became of them."""
+    """In a worker: how often the atlas is read for a number of subjects, and how each ended."""
     seen: list[str] = []
     sys.addaudithook(lambda event, args: seen.append(str(args[0])) if event == "open" else None)
     kinds = [process_subject(job).kind for job in jobs]

@@ -156,7 +156,9 @@ def _model() -> Finding:
     except UserError as error:
         return Finding(BROKEN, str(error), "install anatograph again")
     if release is None:
-        return Finding(GOOD, "this build carries no model", "give --model MODEL, or `anatograph pull OWNER/NAME` one")
+        return Finding(
+            GOOD, "this build carries no model", "give --model, or get one with `anatograph pull OWNER/NAME`"
+        )
     if faults:
         return Finding(BROKEN, f"the model {release.name}: {'; '.join(faults)}", "install anatograph again")
     return Finding(GOOD, f"model {release.name}, every file is as released")

@@ -56,20 +56,20 @@ def serve(
         say(sentence)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        door = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise UserError(f"{host}:{port} cannot be listened on ({error}); give another --port or --host.") from error
-    with contextlib.closing(door):
+    with contextlib.closing(listener):
         service = Service(folder, fit, Limits(max_megabytes, max_seconds))
         try:
             service.start()
             if not _is_loopback(host):
                 say(f"warning: {host} can be reached by others, without password or encryption; use a proxy with both")
             shown = f"[{host}]" if ":" in host else host
-            say(f"Serving: http://{shown}:{door.getsockname()[1]}/embed (health: /health)")
+            say(f"Serving: http://{shown}:{listener.getsockname()[1]}/embed (health: /health)")
             config = uvicorn.Config(application(service, _hosts(host)), log_level="warning", access_log=False,
                                     lifespan="on", timeout_graceful_shutdown=5)  # fmt: skip
-            uvicorn.Server(config).run(sockets=[door])
+            uvicorn.Server(config).run(sockets=[listener])
         finally:
             service.stop()
 

@@ -34,9 +34,9 @@ STATUS = {"done": 200, "refused": 422, "failed": 500, "late": 504}
 class Limits:
     """What one request may take."""
 
-    megabytes: float = 1000.0
+    megabytes: float
     """Of the upload."""
-    seconds: float = 300.0
+    seconds: float
     """For the upload to arrive, and again for the scan to be embedded."""
 
 

@@ -1,4 +1,4 @@
-"""A process that holds the model and embeds one scan at a time; it can be killed, and is then started again."""
+"""A process that holds the model and embeds one scan at a time; it is restarted after it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan."""
+    """The result for one scan."""
 
     kind: Kind
     value: Any
@@ -45,7 +45,7 @@ class Worker:
         Raises:
             UserError: the model cannot be loaded.
         """
-        # An idle worker has nothing to say: what can be read from its pipe is the end of it.
+        # An idle worker sends nothing: if its pipe is readable, the process has ended.
         if self._process is not None and self._pipe is not None and self._process.is_alive() and not self._pipe.poll(0):
             return
         self.stop()
@@ -55,7 +55,7 @@ class Worker:
         with one_thread_each():
             self._process.start()
         theirs.close()
-        kind, value = self._receive(_START_SECONDS)
+        kind, value = self._receive(_START_SECONDS, "loading the model")
         if kind != "ready":
             self.stop()
             raise UserError(str(value))
@@ -69,7 +69,7 @@ class Worker:
         if self._pipe is None:
             raise RuntimeError("a worker that started has a pipe")
         self._pipe.send((str(scan), str(folder)))
-        kind, value = self._receive(seconds)
+        kind, value = self._receive(seconds, "the scan")
         if kind in ("failed", "late"):
             self.stop()
         return Outcome(kind, value)
@@ -83,16 +83,16 @@ class Worker:
             self._pipe.close()
         self._process = self._pipe = None
 
-    def _receive(self, seconds: float) -> tuple[Any, Any]:
+    def _receive(self, seconds: float, task: str) -> tuple[Any, Any]:
         if self._pipe is None or self._process is None:
             raise RuntimeError("a worker that started has a pipe")
         try:
             if self._pipe.poll(seconds):
                 kind, value = self._pipe.recv()
                 return kind, value
-            return "late", f"the scan took longer than {seconds:g} s"
+            return "late", f"{task} took longer than {seconds:g} s"
         except (EOFError, OSError):
-            return "failed", "the process that embedded the scan ended (out of memory, or an error in a native library)"
+            return "failed", f"the process ended during {task} (out of memory, or an error in a native library)"
 
 
 def _work(pipe: Connection, model_folder: str) -> None:
@@ -119,7 +119,7 @@ def _work(pipe: Connection, model_folder: str) -> None:
             pipe.send(("done", answer(model, Path(scan), Path(folder))))
         except UserError as error:
             pipe.send(("refused", str(error)))
-        except Exception as error:  # whatever a file brings about, the service goes on
+        except Exception as error:  # whatever a file causes, the service continues
             pipe.send(("failed", f"this is a bug in anatograph ({type(error).__name__}); please report it"))
 
 

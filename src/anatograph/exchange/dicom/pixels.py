@@ -11,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from anatograph._version import __version__
-from anatograph.exchange.dicom.codes import SIDES, concept
+from anatograph.exchange.dicom.codes import SCHEME, SIDES, concept
 from anatograph.exchange.dicom.source import Source
 from anatograph.imaging.volume import Frame
 
@@ -21,7 +21,7 @@ MAKER: dict[str, Any] = {
     "software_versions": __version__,
     "device_serial_number": __version__,
 }
-"""What every object says of the software that made it."""
+"""The software that made an object, in every object."""
 _FAMILIES = {"threshold": "HistogramAnalysis", "lungmask": "ArtificialIntelligence"}
 
 
@@ -106,7 +106,7 @@ def parametric_map(
         value_range=(lowest, highest),
         slope=1.0,
         intercept=0.0,
-        quantity_definition=concept((str(about["kind"]).upper()[:16], "99ANATOGRAPH", _short(str(about["meaning"])))),
+        quantity_definition=concept((str(about["kind"]).upper()[:16], SCHEME, _short(str(about["meaning"])))),
     )
     digest = _digest(values)
     images, places = _places(source, frame, chosen)
@@ -132,7 +132,7 @@ def parametric_map(
 
 
 def _places(source: Source, frame: Frame, chosen: slice) -> tuple[list[pydicom.Dataset], dict[str, Any]]:
-    """The images that an object refers to, and where its planes lie if that is elsewhere than they."""
+    """The images that an object refers to, and the places of its planes where these are not the images' own."""
     if source.aligned:
         return list(source.slices[chosen]), {}
     from highdicom.content import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence

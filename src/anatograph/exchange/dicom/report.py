@@ -116,7 +116,7 @@ def _quality(source: Source, subject: StoredSubject) -> Any:
             figures.append(sr.Measurement(concept((code, SCHEME, meaning)), _rounded(float(value)), unit(units)))
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(source.uid("quality"), "Quality of the scan"),
-        finding_type=codes.DCM.ImageQuality if hasattr(codes.DCM, "ImageQuality") else concept(QUALITY),
+        finding_type=codes.DCM.ImageQuality,
         qualitative_evaluations=[sr.QualitativeEvaluation(concept(QUALITY), level)],
         measurements=figures,
     )

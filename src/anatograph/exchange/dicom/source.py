@@ -35,7 +35,7 @@ class Source:
     aligned: bool
     """Whether plane k of the frame is slice k, pixel for pixel; not so after a repair or a gantry tilt."""
     notes: tuple[str, ...]
-    """What had to be made up for a header that lacks it."""
+    """What was filled in where a header lacks it."""
 
     @property
     def first(self) -> pydicom.Dataset:

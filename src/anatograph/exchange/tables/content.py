@@ -78,7 +78,7 @@ class Content:
             yield pd.concat([own, rows, pd.DataFrame(values[present], columns=pd.Index(names))], axis=1)
 
     def metadata(self) -> dict[str, str]:
-        """What the file should say of itself, as text."""
+        """Origin of the embeddings, as text for the file's metadata."""
         about = {
             "anatograph": __version__,
             "atlas_hash": self.about.get("atlas_hash", ""),

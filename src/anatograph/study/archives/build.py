@@ -64,9 +64,9 @@ def build_cohort(
         ("pattern", pattern, _PATTERN),
         ("downloads", downloads, _DOWNLOADS),
     )
-    for option, value, those in allowed:
-        if value and archive not in those:
-            raise UserError(f"--{option} is for {' and '.join(sorted(those))}; {archive} has no use for it.")
+    for option, value, archives in allowed:
+        if value and archive not in archives:
+            raise UserError(f"--{option} is for {' and '.join(sorted(archives))}; {archive} has no use for it.")
     if archive in _DOWNLOADS and downloads is None:
         raise UserError(f"{archive} needs --downloads DIR, the folder of its series.")
     if archive not in _DOWNLOADS and not Path(place).is_dir():
@@ -75,7 +75,7 @@ def build_cohort(
     settings = {"archive": archive, "folder": str(place), "phenotypes": given, "pattern": pattern,
                 "downloads": None if downloads is None else str(downloads)}  # fmt: skip
     account = RunAccount("cohort", settings, out)
-    # A request that is refused leaves no account, nor takes the place of that of a table that is there.
+    # A refused request leaves no account, and does not replace that of an existing table.
     with account.stage("table"):
         if archive == "copdgene":
             made = copdgene(place, out, phenotypes, pattern)

@@ -80,7 +80,7 @@ def clean(column: pd.Series) -> tuple[pd.Series, list[str]]:
         return series, [*notes, *more, *_codes(name, series)]
     none = sum(isinstance(cell, str) and cell.strip().lower() == "none" for cell in cells)
     if none and any(text):
-        notes.append(f"{name}: 'none' in {_cells(none)} taken as missing; if it is a class, call it otherwise (absent)")
+        notes.append(f"{name}: 'none' in {_cells(none)} taken as missing; if it is a class, rename it (such as absent)")
     merged, more = _categories(name, text)
     if (
         not notes

@@ -16,7 +16,7 @@ def table_of_study(study: Study) -> Path:
     """The cohort table that a study was last preprocessed from.
 
     Raises:
-        UserError: the study does not name it, or it is no longer there.
+        UserError: the study does not name it, or it no longer exists.
     """
     try:
         account = read_json(study.path / "preprocess.run.json")
