@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from anatograph.baselines.benchmark import benchmark
 from anatograph.baselines.external import ExternalEmbeddings, read_region_table
 from anatograph.baselines.method import Scans
 from anatograph.baselines.options import MethodOptions
+from anatograph.embedding.regions import RegionRows
+from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.study.store import Study
 
@@ -92,6 +95,18 @@ def test_region_tables_are_arranged_by_subject_and_landmark(vectors: Path, tmp_p
         change.to_parquet(tmp_path / "changed.parquet", index=False)
         with pytest.raises(UserError, match=words):
             read_region_table(tmp_path / "changed.parquet", ["s01"], 400)
+
+
+def test_a_store_of_regions_of_another_model_is_refused(tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "vectors", ["a"], np.ones((1, 2)), {"model": "f00d"})
+    for model, refused in (("f00d", False), ("cafe", True)):
+        rows = RegionRows.create(tmp_path / f"{model}.part", 1, 3, 2)
+        rows.write(0, np.ones((3, 2), dtype=np.float32))
+        store = tmp_path / f"{model}.regions.zarr"
+        rows.finish(store, ["a"], {"model": model})
+        external = ExternalEmbeddings("mine", tmp_path / "vectors.parquet", store)
+        with pytest.raises(UserError, match="embedded by another model") if refused else nullcontext():
+            external.check(["a"])
 
 
 def test_the_store_beside_an_embedding_is_found_by_itself(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def head(folder: Path) -> Path:
 
 @case(
     "CT of an abdomen, with gas in the bowel",
-    "usable, flagged: …the map of the atlas folds (Jacobian …)…",
+    "level reject, flagged: …the map of the atlas folds (Jacobian …)…",
     "chest",
 )
 def abdomen(folder: Path) -> Path:
@@ -98,7 +98,7 @@ def no_air(folder: Path) -> Path:
 
 @case(
     "upside down: the header has head and foot exchanged",
-    "usable, flagged: …the lungs fit the atlas better upside down (Dice …, not …)…",
+    "level reject, flagged: …the lungs fit the atlas better upside down (Dice …, not …)…",
     "chest",
 )
 def upside_down(folder: Path) -> Path:
@@ -107,7 +107,7 @@ def upside_down(folder: Path) -> Path:
 
 @case(
     "back to front: the header has front and back exchanged",
-    "usable, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
+    "level reject, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
     "chest",
 )
 def turned(folder: Path) -> Path:
@@ -116,7 +116,7 @@ def turned(folder: Path) -> Path:
 
 @case(
     "turned about the long axis (a prone scan labelled supine)",
-    "usable, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
+    "level reject, flagged: …the spine lies in front of the lungs, so the scan seems flipped…",
     "chest",
 )
 def rolled(folder: Path) -> Path:

@@ -34,6 +34,7 @@ def small_atlas() -> Atlas:
 def outcome(case: Case, folder: Path) -> str:
     """Make an input and use it as `preprocess` would."""
     path = case.build(folder)
+    end = "usable"
     try:
         flags: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()
@@ -42,13 +43,14 @@ def outcome(case: Case, folder: Path) -> str:
         elif case.way == "scan":
             flags = read_volume(path).flags
         else:
-            concerns = prepare_subject(read_volume(path), None, small_atlas()).concerns
+            subject = prepare_subject(read_volume(path), None, small_atlas())
+            concerns, end = subject.concerns, "level reject" if subject.level == "reject" else end
             flags = tuple(one.reason for one in concerns if one.level != "note")
             notes = tuple(one.reason for one in concerns if one.level == "note")
     except UserError as error:
         return str(error).replace(str(path), "SCAN" if case.way != "table" else "TABLE").replace(str(folder) + "/", "")
     parts = (("flagged", flags), ("noted", notes))
-    return ", ".join(["usable", *(f"{word}: {'; '.join(said)}" for word, said in parts if said)])
+    return ", ".join([end, *(f"{word}: {'; '.join(said)}" for word, said in parts if said)])
 
 
 def cases_of(group: str) -> list[Case]:

@@ -17,9 +17,9 @@ path, `…` for what varies from scan to scan.
 
 A scan that cannot be used never ends the run of a cohort: it gets a line in `STUDY/failures.csv`, the
 others are processed, and `anatograph preprocess` ends with status 1. A scan that is usable but odd is
-*flagged* in its `subject.json`, in `preprocess.run.json` and in the report. `anatograph doctor
-cohort.csv` finds beforehand what headers reveal. A faulty table is refused whole (status 2), with all
-its faulty rows.
+*flagged* in its `subject.json`, in `preprocess.run.json` and in the report; at
+[level `reject`](study.md#quality) it is left out of evaluations. `anatograph doctor cohort.csv` finds
+beforehand what headers reveal. A faulty table is refused whole (status 2), with all its faulty rows.
 """
 
 _LIMITS = """

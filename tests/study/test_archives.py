@@ -168,7 +168,7 @@ def test_copdgene(tmp_path: Path) -> None:
     assert recipe_of(cohort.table).name == "copdgene"
     said = " ".join(made.notes)
     assert "3 of 4 subjects of the phenotype file have a scan" in said
-    assert "1 scans match no subject" in said
+    assert "1 scan of no subject of the phenotype file left out" in said
 
     one = build_cohort("copdgene", images, tmp_path / "exp.csv", files[:1], pattern="*_EXP_*")
     assert one.subjects == 1

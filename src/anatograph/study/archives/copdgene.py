@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.imaging.dicom.elements import looks_like_dicom
 from anatograph.imaging.writing import volume_name
 from anatograph.study.archives.table import Made, write_recipe_table
@@ -67,10 +67,10 @@ def copdgene(images: str | Path, out: str | Path, phenotypes: Sequence[str | Pat
     rows = [{"subject_id": sid, "image": scans[sid], **known[sid]} for sid in sorted(scans)]
     notes = [f"{len(rows)} of {len(known)} subjects of the phenotype file have a scan"]
     if strangers:
-        notes.append(f"{strangers} scans match no subject of the phenotype file and are left out")
+        notes.append(f"{counted(strangers, 'scan')} of no subject of the phenotype file left out")
     for name in COLUMNS:
         count = sum(row[name] is not None for row in rows)
-        notes.append(f"{name}: known of {count}" if count else f"{name}: in none of the files")
+        notes.append(f"{name}: known for {count}" if count else f"{name}: in none of the files")
     return write_recipe_table("copdgene", rows, Path(out), notes)
 
 
