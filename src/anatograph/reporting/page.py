@@ -6,27 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anatograph._version import __version__
 from anatograph.anatomy.places import places
-from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
-from anatograph.reporting.cards import FIGURES, Card, cards, failures
+from anatograph.reporting.cards import FIGURES, Card, cards
 from anatograph.reporting.maps import find_maps
+from anatograph.reporting.parts import Given, parts_of, sections_of
 from anatograph.reporting.privacy import discretion_of, reviewable, withheld_notices
-from anatograph.reporting.redaction import Discretion
-from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
 from anatograph.reporting.sections.cases import cases
-from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
 from anatograph.reporting.sections.flow import flow, steps_of
 from anatograph.reporting.sections.methods import methods
 from anatograph.reporting.sections.settings import settings as read_settings
 from anatograph.reporting.sections.tables import read_json
-from anatograph.reporting.sections.training import training as read_training
-from anatograph.reporting.subjects import subject_map, summarise
 from anatograph.reporting.viewers import Viewer, choose, viewers
 from anatograph.study.cohort import Cohort, read_cohort
 from anatograph.study.quality.selection import select
@@ -44,10 +38,11 @@ def report(
     out: str | Path,
     run: str | Path | None = None,
     embeddings: str | Path | None = None,
-    evaluation: str | Path | None = None,
+    evaluation: str | Path | Sequence[str | Path] | None = None,
     explanations: str | Path | Sequence[str | Path] | None = None,
     cohort: str | Path | None = None,
     benchmark: str | Path | None = None,
+    densitometry: str | Path | None = None,
     subjects: Sequence[str] = (),
     title: str = "Study",
     identities: bool = False,
@@ -57,9 +52,12 @@ def report(
     """Write a page about a study that opens offline, and return it.
 
     Parts that are not given are left out.  ``cohort`` is the table to summarise and colour by; without it the one
-    that the study was filled from, if it is still there.  ``explanations`` are folders with maps; ``subjects`` are
-    those whose scans the viewer holds, by default the first few that have maps.  The page holds no name, DICOM
-    identifier, file path or date unless ``identities`` is set, and makes no network request.
+    that the study was filled from, if it is still there.  ``evaluation`` is the folder of `evaluate`, or several with
+    that of `audit` among them.  ``densitometry`` is the table of quantitative CT; without it ``densitometry.parquet``
+    in the study, beside the embeddings or in the folders of the evaluation.  ``explanations`` are folders with maps,
+    and with the test-retest error that `change` measured; ``subjects`` are those whose scans the viewer holds, by
+    default the first few that have maps.  The page holds no name, DICOM identifier, file path or date unless
+    ``identities`` is set, and makes no network request.
 
     Raises:
         UserError: a part that is named but missing, or is something else.
@@ -74,6 +72,7 @@ def report(
     known = _cohort(opened, cohort)
     folders = [Path(folder) for folder in _listed(explanations)]
     maps = find_maps(folders, opened.subject_ids)
+    given = Given.of(opened.path, run, embeddings, _listed(evaluation), folders, benchmark, densitometry)
     chosen = choose(opened, subjects, maps)
     settings = {"study": str(study), "subjects": chosen, "identities": identities, "title": title}
     with (
@@ -82,16 +81,19 @@ def report(
     ):
         discretion, columns, withheld = discretion_of(whole, known, identities)
         review, unreviewable = reviewable(whole, discretion)
-        context = _parts(opened, known, columns, discretion, run, embeddings, evaluation, benchmark)
-        steps = steps_of(whole, len(known.rows) if known else None, selection, context.pop("embedded"))
+        context = parts_of(opened, known, columns, discretion, given)
+        embedded = None if given.vectors is None else len(given.vectors.subject_ids)
+        steps = steps_of(whole, len(known.rows) if known else None, selection, embedded)
         context["flow"] = flow(steps, discretion)
-        places_of = [Path(part) if part is not None else None for part in (run, embeddings, evaluation)]
+        places_of = [Path(part) if part is not None else None for part in (run, embeddings, given.evaluation)]
         context["cases"] = cases(maps, tested.predictions, discretion) if (tested := context["evaluation"]) else []
         context["methods"] = methods(whole, selection, steps, discretion, *places_of)
         context["settings"] = read_settings(opened, Path(run) if run is not None else None, discretion)
         context |= {"review": review, "notices": []}
         bare = context | _frame(opened, known, [], [], title)
-        left = most_bytes - len(assets.render(bare | {"sections": _sections(bare)})) - assets.viewer_bytes(bool(chosen))
+        left = (
+            most_bytes - len(assets.render(bare | {"sections": sections_of(bare)})) - assets.viewer_bytes(bool(chosen))
+        )
         images = {row.subject_id: row.image for row in known.rows} if known else {}
         with account.stage("viewers"):
             share = min(_MOST_FOR_VIEWERS, _VIEWERS_SHARE * left)
@@ -112,49 +114,15 @@ def report(
         ]
         notices = (*omitted, *withheld_notices(withheld, discretion, messages))
         context["notices"] = [f"{text[0].upper()}{text[1:]}." for text in notices]
-        page = assets.render(context | {"sections": _sections(context)})
+        page = assets.render(context | {"sections": sections_of(context)})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, page)
         account.output(path)
         size = len(page.encode())
-        account.result(megabytes=round(size / 1e6, 2), viewers=len(shown), sections=_sections(context))
+        account.result(megabytes=round(size / 1e6, 2), viewers=len(shown), sections=sections_of(context))
         if size > most_bytes:
             account.note(f"the page has {size / 1e6:.0f} MB, more than the limit of {most_bytes / 1e6:.0f} MB")
     return path
-
-
-def _parts(
-    study: Study,
-    known: Cohort | None,
-    columns: Sequence[str],
-    discretion: Discretion,
-    run: str | Path | None,
-    embeddings: str | Path | None,
-    evaluation: str | Path | None,
-    benchmark: str | Path | None,
-) -> dict[str, Any]:
-    """What the sections beside pictures and viewer are made of."""
-    table = known.table if known else None
-    compared = read_benchmark(Path(benchmark)) if benchmark is not None else None
-    rivals = compared.results if compared else None
-    tested = read_evaluation(Path(evaluation), discretion, rivals) if evaluation is not None else None
-    first = list(dict.fromkeys(row[0] for row in tested.scores.rows)) if tested else []
-    ordered = [name for name in first if name in columns] + [name for name in columns if name not in first]
-    vectors = read_embeddings(embeddings) if embeddings is not None else None
-    plane = subject_map(vectors, table, ordered, discretion) if vectors is not None else None
-    trained = read_training(Path(run)) if run is not None else None
-    return {
-        "version": __version__,
-        "failures": failures(study, discretion),
-        "embedded": len(vectors.subject_ids) if vectors is not None else None,
-        "cohort": summarise(table, columns) if table is not None else None,
-        "training": trained,
-        "plots": bool(plane or trained or tested or compared),
-        "subject_map_given": embeddings is not None,
-        "subject_map": plane,
-        "evaluation": tested,
-        "benchmark": compared,
-    }
 
 
 def _frame(
@@ -207,22 +175,6 @@ def _viewer_data(shown: Sequence[Viewer], study: Study) -> dict[str, Any]:
             for viewer in shown
         ],
     }
-
-
-def _sections(context: dict[str, Any]) -> list[tuple[str, str]]:
-    parts = [
-        ("overview", "Overview", True),
-        ("quality", "Quality", True),
-        ("cohort", "Cohort", context["cohort"]),
-        ("training", "Pretraining", context["training"]),
-        ("map", "Map of subjects", context["subject_map_given"]),
-        ("evaluation", "Evaluation", context["evaluation"]),
-        ("benchmark", "Benchmark", context["benchmark"]),
-        ("viewer", "Viewer", context["viewers"]),
-        ("methods", "Methods", True),
-        ("settings", "Settings", True),
-    ]
-    return [(anchor, name) for anchor, name, there in parts if there]
 
 
 def _cohort(study: Study, cohort: str | Path | None) -> Cohort | None:

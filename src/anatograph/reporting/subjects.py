@@ -18,6 +18,8 @@ from anatograph.reporting.redaction import Discretion
 _BARS = 12
 _LISTED = 8
 _MOST_COLOURED = 30
+_MOST_GROUPS = 6
+_DIAGNOSIS = re.compile("diagnos|disease|label", re.IGNORECASE)
 _FEW_NUMBERS = 6
 """Whole numbers with at most this many different values are counted in the summary, as scores are."""
 
@@ -96,10 +98,16 @@ def subject_map(
     }
 
 
+def group_column(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
+    """The column whose few classes group the subjects: a diagnosis if there is one, else the first."""
+    fit = [name for name in columns if not is_measure(table[name]) and 2 <= table[name].nunique() <= _MOST_GROUPS]
+    return next((name for name in fit if _DIAGNOSIS.search(name)), fit[0] if fit else None)
+
+
 def _first(columns: Sequence[dict[str, Any]]) -> int | None:
     """The column to colour by at first: a diagnosis if there is one, else the first."""
     for number, column in enumerate(columns):
-        if column["kind"] == "class" and re.search(r"diagnos|disease|label", column["name"], re.IGNORECASE):
+        if column["kind"] == "class" and _DIAGNOSIS.search(column["name"]):
             return number
     return 0 if columns else None
 

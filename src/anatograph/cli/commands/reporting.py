@@ -34,9 +34,13 @@ class Report(Command):
     study: Path = argument("STUDY", "folder of the study")
     run: Path | None = option(None, "folder of a pretraining", metavar="RUN")
     embeddings: Path | None = option(None, "table that `embed` wrote", metavar="FILE")
-    evaluation: Path | None = option(None, "folder that `evaluate` wrote", metavar="DIR")
+    evaluation: tuple[Path, ...] = option((), "folders that `evaluate` and `audit` wrote", metavar="DIR")
     benchmark: Path | None = option(None, "folder that `benchmark` wrote", metavar="DIR")
-    explanations: tuple[Path, ...] = option((), "folders with maps, for the viewer", metavar="DIR")
+    densitometry: Path | None = option(
+        None, "table that `densitometry` wrote", unset="densitometry.parquet in the study or beside the embeddings",
+        metavar="FILE",
+    )  # fmt: skip
+    explanations: tuple[Path, ...] = option((), "folders of maps, and of `change --repeat-scans`", metavar="DIR")
     cohort: Path | None = option(None, "table to colour by", unset="the study's", metavar="COHORT")
     subjects: tuple[str, ...] = option(
         (), "scans in the viewer", unset="the first few with maps", flag="--subject", metavar="ID"

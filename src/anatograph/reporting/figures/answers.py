@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from anatograph.reporting.figures.evaluation import Series, metric_of, points, spans
@@ -129,6 +131,39 @@ def audited(table: pd.DataFrame) -> list[Figure]:
         "the column."
     )
     return _compared(table, "audit", "column", {"linear": "linear probe", "kernel": "Gaussian kernel"}, caption)
+
+
+def shared_directions(table: pd.DataFrame) -> list[Figure]:
+    """For each target of an audit, its association with each nuisance, and its figure without that nuisance."""
+    found = []
+    for target, rows in table.groupby("target", sort=False):
+        columns = list(dict.fromkeys(rows["column"].astype(str)))
+        series: Series = []
+        for kind, words in (("labels", "in the cohort"), ("directions", "between out-of-fold predictions")):
+            known = rows[rows[kind].notna()]
+            series.append((words, {str(r["column"]): (float(r[kind]),) * 3 for r in known.to_dict("records")}))
+        caption = (
+            f"{target}: association (canonical correlation, 0 to 1) with what describes patient, scanner or breath, in "
+            "the cohort and between the out-of-fold predictions of the two linear probes. Predictions that are much "
+            "more closely associated than the cohort suggest a short cut: the same features serve both. A column "
+            "without a second point is not predicted better than chance."
+        )
+        figure = points(identifier("shared", str(target)), f"{target}: association", 0.0, columns, series, caption)
+        found.append(replace(figure, layout={**figure.layout, "xaxis": axis("association", range=[-0.02, 1.02])}))
+        for metric, own in rows[rows["value"].notna()].groupby("metric", sort=False):
+            name, chance = metric_of(str(metric), own)
+            labels = list(dict.fromkeys(own["column"].astype(str)))
+            series = [
+                (words, {str(r["column"]): (float(r[kind]),) * 3 for r in own.to_dict("records")})
+                for kind, words in (("value", "with the column's effect"), ("value_without", "without"))
+            ]
+            caption = (
+                f"{target}: held-out {name} with and without the linear effect of each column on the features, removed "
+                "inside the training folds. A large drop means that the prediction relied on features shared with the "
+                "column. The dashed line is chance."
+            )
+            found.append(points(identifier("without", str(target), str(metric)), name, chance, labels, series, caption))
+    return found
 
 
 def learning_curves(table: pd.DataFrame) -> list[Figure]:

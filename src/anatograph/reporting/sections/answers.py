@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from anatograph.reporting.figures.answers import (
     harmonised,
     kaplan_meier,
     learning_curves,
+    shared_directions,
     survival_calibration,
 )
 from anatograph.reporting.figures.figure import Figure
@@ -27,6 +29,7 @@ _COLUMNS = {
                       "chance"),
     "audit": ("column", "metric", "chance", "linear", "linear_low", "linear_high", "kernel", "kernel_low",
               "kernel_high"),
+    "audit_shared": ("target", "column", "labels", "directions", "metric", "value", "value_without"),
     "learning_curve": ("target", "metric", "n_train", "value", "low", "high", "chance"),
 }  # fmt: skip
 """Columns that each table needs."""
@@ -44,13 +47,13 @@ class Answer:
     """The numbers behind them."""
 
 
-def answers(folder: Path) -> list[Answer]:
-    """What the evaluation's folder holds beside scores and predictions, in the order of a paper.
+def answers(*folders: Path) -> list[Answer]:
+    """What the folders of `evaluate` and `audit` hold beside scores and predictions, in the order of a paper.
 
     Raises:
         UserError: a table that lacks a column.
     """
-    found = {name: _read(folder, name) for name in _COLUMNS}
+    found = {name: _read(folders, name) for name in _COLUMNS}
     made = []
     curves, calibration = found["kaplan_meier"], found["calibration"]
     if curves is not None:
@@ -62,17 +65,22 @@ def answers(folder: Path) -> list[Answer]:
     if (table := found["harmonisation"]) is not None:
         made.append(Answer("Harmonisation", harmonised(table), _tables(table, "before and after harmonisation")))
     if (table := found["audit"]) is not None:
-        made.append(Answer("Confounding audit", audited(table), _tables(table, "confounding audit")))
+        shared = found["audit_shared"]
+        figures = audited(table) + (shared_directions(shared) if shared is not None else [])
+        tables = _tables(table, "confounding audit") + _tables(shared, "directions shared by targets and confounders")
+        made.append(Answer("Confounding audit", figures, tables))
     if (table := found["learning_curve"]) is not None:
         made.append(Answer("Sample size", learning_curves(table), []))
     return made
 
 
-def _read(folder: Path, name: str) -> pd.DataFrame | None:
-    path = folder / f"{name}.csv"
-    if not path.is_file():
+def _read(folders: Sequence[Path], name: str) -> pd.DataFrame | None:
+    """Of the first folder that has it."""
+    folder = next((one for one in folders if (one / f"{name}.csv").is_file()), None)
+    if folder is None:
         return None
-    table = read_table(path, folder, "anatograph audit" if name == "audit" else "anatograph evaluate", _COLUMNS[name])
+    command = "anatograph audit" if name.startswith("audit") else "anatograph evaluate"
+    table = read_table(folder / f"{name}.csv", folder, command, _COLUMNS[name])
     return table if len(table) else None
 
 

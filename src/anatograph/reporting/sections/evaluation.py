@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,13 @@ class EvaluationSection:
     """``predictions.parquet``."""
 
 
-def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None = None) -> EvaluationSection:
-    """Scores, predictions and notes of `evaluate`; ``rivals`` are the results of a benchmark.
+def evaluation(
+    folder: Path, discretion: Discretion, rivals: pd.DataFrame | None = None, others: Sequence[Path] = ()
+) -> EvaluationSection:
+    """Scores, predictions and notes of `evaluate`.
+
+    ``rivals`` are the results of a benchmark; ``others`` are further folders in which to look for the tables of further
+    analyses, such as that of `audit`.
 
     Raises:
         UserError: a folder that `evaluate` did not write.
@@ -88,7 +94,7 @@ def evaluation(folder: Path, discretion: Discretion, rivals: pd.DataFrame | None
     notes = (read_json(folder / "evaluate.run.json") or {}).get("notes", [])
     words = tuple(discretion.sentence(str(note)).rstrip(".") for note in notes)
     least = int(results["n"].min()) if len(results) else 0
-    further = answers(folder)
+    further = answers(folder, *others)
     return EvaluationSection(heads, drawn, calibrated, confusion, scores, chance, least, words, further, predictions)
 
 

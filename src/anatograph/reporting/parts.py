@@ -1,0 +1,128 @@
+"""What the sections of the page are made of, beside pictures and the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anatograph._version import __version__
+from anatograph.embedding.table import Embeddings, read_embeddings
+from anatograph.reporting.cards import failures
+from anatograph.reporting.redaction import Discretion
+from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
+from anatograph.reporting.sections.densitometry import densitometry as read_densitometry
+from anatograph.reporting.sections.densitometry import find_densitometry
+from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
+from anatograph.reporting.sections.repeats import repeats as read_repeats
+from anatograph.reporting.sections.training import training as read_training
+from anatograph.reporting.subjects import subject_map, summarise
+from anatograph.study.cohort import Cohort
+from anatograph.study.store import Study
+
+
+@dataclass(frozen=True)
+class Given:
+    """Where results lie that the page shows; what is not given or not found is None or empty."""
+
+    run: Path | None
+    """Folder of a pretraining."""
+    vectors: Embeddings | None
+    """Embeddings of the study."""
+    evaluation: Path | None
+    """Folder with ``results.csv`` of `evaluate`."""
+    further: tuple[Path, ...]
+    """Other folders with tables of further analyses."""
+    explanations: tuple[Path, ...]
+    """Folders with maps."""
+    benchmark: Path | None
+    """Folder of a benchmark."""
+    densitometry: Path | None
+    """Table of quantitative CT."""
+    densitometry_named: bool
+    """Whether it was named, and not found."""
+
+    @classmethod
+    def of(
+        cls,
+        study: Path,
+        run: str | Path | None,
+        embeddings: str | Path | None,
+        evaluation: Sequence[str | Path],
+        explanations: Sequence[Path],
+        benchmark: str | Path | None,
+        densitometry: str | Path | None,
+    ) -> Given:
+        """Read the embeddings, and find what is not named.
+
+        Raises:
+            UserError: a part that is named but missing, or is something else.
+        """
+        folders = [Path(one) for one in evaluation]
+        tested = next((one for one in folders if (one / "results.csv").is_file()), next(iter(folders), None))
+        beside = [Path(embeddings).parent] if embeddings is not None else []
+        return cls(
+            None if run is None else Path(run),
+            None if embeddings is None else read_embeddings(embeddings),
+            tested,
+            tuple(one for one in folders if one != tested),
+            tuple(explanations),
+            None if benchmark is None else Path(benchmark),
+            find_densitometry(densitometry, [study, *folders, *beside]),
+            densitometry is not None,
+        )
+
+
+def parts_of(
+    study: Study, known: Cohort | None, columns: Sequence[str], discretion: Discretion, given: Given
+) -> dict[str, Any]:
+    """The templates' variables; ``columns`` of the cohort may be shown."""
+    table = known.table if known else None
+    compared = read_benchmark(given.benchmark) if given.benchmark is not None else None
+    rivals = compared.results if compared else None
+    tested = None
+    if given.evaluation is not None:
+        tested = read_evaluation(given.evaluation, discretion, rivals, given.further)
+    first = list(dict.fromkeys(row[0] for row in tested.scores.rows)) if tested else []
+    ordered = [name for name in first if name in columns] + [name for name in columns if name not in first]
+    plane = subject_map(given.vectors, table, ordered, discretion) if given.vectors is not None else None
+    trained = read_training(given.run) if given.run is not None else None
+    repeated = read_repeats([*given.explanations, *([given.evaluation] if given.evaluation else []), *given.further])
+    measured = None
+    if given.densitometry is not None:
+        measured = read_densitometry(
+            given.densitometry, study.subject_ids, table, columns, discretion, given.densitometry_named
+        )
+    return {
+        "version": __version__,
+        "failures": failures(study, discretion),
+        "cohort": summarise(table, columns) if table is not None else None,
+        "densitometry": measured,
+        "training": trained,
+        "plots": bool(plane or trained or tested or compared or measured or repeated),
+        "subject_map_given": given.vectors is not None,
+        "subject_map": plane,
+        "evaluation": tested,
+        "benchmark": compared,
+        "repeats": repeated,
+    }
+
+
+def sections_of(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and name of each section that the page has."""
+    parts = [
+        ("overview", "Overview", True),
+        ("quality", "Quality", True),
+        ("cohort", "Cohort", context["cohort"]),
+        ("densitometry", "Densitometry", context["densitometry"]),
+        ("training", "Pretraining", context["training"]),
+        ("map", "Map of subjects", context["subject_map_given"]),
+        ("evaluation", "Evaluation", context["evaluation"]),
+        ("benchmark", "Benchmark", context["benchmark"]),
+        ("repeats", "Test–retest", context["repeats"]),
+        ("viewer", "Viewer", context["viewers"]),
+        ("methods", "Methods", True),
+        ("settings", "Settings", True),
+    ]
+    return [(anchor, name) for anchor, name, there in parts if there]
