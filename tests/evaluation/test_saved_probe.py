@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from anatograph import cli
 from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.headline import headline
+from anatograph.evaluation.probes.cox import fit_cox_probe
 from anatograph.evaluation.saved.probe import fit_range, load_probes
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
@@ -78,6 +80,52 @@ def test_scans_outside_the_range_are_said_with_a_known_rate_of_false_alarms(save
     assert far.table["outside_range"].all()
     assert "5 of 5 scans lie outside the range" in heard[-1]
     assert far.account.results["outside_range"] == [f"far{k:03d}" for k in range(5)]
+
+
+def draw_events(count: int, seed: int) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Features, and events whose log-hazard follows the first two."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, WIDTH)).astype(np.float32)
+    until = random.exponential(6 / np.exp(0.8 * (features[:, 0] - features[:, 1])))
+    stop = random.uniform(2, 8, count)
+    return features, pd.DataFrame({"death": (until <= stop).astype(int), "years": np.minimum(until, stop),
+                                   "until": until})  # fmt: skip
+
+
+def test_risks_of_new_subjects_are_those_observed(tmp_path: Path) -> None:
+    features, table = draw_events(300, 0)
+    write(tmp_path, "old", features)
+    table.insert(0, "subject_id", [f"old{k:03d}" for k in range(300)])
+    table.assign(image="none.nii.gz").to_csv(tmp_path / "cohort.csv", index=False)
+    anatograph.evaluate(tmp_path / "old", tmp_path / "cohort.csv", "death:years", save_probe=tmp_path / "probe")
+    (saved,), _ = load_probes(tmp_path / "probe")
+    assert saved.survival is not None
+    fitted = fit_cox_probe(features.astype(np.float64), table["years"].to_numpy(), table["death"].to_numpy(float))
+    np.testing.assert_allclose(saved.probe.weights[0], fitted.weights)
+
+    new, truth = draw_events(2000, 1)
+    write(tmp_path, "new", new)
+    found = anatograph.predict(tmp_path / "probe", tmp_path / "new", tmp_path / "out.csv").table
+    np.testing.assert_allclose(found["risk"], fitted.risk(new.astype(np.float64), saved.survival.horizon))
+    had_it = truth["until"] <= saved.survival.horizon
+    for name, third in found.groupby("third"):
+        assert 0.25 < len(third) / len(found) < 0.42, name
+        share = had_it[third.index].mean()
+        assert third["risk"].mean() == pytest.approx(share, abs=0.08)
+        assert third["observed_low"].iloc[0] - 0.03 < share < third["observed_high"].iloc[0] + 0.03
+    low, high = (found.loc[found["third"] == name, "risk"].max() for name in ("low", "middle"))
+    assert low < high
+    assert not {"low", "high", "prediction"} & set(found.columns)
+    with pytest.raises(UserError, match="a site that it has not seen"):
+        anatograph.evaluate(tmp_path / "old", tmp_path / "cohort.csv", "death:years", harmonise="death",
+                            save_probe=tmp_path / "again")  # fmt: skip
+    about = json.loads((tmp_path / "probe" / "probes.json").read_text())
+    arrays = {name: values for name, values in np.load(tmp_path / "probe" / "probes.npz").items()
+              if "survival" not in name}  # fmt: skip
+    np.savez(tmp_path / "probe" / "probes.npz", **arrays)
+    assert about["probes"][0]["subjects"] == 300
+    with pytest.raises(UserError, match="without its survival curve"):
+        load_probes(tmp_path / "probe")
 
 
 def test_too_few_subjects_for_an_interval_are_said(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def _read(table: pd.DataFrame, name: str, task: Question | None, job: Job) -> Ta
         UserError: columns that cannot be predicted, or options that do not apply to survival.
     """
     if is_survival(name, table.columns):
-        for given, flag in ((task, "--task"), (name in job.log or None, "--log"), (job.save_probe, "--save-probe")):
+        for given, flag in ((task, "--task"), (name in job.log or None, "--log")):
             if given is not None:
                 raise UserError(f"{flag} does not apply to the survival target {name}; leave it out for this target.")
         return read_survival(table, name)

@@ -69,7 +69,8 @@ def evaluate(
         raise UserError("--keep belongs to --harmonise; name the column to harmonise, or leave --keep out.")
     if save_probe is not None and harmonise is not None:
         raise UserError(
-            "--save-probe cannot be combined with --harmonise: the sites of new scans are unknown to a saved probe."
+            "--save-probe cannot be combined with --harmonise: a saved probe cannot remove the effect of a site "
+            "that it has not seen. Save the probe in a run without --harmonise."
         )
     job = Job(
         {name: task if isinstance(task, str) or task is None else task.get(name) for name in names},

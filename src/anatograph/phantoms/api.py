@@ -30,16 +30,17 @@ def phantom(
     visits: int = 1,
     interval: float = 1.5,
     account: RunAccount | None = None,
+    expiration: bool = False,
 ) -> Path:
     """Write a cohort with known disease into ``out`` and return its table ``cohort.csv``.
 
     Without ``onto``, ``subjects`` synthetic chest CTs are drawn; ``spacing`` in mm draws them with isotropic voxels of
     that size (2.5 makes small, fast scans). With ``onto``, the table of a cohort of real scans, disease is drawn
-    ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are
-    coarser. ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names
-    the diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; synthetic subjects have
-    ``visits`` scans, ``interval`` years apart. An ``account`` is filled in and saved in place of a new one: its
-    ``failures`` are the real scans that could not be used.
+    ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are coarser.
+    ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names the
+    diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; synthetic subjects have
+    ``visits`` scans, ``interval`` years apart, or with ``expiration`` one at each breath. An ``account`` is filled in
+    and saved in place of a new one: its ``failures`` are the real scans that could not be used.
 
     Raises:
         UserError: neither or both of ``subjects`` and ``onto``, an unknown scanner or disease, a folder that holds
@@ -54,7 +55,7 @@ def phantom(
         )
     settings = {"subjects": subjects, "seed": seed, "format": format, "sites": sites, "spacing": spacing,
                 "diseases": diseases, "onto": onto, "per_scan": per_scan, "events": events, "visits": visits,
-                "interval": interval}  # fmt: skip
+                "interval": interval, "expiration": expiration}  # fmt: skip
     account = account or RunAccount("phantom", {}, out)
     account.settings.update(settings)
     failures: list[Failure] = []
@@ -63,10 +64,12 @@ def phantom(
         if subjects is not None:
             table = write_cohort(out, subjects, seed, format, workers, spacing_mm=spacing, sites=sites,
                                  diseases=diseases, events=events, visits=visits, interval=interval,
-                                 progress=progress)  # fmt: skip
+                                 expiration=expiration, progress=progress)  # fmt: skip
         else:
-            if visits != 1:
-                raise UserError("Half-real scans (--onto) have one visit each; leave --visits out.")
+            if visits != 1 or expiration:
+                raise UserError(
+                    "Half-real scans (--onto) have one visit at one breath each; leave --visits and --expiration out."
+                )
             if format != "nifti":
                 raise UserError("Half-real scans (--onto) are written as NIfTI only; leave --format out.")
             table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, spacing_mm=spacing,

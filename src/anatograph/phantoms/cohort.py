@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from anatograph.choices import ImageFormat
 from anatograph.errors import UserError
 from anatograph.execution.progress import progress_over
 from anatograph.phantoms.dicom import write_series
+from anatograph.phantoms.expiration import exhale
 from anatograph.phantoms.folder import (
     claim_cohort,
     is_complete,
@@ -28,6 +31,8 @@ from anatograph.phantoms.subject import PhantomSubject, make_subject
 
 J = TypeVar("J")
 R = TypeVar("R")
+BREATHS = ("inspiration", "expiration")
+"""Values of the column ``breath``."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,15 @@ class _Job:
     """Counted from 0; None in a cohort with one visit each."""
     years: float = 0.0
     """Time since the first visit."""
+    breath: str = ""
+    """inspiration or expiration; empty in a cohort without expiratory scans."""
 
     @property
     def name(self) -> str:
         """subject_id."""
         person = subject_name(self.index)
+        if self.breath:
+            return f"{person}-{self.breath[:4].rstrip('i')}"
         return person if self.visit is None else f"{person}-v{self.visit + 1}"
 
 
@@ -62,6 +71,7 @@ def write_cohort(
     events: bool = False,
     visits: int = 1,
     interval: float = 1.5,
+    expiration: bool = False,
     settings: PhantomSettings | None = None,
     progress: bool = True,
 ) -> Path:
@@ -72,7 +82,8 @@ def write_cohort(
     isotropic voxels of that size; ``sites`` names scanners, as in "A,C", or samples one for every subject, as
     "random"; ``diseases`` names the diseases of the diseased, as in "covid"; ``events`` adds
     time-to-event columns; each overrides ``settings``. With several ``visits`` every subject is scanned again each
-    ``interval`` years (0 for repeat scans of one day), and the columns person, visit and years are added.
+    ``interval`` years (0 for repeat scans of one day), and the columns person, visit and years are added. With
+    ``expiration`` each subject has an inspiratory and an expiratory scan (`exhale`) and the columns person and breath.
 
     Raises UserError when ``out`` holds anything other than this cohort, or a number is out of range.
     """
@@ -86,6 +97,8 @@ def write_cohort(
         raise UserError(f"{visits} visits are not possible; choose 1 to 99.")
     if not 0.0 <= interval <= 10.0:
         raise UserError(f"Visits cannot be {interval} years apart; choose 0 to 10.")
+    if expiration and visits > 1:
+        raise UserError("Expiratory scans are drawn for one visit; leave --visits or --expiration out.")
     settings = settings or PhantomSettings()
     if spacing_mm is not None:
         settings = replace(settings, spacing_mm=spacing_mm)
@@ -97,12 +110,15 @@ def write_cohort(
         settings = replace(settings, diseases=diseases_of(diseases))
     if events:
         settings = replace(settings, events=True)
-    account = {"seed": seed, "format": format, "settings": plain_settings(settings)}
-    claim_cohort(folder, account | ({"visits": visits, "interval": interval} if visits > 1 else {}))
+    account: dict[str, Any] = {"seed": seed, "format": format, "settings": plain_settings(settings)}
+    account |= {"visits": visits, "interval": interval} if visits > 1 else {}
+    claim_cohort(folder, account | ({"expiration": True} if expiration else {}))
 
     jobs = [_Job(str(folder), i, seed, format, settings) for i in range(subjects)]
     if visits > 1:
         jobs = [replace(job, visit=k, years=k * interval) for job in jobs for k in range(visits)]
+    if expiration:
+        jobs = [replace(job, breath=breath) for job in jobs for breath in BREATHS]
     missing = [job for job in jobs if not is_complete(folder, job.name)]
     done = run_jobs(_work, missing, workers)
     for _ in progress_over(done, "phantom", "subject", total=len(missing), shown=progress):
@@ -135,9 +151,20 @@ def run_jobs(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterato
 def _work(job: _Job) -> str:
     """Draw one subject."""
     subject = make_subject(job.seed, job.index, job.settings, job.visit or 0, job.years)
+    if job.breath:
+        subject = _at_breath(subject, job)
     with subject_folder(Path(job.out), job.name) as building:
         _write_subject(subject, building, job)
     return job.name
+
+
+def _at_breath(subject: PhantomSubject, job: _Job) -> PhantomSubject:
+    """The subject at the job's breath; the true response of the pair stands in the rows of both."""
+    exhaled = exhale(subject, np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(job.index, 9))))
+    if job.breath == BREATHS[1]:
+        return exhaled
+    response = {name: value for name, value in exhaled.variables.items() if name.startswith("prm_")}
+    return replace(subject, variables=subject.variables | response)
 
 
 def _write_subject(subject: PhantomSubject, folder: Path, job: _Job) -> None:
@@ -155,6 +182,8 @@ def _write_subject(subject: PhantomSubject, folder: Path, job: _Job) -> None:
     row["lungs"] = str(relative / "lungs.nii.gz")
     if job.visit is not None:
         row |= {"person": subject_name(job.index), "visit": job.visit + 1, "years": round(job.years, 3)}
+    if job.breath:
+        row |= {"person": subject_name(job.index), "breath": job.breath}
     row |= subject.variables
     row |= write_masks(folder, subject.diseases, frame)
     write_truth(folder, row, profile=asdict(profile))

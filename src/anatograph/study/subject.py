@@ -169,6 +169,12 @@ class StoredSubject:
         return dict(self.about["quality"])
 
     @property
+    def lung_volume_ml(self) -> float:
+        """Volume of the lung mask, ml; NaN where it is not known."""
+        value = self.quality.get("lungs_volume_ml")
+        return float(value) if isinstance(value, int | float) and value > 0 else float("nan")
+
+    @property
     def concerns(self) -> tuple[Concern, ...]:
         """Everything out of the ordinary, the gravest first."""
         known = self.about.get("concerns")

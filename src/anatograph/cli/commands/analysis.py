@@ -20,6 +20,7 @@ _FURTHER = {
     "harmonisation": "Without and with harmonisation, on the same folds",
     "learning_curve": "By number of training subjects",
 }
+_BREATHS = "inspiration and expiration"
 _MODELS = "models and weights of the rows (default: pretrained on the study)"
 
 
@@ -218,6 +219,19 @@ class Densitometry(Command):
     out: Path = argument("OUT.parquet", "table to write; OUT.landmarks.parquet is written beside it")
     lobes: Path | None = option(None, "folder of lobe masks, SUBJECT_ID.nii.gz", metavar="FOLDER")
     workers: int = option(1, "scans measured at once", metavar="N", minimum=1)
+    pair_by: str | None = option(
+        None,
+        "column whose equal values are the two breaths of a patient: adds parametric response mapping",
+        metavar="COLUMN",
+        group=_BREATHS,
+    )
+    breath: str | None = option(
+        None,
+        "column that begins with insp or exp (default: the larger lungs are the inspiration)",
+        metavar="COLUMN",
+        group=_BREATHS,
+    )
+    cohort: Path | None = option(None, "table with these columns", metavar="COHORT", group=_BREATHS)
 
     def execute(self) -> int:
         """Measure and name the tables."""
@@ -226,6 +240,8 @@ class Densitometry(Command):
         with Progress("densitometry", 0, "scan") as bar:
             done = self.call(progress=bar.reached)
         print(f"Densitometry: {done.path} ({counted(len(done.table), 'subject')}, {done.table.shape[1] - 1} measures)")
+        if done.pairs is not None:
+            print(f"Response of inspiration and expiration: {counted(len(done.pairs), 'pair')}")
         return finish(done.account)
 
 

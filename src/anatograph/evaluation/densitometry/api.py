@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from anatograph.errors import UserError
-from anatograph.evaluation.densitometry.measures import laa950_from_noise, lung_voxels, noise_hu
-from anatograph.evaluation.densitometry.zones import Neighbourhoods, lobe_zones, zones
+from anatograph.errors import UserError, counted
+from anatograph.evaluation.densitometry.measuring import Measured, measure_pair, measure_subject
+from anatograph.evaluation.densitometry.pairs import BreathPair, breath_pairs
 from anatograph.execution.account import RunAccount
-from anatograph.study.original_scan import original_scan
+from anatograph.execution.files import whole_file
 from anatograph.study.store import Study
+
+LEAST_INSIDE = 0.8
+"""Share of the lung at expiration with a counterpart at inspiration below which a pair gets a note."""
 
 NOISY = 0.02
 """Expected LAA-950 of a homogeneous lung from which a scan gets a note about noise."""
@@ -35,6 +35,10 @@ class DensitometryResult:
     """``OUT.parquet``; ``OUT.landmarks.parquet`` lies beside it."""
     account: RunAccount
     """Failures and notes."""
+    pairs: pd.DataFrame | None = None
+    """With ``pair_by``: ``subject_id`` (of the inspiration), ``prm_inside``, ``ZONE_prm_CLASS`` …; a row per pair."""
+    pair_landmarks: pd.DataFrame | None = None
+    """With ``pair_by``: ``subject_id``, ``landmark``, ``prm_CLASS`` …"""
 
 
 def densitometry(
@@ -44,6 +48,9 @@ def densitometry(
     lobes: str | Path | None = None,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
+    cohort: str | Path | None = None,
+    pair_by: str | None = None,
+    breath: str | None = None,
 ) -> DensitometryResult:
     """Volume, mass and density of the whole lungs, of each side and third, of lobes and around each landmark.
 
@@ -51,8 +58,14 @@ def densitometry(
     docs/densitometry.md. ``lobes`` is a folder of masks ``SUBJECT_ID.nii.gz`` (labels of lungmask's LTRCLobes); a
     subject without one has missing values. A subject whose scan cannot be read is a failure, the others are done.
 
+    ``pair_by`` names a column of the table ``cohort`` whose equal values are the two breaths of a patient
+    (`breath_pairs`, with the column ``breath``): ``OUT.prm.parquet`` and ``OUT.prm.landmarks.parquet`` then have the
+    shares of the classes of parametric response mapping (`classify`), in the zones and around the landmarks of the
+    expiratory scan, in a row for each pair under the ``subject_id`` of the inspiratory scan.
+
     Raises:
-        UserError: not a study, an ``out`` that is not Parquet, or no subject that can be measured.
+        UserError: not a study, an ``out`` that is not Parquet, no subject that can be measured, or columns that give no
+            pairs.
     """
     opened, path = Study.open(study), Path(out)
     if path.suffix != ".parquet":
@@ -60,69 +73,82 @@ def densitometry(
     folder = None if lobes is None else Path(lobes)
     if folder is not None and not folder.is_dir():
         raise UserError(f"There is no folder {folder} with lobe masks.")
-    settings = {"study": str(study), "lobes": None if folder is None else str(folder), "workers": workers}
-    rows: dict[str, dict[str, Any]] = {}
-    regions: dict[str, list[dict[str, Any]]] = {}
+    pairs, notes = _pairs(opened, cohort, pair_by, breath)
+    settings = {"study": str(study), "lobes": None if folder is None else str(folder), "workers": workers,
+                "cohort": None if cohort is None else str(cohort), "pair_by": pair_by, "breath": breath}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with RunAccount("densitometry", settings, path) as account:
-
-        def one(name: str) -> tuple[str, dict[str, Any] | str, list[dict[str, Any]]]:
-            try:
-                return name, *measure_subject(opened, name, folder)
-            except UserError as error:
-                return name, str(error), []
-
         names = opened.subject_ids
+        steps = len(names) + len(pairs)
         with ThreadPoolExecutor(workers) as pool:
-            for number, (name, row, around) in enumerate(pool.map(one, names), start=1):
-                if isinstance(row, str):
-                    account.fail(name, "densitometry", row)
-                else:
-                    rows[name], regions[name] = row, around
-                if progress:
-                    progress(name, number, len(names))
-        if not rows:
+
+            def every(
+                work: Callable[[str], Measured], chosen: list[str], stage: str, done: int
+            ) -> tuple[pd.DataFrame, pd.DataFrame]:
+                def one(name: str) -> Measured | str:
+                    try:
+                        return work(name)
+                    except UserError as error:
+                        return str(error)
+
+                rows, around = [], []
+                for number, (name, found) in enumerate(zip(chosen, pool.map(one, chosen), strict=True), start=done + 1):
+                    if isinstance(found, str):
+                        account.fail(name, stage, found)
+                    else:
+                        rows.append(found[0])
+                        around += found[1]
+                    if progress:
+                        progress(name, number, steps)
+                return pd.DataFrame(rows), pd.DataFrame(around)
+
+            table, landmarks = every(lambda name: measure_subject(opened, name, folder), names, "densitometry", 0)
+            of = {pair.inspiration: pair for pair in pairs}
+            paired, near = every(lambda name: measure_pair(opened, of[name], folder), list(of), "prm", len(names))
+        if not len(table):
             raise UserError(f"No subject of the study {study} could be measured; the account gives the reasons.")
-        table = pd.DataFrame(list(rows.values()))
-        landmarks = pd.DataFrame([row for around in regions.values() for row in around])
-        for file, frame in ((path, table), (path.with_suffix(".landmarks.parquet"), landmarks)):
-            part = file.with_name(f".{file.name}.{os.getpid()}.part")
-            frame.to_parquet(part, index=False)
-            part.replace(file)
-            account.output(file)
-        for note in _notes(table):
+        files = {".parquet": table, ".landmarks.parquet": landmarks}
+        if len(paired):
+            files |= {".prm.parquet": paired, ".prm.landmarks.parquet": near}
+        for suffix, frame in files.items():
+            with whole_file(path.with_suffix(suffix)) as part:
+                frame.to_parquet(part, index=False)
+            account.output(path.with_suffix(suffix))
+        for note in [*_notes(table), *notes, *_inside_notes(paired)]:
             account.note(note)
-    return DensitometryResult(table, landmarks, path, account)
+        if pairs:
+            account.result(pairs=[vars(pair) for pair in pairs])
+    known = (paired, near) if pairs else (None, None)
+    return DensitometryResult(table, landmarks, path, account, *known)
 
 
-def measure_subject(
-    study: Study, subject_id: str, lobes: Path | None = None
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One row of the table, and those of the landmarks.
+def _pairs(
+    study: Study, cohort: str | Path | None, pair_by: str | None, breath: str | None
+) -> tuple[list[BreathPair], list[str]]:
+    if pair_by is None:
+        if breath is not None:
+            raise UserError("--breath belongs to --pair-by; name the column that the two breaths of a patient share.")
+        return [], []
+    if cohort is None:
+        raise UserError("Give the cohort table too (--cohort): --pair-by is a column of it.")
+    volumes = {name: study.subject(name).lung_volume_ml for name in study.subject_ids}
+    pairs, notes = breath_pairs(cohort, pair_by, breath, volumes)
+    if study.settings.registration in ("affine", "ants-affine"):
+        notes.append(
+            "the two breaths are matched by affine maps, which are off by about 8 mm; preprocess with --registration "
+            "deformable"
+        )
+    return pairs, notes
 
-    Raises:
-        UserError: a scan or lobe mask that cannot be read, or lungs without a measured voxel.
-    """
-    volume, lungs = original_scan(study, subject_id)
-    voxels = lung_voxels(volume.array, lungs.lungs, volume.frame.spacing)
-    if not len(voxels.hu):
-        raise UserError("all voxels inside the lung mask are padding; check the mask")
-    found = zones(voxels, lungs)
-    mask = None if lobes is None else lobes / f"{subject_id}.nii.gz"
-    if mask is not None and mask.is_file():
-        found |= lobe_zones(voxels, mask, volume.frame)
-    row: dict[str, Any] = {"subject_id": subject_id}
-    for zone, inside in found.items():
-        row |= {f"{zone}_{name}": value for name, value in voxels.measure(inside).items()}
-    noise = noise_hu(volume.array, lungs.lungs)
-    row |= {"noise_hu": noise, "laa950_from_noise": laa950_from_noise(row["whole_median_hu"], noise)}
-    subject, around = study.subject(subject_id), []
-    near = Neighbourhoods(voxels, volume.frame, float(study.about["patch_size"]))
-    for number, (landmark, present) in enumerate(zip(subject.landmarks, subject.present, strict=True)):
-        cube = near.around(landmark) if present else np.zeros(0, dtype=np.int64)
-        if len(cube):
-            around.append({"subject_id": subject_id, "landmark": number, **voxels.measure(cube)})
-    return row, around
+
+def _inside_notes(paired: pd.DataFrame) -> list[str]:
+    poor = [] if not len(paired) else list(paired.loc[paired["prm_inside"] < LEAST_INSIDE, "subject_id"])
+    if not poor:
+        return []
+    return [
+        f"less than {LEAST_INSIDE:.0%} of the lung at expiration has a counterpart in the lungs at inspiration in "
+        f"{counted(len(poor), 'pair')} ({', '.join(poor[:5])}); look at both scans with `anatograph qc`"
+    ]
 
 
 def _notes(table: pd.DataFrame) -> list[str]:

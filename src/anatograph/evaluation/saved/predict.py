@@ -34,7 +34,8 @@ class Predicted:
 
     table: pd.DataFrame
     """A row for each subject and target: subject_id, target, prediction, low, high, or predicted_class,
-    plausible_classes and probabilities; range_p, outside_range."""
+    plausible_classes and probabilities, or log_hazard, risk, horizon, third, observed, observed_low, observed_high;
+    range_p, outside_range."""
     account: RunAccount
     """Settings and notes."""
 
@@ -50,7 +51,9 @@ def predict(
     """Predict the targets of saved probes for new subjects.
 
     Intervals hold 95 % of held-out subjects of the cohort that the probe was fitted on (split conformal prediction of
-    the cross-validated errors); classes whose probability is too low for that are not ``plausible_classes``.
+    the cross-validated errors); classes whose probability is too low for that are not ``plausible_classes``. For a time
+    to an event, ``risk`` is the probability of the event by ``horizon``, and ``observed`` the share of the held-out
+    subjects in the same ``third`` of the predicted risk that had it by then (Kaplan-Meier, 95 % interval).
     ``range_p`` is the share of subjects like those fitted on whose embedding is as far from theirs or farther
     (Mahalanobis distance of part 0); at 0.05 and below the subject is called ``outside_range``, which happens to 5 % of
     subjects that are not.
@@ -80,7 +83,7 @@ def predict(
             account.note(f"{one.target}: {headline_text(one.held_out)}")
             if not one.held_out.get("better_than_chance"):
                 say(f"{one.target}: this probe does not predict better than chance ({headline_text(one.held_out)})")
-            if not np.isfinite(one.margin):
+            if one.survival is None and not np.isfinite(one.margin):
                 unbounded = (
                     f"{one.target}: the probe was calibrated on {counted(len(one.misses), 'subject')}, too few for an "
                     f"interval of {COVERAGE:.0%}, so none is given"
@@ -126,7 +129,9 @@ def _vectors(
 
 def _table(one: SavedProbe, names: list[str], features: NDArray[np.float64]) -> pd.DataFrame:
     rows: dict[str, Any] = {"subject_id": names, "target": one.target}
-    if one.classes:
+    if one.survival is not None:
+        rows |= one.survival.columns(one.probe, features)
+    elif one.classes:
         chances = one.probe.probabilities(features)
         labels = np.array(one.classes, dtype=object)
         plausible = [

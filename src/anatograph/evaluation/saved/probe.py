@@ -22,6 +22,7 @@ from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import HEADLINES, Headline
 from anatograph.evaluation.probes.linear import Probe, fit_probe
+from anatograph.evaluation.saved.survival import SavedSurvival, fit_saved_survival
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 from anatograph.execution.files import write_text
@@ -76,9 +77,14 @@ class SavedProbe:
     held_out: Mapping[str, Any]
     """The headline of its cross-validation, as `Headline.to_dict` gives it."""
     misses: Array
-    """(n,) ascending: |truth - prediction| of held-out subjects, or 1 - probability of the true class."""
+    """(n,) ascending: |truth - prediction| of held-out subjects, or 1 - probability of the true class; (0,) for a time
+    to an event."""
     range: Range
     """Where the training subjects lie."""
+    subjects: int
+    """Number of the training subjects."""
+    survival: SavedSurvival | None = None
+    """For a time to an event, its baseline hazard and what was observed; the score of ``probe`` is the log-hazard."""
 
     @property
     def margin(self) -> float:
@@ -128,11 +134,16 @@ def fit_saved(
     recipe: Recipe,
 ) -> SavedProbe:
     """A probe fitted on all subjects of ``features`` (n, D), calibrated by their cross-validated predictions."""
+    known = fit_range(features[:, : features.shape[1] // recipe.parts], groups, recipe.seed)
+    count = len(target.values)
+    if target.task == "survival":
+        probe, survival = fit_saved_survival(features, target, groups, rounds, recipe.seed, recipe.parts)
+        return SavedProbe(target.name, target.task, False, (), probe, held_out.to_dict(), np.zeros(0), known, count,
+                          survival)  # fmt: skip
     ordered = target.task == "ordinal"
     probe = fit_probe(features, target.values, len(target.classes), groups, recipe.seed, None, ordered, recipe.parts)
-    known = fit_range(features[:, : features.shape[1] // recipe.parts], groups, recipe.seed)
     return SavedProbe(target.name, target.task, recipe.log, target.classes, probe, held_out.to_dict(),
-                      misses_of(target, rounds), known)  # fmt: skip
+                      misses_of(target, rounds), known, count)  # fmt: skip
 
 
 def misses_of(target: Target, rounds: list[Predictions]) -> Array:
@@ -162,11 +173,13 @@ def save_probes(folder: str | Path, probes: list[SavedProbe], about: Mapping[str
             f"{key}mean": one.range.mean, f"{key}precision": one.range.precision,
             f"{key}distances": one.range.distances,
         }  # fmt: skip
+        if one.survival is not None:
+            arrays |= {f"{key}survival_{name}": values for name, values in one.survival.arrays().items()}
         said.append(
             {"target": one.target, "task": one.task, "log": one.log, "classes": list(one.classes),
              "ordered": one.probe.ordered, "strength": one.probe.strength, "target_mean": one.probe.target_mean,
              "target_std": one.probe.target_std, "scales": list(one.probe.scales), "held_out": dict(one.held_out),
-             "subjects": len(one.misses)}
+             "subjects": one.subjects}
         )  # fmt: skip
     np.savez(place / _ARRAYS, **arrays)  # type: ignore[arg-type]
     content = {"format_version": FORMAT_VERSION, "anatograph_version": __version__, "embeddings": dict(about),
@@ -211,8 +224,15 @@ def _probe(said: Mapping[str, Any], arrays: Any, key: str) -> SavedProbe:
     )  # fmt: skip
     known = Range(found["mean"], found["precision"], found["distances"])
     task: TargetKind = said["task"]
+    survival = None
+    if task == "survival":
+        prefix = f"{key}survival_"
+        curve = {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
+        if not curve:
+            raise ValueError(f"the probe of {said['target']} was saved without its survival curve")
+        survival = SavedSurvival.from_arrays(curve)
     return SavedProbe(str(said["target"]), task, bool(said["log"]), classes, probe, dict(said["held_out"]),
-                      found["misses"], known)  # fmt: skip
+                      found["misses"], known, int(said["subjects"]), survival)  # fmt: skip
 
 
 def headline_text(held_out: Mapping[str, Any]) -> str:

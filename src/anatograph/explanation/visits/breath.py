@@ -30,8 +30,7 @@ class BreathEffect:
 
 def lung_volumes(study: Study, names: Sequence[str]) -> Array:
     """(n,) volume of the lung mask of each scan, ml; NaN where the study does not know it."""
-    found = [study.subject(name).quality.get("lungs_volume_ml") for name in names]
-    return np.array([float(v) if isinstance(v, int | float) and v > 0 else np.nan for v in found])
+    return np.array([study.subject(name).lung_volume_ml for name in names], dtype=np.float64)
 
 
 def fit_breath(
