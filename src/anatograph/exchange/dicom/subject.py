@@ -11,7 +11,7 @@ import pydicom
 import SimpleITK as sitk
 
 from anatograph.errors import UserError
-from anatograph.evaluation.densitometry.api import measure_subject
+from anatograph.evaluation.densitometry.measuring import measure_subject
 from anatograph.exchange.dicom.pixels import parametric_map, segmentation
 from anatograph.exchange.dicom.report import measurement_report
 from anatograph.exchange.dicom.source import read_source
