@@ -19,7 +19,7 @@ from anatograph.imaging.volume import Mask, Volume
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.subject import PhantomSubject, make_subject
 from anatograph.study.quality.chest import chest_figures
-from anatograph.study.quality.gallery import judged, qc
+from anatograph.study.quality.gallery import judged, qc, review_data
 from anatograph.study.quality.levels import RULES, Concern, judge, separate, worst
 from anatograph.study.quality.selection import read_reviews, select, usable
 from anatograph.study.quality.table import read_levels, same_scans, to_look_at, write_quality
@@ -219,7 +219,7 @@ def test_rejected_and_excluded_scans_are_left_out_and_counted(study: Study) -> N
         ("subject_id,verdict\n../x,keep\n", "must be 1 to 64"),
         (
             "subject_id,verdict\np00,keep\np00,exclude\n",
-            "has 1 fault; correct these rows:\n  row 2: p00 has a verdict already",
+            "has 1 fault; correct these rows:\n  row 2: p00 is listed twice",
         ),
         ("subject_id,verdict\np00,\xff\n", "cannot be read"),
     ],
@@ -228,6 +228,21 @@ def test_verdicts_that_cannot_be_obeyed_are_refused(tmp_path: Path, text: str, w
     (tmp_path / "review.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=re.escape(wrong)):
         read_reviews(tmp_path)
+
+
+def test_a_comment_alone_is_kept_and_decides_nothing(study: Study) -> None:
+    first, second = study.subject_ids[:2]
+    for name in study.subject_ids:
+        grade(study, name, *([Concern("reject", "no lung")] if name == second else []))
+    text = f"subject_id,verdict,comment\n{first},,look again\n{second},,sure?\n{study.subject_ids[2]},,\n"
+    (study.path / "review.csv").write_text(text, encoding="utf-8")
+    reviews = read_reviews(study.path)
+    assert {name: (one.verdict, one.comment) for name, one in reviews.items()} == {
+        first: (None, "look again"),
+        second: (None, "sure?"),
+    }
+    assert select(study).left_out == (second,)  # rejected by quality control as if there were no comment
+    assert review_data(study.path)["reviews"][first] == {"verdict": "", "comment": "look again"}
 
 
 def test_a_study_with_no_usable_scan_says_why(study: Study) -> None:

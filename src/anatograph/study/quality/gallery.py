@@ -15,6 +15,7 @@ from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import progress_over
 from anatograph.study.quality.levels import LEVELS, Level, separate
+from anatograph.study.quality.picture import slices_box
 from anatograph.study.quality.selection import read_reviews
 from anatograph.study.quality.table import read_levels
 from anatograph.study.quality.webp import webp
@@ -100,7 +101,7 @@ def review_data(study: Path) -> dict[str, Any]:
         UserError: a ``review.csv`` that cannot be read.
     """
     place = str(study.resolve()).encode("utf-8", "surrogateescape")
-    known = {name: {"verdict": one.verdict, "comment": one.comment} for name, one in read_reviews(study).items()}
+    known = {n: {"verdict": one.verdict or "", "comment": one.comment} for n, one in read_reviews(study).items()}
     return {"key": hashlib.sha256(place).hexdigest()[:16], "reviews": known}
 
 
@@ -115,9 +116,7 @@ def _thumbnail(picture: Path) -> str:
 
     try:
         with Image.open(picture) as image:
-            slices = image.convert("RGB").crop(
-                (0, int(0.12 * image.height), int(0.775 * image.width), int(0.94 * image.height))
-            )
+            slices = image.convert("RGB").crop(slices_box(*image.size))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return ""
     slices.thumbnail((WIDTH, WIDTH))

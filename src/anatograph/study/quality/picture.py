@@ -15,6 +15,17 @@ from anatograph.study.quality.slices import VIEWS, extent
 from anatograph.study.subject import PreparedSubject
 
 _LUNGS, _ATLAS, _LANDMARKS = "#ffd400", "#00d5ff", "#ff5fa2"
+_COLUMNS = (1.0, 1.0, 1.0, 0.8)
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.01, 0.99, 0.86, 0.07, 0.03
+"""Margins of the grid as shares of the picture, and the gap between columns as a share of their mean width."""
+
+
+def slices_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom pixel of the three slices in a picture of this size, without title and figures."""
+    column = (_RIGHT - _LEFT) / (len(_COLUMNS) + _GAP * (len(_COLUMNS) - 1))
+    widths = len(_COLUMNS) * column * sum(_COLUMNS[:3]) / sum(_COLUMNS)
+    right = _LEFT + widths + 2 * _GAP * column
+    return 0, int((1 - _TOP) * height), round(right * width), round((1 - _BOTTOM) * height)
 
 
 def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
@@ -28,7 +39,7 @@ def draw_qc(subject: PreparedSubject, atlas: Atlas, path: Path) -> None:
     figure = Figure(figsize=(13, 4.6), dpi=80, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        1, 4, width_ratios=(1, 1, 1, 0.8), left=0.01, right=0.99, top=0.86, bottom=0.07, wspace=0.03
+        1, len(_COLUMNS), width_ratios=_COLUMNS, left=_LEFT, right=_RIGHT, top=_TOP, bottom=_BOTTOM, wspace=_GAP
     )
     box = extent(subject.lungs)
     for column, view in enumerate(VIEWS):

@@ -23,8 +23,9 @@ _SHOWN = 3
 class Review:
     """The reader's verdict on one scan."""
 
-    verdict: Verdict
-    """``keep`` uses a scan that quality control rejects, ``exclude`` leaves out one that it accepts."""
+    verdict: Verdict | None
+    """``keep`` uses a scan that quality control rejects, ``exclude`` leaves out one that it accepts; None where the
+    reader only commented."""
     comment: str = ""
     """Why."""
 
@@ -76,7 +77,7 @@ def select(study: Study, include_flagged: bool = False) -> Selection:
         if review is not None and review.verdict == "exclude":
             excluded[name] = review.comment
             continue
-        if review is None and not include_flagged:
+        if (review is None or review.verdict is None) and not include_flagged:
             level, reasons = levels.get(name) or _level_of(study, name)
             if level == "reject":
                 rejected[name] = reasons
@@ -98,7 +99,7 @@ def usable(study: Study, include_flagged: bool = False) -> tuple[Study, Selectio
 
 
 def read_reviews(study: Path) -> dict[str, Review]:
-    """The verdicts of ``review.csv`` by subject; a row without a verdict is a comment only.
+    """The verdicts and comments of ``review.csv`` by subject; rows with neither are left out.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or has verdicts other than ``keep`` and ``exclude``.
@@ -129,10 +130,11 @@ def read_reviews(study: Path) -> dict[str, Review]:
         elif word and word not in get_args(Verdict):
             faults.append(f"row {number} ({subject}): verdict '{plain(word)[:40]}' must be keep, exclude or empty")
         elif subject in found:
-            faults.append(f"row {number}: {subject} has a verdict already")
-        elif word:
+            faults.append(f"row {number}: {subject} is listed twice")
+        else:
             comment = (row.get(names.get("comment", ""), "") or "").strip()
-            found[subject] = Review("keep" if word == "keep" else "exclude", comment)
+            if word or comment:
+                found[subject] = Review("keep" if word == "keep" else "exclude" if word else None, comment)
     if faults:
         raise UserError(
             f"{path} has {counted(len(faults), 'fault')}; correct these rows:\n  " + "\n  ".join(faults[:10])
