@@ -55,9 +55,7 @@ def test_a_folder_of_scans_becomes_a_study_and_vectors(
 
 
 def test_a_cohort_without_a_study_keeps_nothing_but_vectors(small: Small, tmp_path: Path) -> None:
-    table = pd.read_csv(small.cohort)[:2]
-    for column in ("image", "lungs"):
-        table[column] = [str(small.folder / name) for name in table[column]]
+    table = small.table()[:2]
     table.to_csv(tmp_path / "cohort.csv", index=False)
     done = embed(tmp_path / "cohort.csv", tmp_path / "out" / "emb", model=small.model, no_study=True)
     assert done.study is None

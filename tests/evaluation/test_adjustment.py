@@ -10,22 +10,14 @@ import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.adjustment.covariates import read_covariates
 from anatograph.evaluation.adjustment.joint import Outcome, predict_joint
 from anatograph.evaluation.evaluate import evaluate
+from fixtures.vectors import save_cohort
 
 Array = NDArray[np.float64]
 EVERY = np.arange(120)
-
-
-def save(folder: Path, x: Array, **columns: object) -> tuple[Path, Path]:
-    ids = [f"s{i:04d}" for i in range(len(x))]
-    embeddings = write_embeddings(folder / "emb", ids, x.astype(np.float32))
-    table = pd.DataFrame({"subject_id": ids, "image": "x.nii.gz", **columns})
-    table.to_csv(folder / "cohort.csv", index=False)
-    return embeddings, folder / "cohort.csv"
 
 
 def test_covariates_alone_are_unpenalised_models() -> None:
@@ -73,7 +65,7 @@ def test_added_value_is_found_where_there_is_one_and_not_where_there_is_none(tmp
         "by_both": years + own + random.normal(size=n),
         "class_by_both": (years + own + random.normal(size=n) > 0).astype(int),
     }
-    embeddings, cohort = save(tmp_path, x, **columns)
+    embeddings, cohort = save_cohort(tmp_path, x, **columns)
     out = tmp_path / "out"
     targets = ["by_age", "by_both", "class_by_both"]
     found = evaluate(embeddings, cohort, targets, adjust=["age"], out=out, bootstrap=200)
@@ -100,7 +92,7 @@ def test_permutations_shuffle_what_covariates_leave(tmp_path: Path) -> None:
     age, own = random.normal(size=n), random.normal(size=n)
     x = np.column_stack([2 * age + random.normal(size=n), 2 * own + random.normal(size=n), random.normal(size=(n, 3))])
     columns = {"age": age, "person": np.arange(n) // 2, "y": age + own, "z": age + random.normal(size=n)}
-    embeddings, cohort = save(tmp_path, x, **columns)
+    embeddings, cohort = save_cohort(tmp_path, x, **columns)
     found = evaluate(embeddings, cohort, ["y", "z"], adjust=["age"], permutations=19, folds=3, group="person")
     table = found.tables["adjusted"].set_index(["target", "model", "metric"])
     assert table.loc[("y", "added", "r2"), "p"] == pytest.approx(0.05)
@@ -114,7 +106,7 @@ def test_survival_adds_to_the_c_index(tmp_path: Path) -> None:
     age, own = random.normal(size=n), random.normal(size=n)
     x = np.column_stack([2 * own + random.normal(size=n), random.normal(size=(n, 4))])
     years = random.exponential(np.exp(-age - own))
-    embeddings, cohort = save(tmp_path, x, age=age, death=1, years=years)
+    embeddings, cohort = save_cohort(tmp_path, x, age=age, death=1, years=years)
     found = evaluate(embeddings, cohort, "death:years", adjust=["age"], bootstrap=100)
     table = found.tables["adjusted"].set_index("model")
     assert list(table["metric"]) == ["c_harrell"] * 4
@@ -155,6 +147,6 @@ def test_categories_and_missing_values_are_said(tmp_path: Path) -> None:
 )
 def test_bad_covariates_get_a_sentence(tmp_path: Path, adjust: list[str], said: str) -> None:
     x = np.random.default_rng(5).normal(size=(60, 3))
-    embeddings, cohort = save(tmp_path, x, y=x[:, 0], name=[f"n{i}" for i in range(60)], same=1)
+    embeddings, cohort = save_cohort(tmp_path, x, y=x[:, 0], name=[f"n{i}" for i in range(60)], same=1)
     with pytest.raises(UserError, match=said):
         evaluate(embeddings, cohort, "y", adjust=adjust)

@@ -14,7 +14,6 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import KernelCenterer
 
 from anatograph import cli
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.audit import columns
 from anatograph.evaluation.audit.api import audit
@@ -22,6 +21,7 @@ from anatograph.evaluation.audit.columns import kind_of
 from anatograph.evaluation.audit.directions import correlation
 from anatograph.evaluation.probes.kernel import kernel_ridge
 from anatograph.evaluation.probes.linear import RIDGE_STRENGTHS
+from fixtures.vectors import save_cohort
 
 
 def made(folder: Path, n: int = 200) -> tuple[Path, Path]:
@@ -31,21 +31,15 @@ def made(folder: Path, n: int = 200) -> tuple[Path, Path]:
     """
     random = np.random.default_rng(0)
     x = random.normal(size=(n, 8))
-    ids = [f"s{i:04d}" for i in range(n)]
-    embeddings = write_embeddings(folder / "emb", ids, x.astype(np.float32))
-    table = pd.DataFrame(
-        {
-            "subject_id": ids,
-            "image": "x",
-            "age": 60 + 8 * x[:, 0] + random.normal(0, 2, n),
-            "kernel": np.where(x[:, 1] * x[:, 2] > 0, "sharp", "soft"),
-            "ctdivol": random.normal(5, 1, n),
-            "like_age": x[:, 0] + random.normal(0, 0.3, n),
-            "own": x[:, 3] + random.normal(0, 0.3, n),
-        }
+    return save_cohort(
+        folder,
+        x,
+        age=60 + 8 * x[:, 0] + random.normal(0, 2, n),
+        kernel=np.where(x[:, 1] * x[:, 2] > 0, "sharp", "soft"),
+        ctdivol=random.normal(5, 1, n),
+        like_age=x[:, 0] + random.normal(0, 0.3, n),
+        own=x[:, 3] + random.normal(0, 0.3, n),
     )
-    table.to_csv(folder / "cohort.csv", index=False)
-    return embeddings, folder / "cohort.csv"
 
 
 def test_audit_finds_what_is_there_and_not_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

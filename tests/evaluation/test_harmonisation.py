@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.harmonisation.combat import fit_combat
 from anatograph.evaluation.harmonisation.site_effects import association, read_harmonisation
 from anatograph.evaluation.targets import Target
+from fixtures.vectors import save_cohort
 
 Array = NDArray[np.float64]
 
@@ -28,14 +28,6 @@ def scans(n: int, features: int, seed: int) -> tuple[Array, NDArray[np.str_], Ar
     x[:, :2] += 1.5 * age[:, None]
     shift, scale = random.normal(0, 1.5, (3, features)), random.uniform(0.6, 1.6, (3, features))
     return x * scale[site] + shift[site] + 10, np.array(["A", "B", "C"])[site], age
-
-
-def save(folder: Path, x: Array, **columns: object) -> tuple[Path, Path]:
-    ids = [f"s{i:04d}" for i in range(len(x))]
-    embeddings = write_embeddings(folder / "emb", ids, x.astype(np.float32))
-    table = pd.DataFrame({"subject_id": ids, "image": "x.nii.gz", **columns})
-    table.to_csv(folder / "cohort.csv", index=False)
-    return embeddings, folder / "cohort.csv"
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -77,7 +69,7 @@ def test_evaluate_harmonises_in_the_training_folds_and_compares(tmp_path: Path) 
     x, sites, _ = scans(180, 10, 3)
     own = np.random.default_rng(0).normal(size=180)
     x[:, 4] += own
-    embeddings, cohort = save(tmp_path, x, y=own, site=sites)
+    embeddings, cohort = save_cohort(tmp_path, x, y=own, site=sites)
     out = tmp_path / "out"
     found = evaluate(embeddings, cohort, "y", harmonise="site", out=out)
     table = pd.read_csv(out / "harmonisation.csv").set_index("target")
@@ -101,7 +93,7 @@ def test_evaluate_harmonises_in_the_training_folds_and_compares(tmp_path: Path) 
 def test_random_labels_stay_at_chance(tmp_path: Path) -> None:
     x, sites, _ = scans(150, 40, 4)
     labels = np.random.default_rng(1).integers(0, 2, 150)
-    embeddings, cohort = save(tmp_path, x, y=labels, site=sites)
+    embeddings, cohort = save_cohort(tmp_path, x, y=labels, site=sites)
     found = evaluate(embeddings, cohort, "y", harmonise="site", keep=["y"])
     assert abs(found.headlines["value"].item() - 0.5) < 0.12  # keeping the target itself leaks nothing
 
@@ -111,7 +103,7 @@ def test_target_and_site_that_go_together_are_warned_of(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     ill = np.where(sites == "A", random.random(120) < 0.1, random.random(120) < 0.8)
     ill[sites == "C"] = True
-    embeddings, cohort = save(tmp_path, x, ill=ill.astype(int), fair=random.integers(0, 2, 120), site=sites)
+    embeddings, cohort = save_cohort(tmp_path, x, ill=ill.astype(int), fair=random.integers(0, 2, 120), site=sites)
     said = " ".join(evaluate(embeddings, cohort, ["ill", "fair"], harmonise="site").notes)
     assert "ill and site are associated (Cramér's V" in said
     assert "site C: a single class of ill" in said
@@ -121,12 +113,12 @@ def test_target_and_site_that_go_together_are_warned_of(tmp_path: Path) -> None:
 def test_a_site_not_seen_is_said(tmp_path: Path) -> None:
     x, sites, _ = scans(100, 5, 7)
     sites[:3] = "D"
-    embeddings, cohort = save(tmp_path, x, y=x[:, 0], site=sites)
+    embeddings, cohort = save_cohort(tmp_path, x, y=x[:, 0], site=sites)
     notes = evaluate(embeddings, cohort, "y", harmonise="site", leave_out="site").notes
     assert any(note.startswith("y: site D not seen (fewer than 3 training subjects") for note in notes)
     assert any(note.startswith("y: site A, B, C, D not seen with --leave-out site") for note in notes)
     x, sites, _ = scans(100, 5, 7)
-    embeddings, cohort = save(tmp_path, x, y=x[:, 0], site=sites)
+    embeddings, cohort = save_cohort(tmp_path, x, y=x[:, 0], site=sites)
     assert not any("not seen" in note for note in evaluate(embeddings, cohort, "y", harmonise="site").notes)
 
 
@@ -157,6 +149,6 @@ def test_bad_requests_get_a_sentence(tmp_path: Path, options: dict[str, object],
     empty = ["A"] * 30 + ["B"] * 30
     empty[3] = ""
     columns = {"site": sites, "twin": sites, "empty": empty, "each": [f"e{i}" for i in range(60)]}
-    embeddings, cohort = save(tmp_path, x, y=x[:, 0], **columns)
+    embeddings, cohort = save_cohort(tmp_path, x, y=x[:, 0], **columns)
     with pytest.raises(UserError, match=said):
         evaluate(embeddings, cohort, "y", **options)  # type: ignore[arg-type]

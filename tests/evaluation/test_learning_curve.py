@@ -10,21 +10,18 @@ import pytest
 from PIL import Image
 
 from anatograph import cli
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.visits.slope import read_slope
+from fixtures.vectors import save_cohort
 
 
 def test_the_curve_rises_and_ends_at_the_headline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 20))
     y = x @ random.normal(size=20) / 4 + random.normal(size=200)
-    ids = [f"s{i:04d}" for i in range(200)]
-    embeddings = write_embeddings(tmp_path / "emb", ids, x.astype(np.float32))
-    table = pd.DataFrame({"subject_id": ids, "image": "x", "y": y, "noise": random.integers(0, 2, 200)})
-    table.to_csv(tmp_path / "cohort.csv", index=False)
+    embeddings, cohort = save_cohort(tmp_path, x, y=y)
     out = tmp_path / "out"
-    words = ["evaluate", str(embeddings), str(tmp_path / "cohort.csv"), "--target", "y", "--learning-curve"]
+    words = ["evaluate", str(embeddings), str(cohort), "--target", "y", "--learning-curve"]
     assert cli.main([*words, "--out", str(out)]) == 0
     assert "By number of training subjects" in capsys.readouterr().out
     curve = pd.read_csv(out / "learning_curve.csv")
@@ -71,12 +68,9 @@ def test_the_rate_is_predicted_from_the_first_scan(tmp_path: Path) -> None:
     person, visit = np.repeat(np.arange(n), 3), np.tile(np.arange(3), n)
     x = random.normal(size=(3 * n, 5)) * 0.3
     x[visit == 0, 0] += rate  # what later scans show must not matter
-    ids = [f"s{i:04d}" for i in range(3 * n)]
-    embeddings = write_embeddings(tmp_path / "emb", ids, x.astype(np.float32))
     y = 50 + random.normal(size=n)[person] + rate[person] * visit
-    table = pd.DataFrame({"subject_id": ids, "image": "x", "person": person, "years": visit, "FEV1": y})
-    table.to_csv(tmp_path / "cohort.csv", index=False)
-    words = ["evaluate", str(embeddings), str(tmp_path / "cohort.csv"), "--target", "FEV1", "--task", "FEV1=slope"]
+    embeddings, cohort = save_cohort(tmp_path, x, person=person, years=visit, FEV1=y)
+    words = ["evaluate", str(embeddings), str(cohort), "--target", "FEV1", "--task", "FEV1=slope"]
     out = tmp_path / "out"
     assert cli.main([*words, "--group", "person", "--visit-time", "years", "--out", str(out)]) == 0
     head = pd.read_csv(out / "headlines.csv").iloc[0]

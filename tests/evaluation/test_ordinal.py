@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 from sklearn.linear_model import LogisticRegression
 
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.probes.linear import LOGISTIC_STRENGTHS, fit_probe
 from anatograph.evaluation.probes.ordinal import ProportionalOdds, _loss, all_steps
+from fixtures.vectors import save_cohort
 
 HOUSING = (
     "21 21 28 34 22 36 10 11 36 61 23 17 43 35 40 26 18 54 13 9 10 8 8 12 6 7 9 18 6 7 15 13 13 7 5 11 "
@@ -109,16 +108,9 @@ def test_the_penalty_is_that_of_the_least_held_out_loss() -> None:
     np.testing.assert_allclose(probe.probabilities(x), again.predict_proba((x - mean) / std), atol=1e-4)
 
 
-def save(folder: Path, columns: dict[str, object], x: NDArray[np.float64]) -> tuple[Path, Path]:
-    ids = [f"s{i:04d}" for i in range(len(x))]
-    table = pd.DataFrame({"subject_id": ids, "image": [f"{i}.nii.gz" for i in ids], **columns})
-    table.to_csv(folder / "cohort.csv", index=False)
-    return write_embeddings(folder / "emb", ids, x.astype(np.float32)), folder / "cohort.csv"
-
-
 def test_few_subjects_with_many_features_gain_by_the_order(tmp_path: Path) -> None:
     x, y = steps_of(150, 60)
-    embeddings, cohort = save(tmp_path, {"grade": y, "half": y * 0.5 + 1}, x)
+    embeddings, cohort = save_cohort(tmp_path, x, grade=y, half=y * 0.5 + 1)
     right = {}
     for task in ("classification", "ordinal"):
         found = evaluate(embeddings, cohort, ["grade", "half"], task=task, repeats=3).results
@@ -132,7 +124,7 @@ def test_few_subjects_with_many_features_gain_by_the_order(tmp_path: Path) -> No
 def test_text_and_long_scales_are_refused_in_a_sentence(tmp_path: Path) -> None:
     x, y = steps_of(60, 3)
     columns = {"words": np.array(["mild", "none", "severe", "worse", "worst"])[y], "long": np.arange(60) // 2}
-    embeddings, cohort = save(tmp_path, columns, x)
+    embeddings, cohort = save_cohort(tmp_path, x, **columns)
     with pytest.raises(UserError, match="which has no order to go by; give its steps as numbers"):
         evaluate(embeddings, cohort, "words", task="ordinal")
     with pytest.raises(UserError, match="30 different values, too many for steps; use --task long=regression"):

@@ -13,7 +13,6 @@ from scipy.stats import mannwhitneyu, norm, pearsonr
 from statsmodels.duration.hazard_regression import PHReg
 
 from anatograph import cli
-from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.power import power_notes, smallest_area, smallest_r2
@@ -21,6 +20,7 @@ from anatograph.evaluation.probes.cox import COX_STRENGTHS, baseline_hazard, fit
 from anatograph.evaluation.survival.concordance import follow_up_limit, harrell, uno
 from anatograph.evaluation.survival.curves import calibration_slope, kaplan_meier, log_rank
 from anatograph.evaluation.targets import Target
+from fixtures.vectors import save_cohort
 
 Array = NDArray[np.float64]
 
@@ -33,14 +33,6 @@ def draw(n: int, features: int, seed: int, effect: float = 0.8, tied: bool = Fal
     stop = random.uniform(1, 9, n)
     times = np.minimum(event, stop)
     return x, np.ceil(times) if tied else times, (event <= stop).astype(np.float64)
-
-
-def save(folder: Path, x: Array, **columns: object) -> tuple[Path, Path]:
-    ids = [f"s{i:04d}" for i in range(len(x))]
-    embeddings = write_embeddings(folder / "emb", ids, x.astype(np.float32))
-    table = pd.DataFrame({"subject_id": ids, "image": "x.nii.gz", **columns})
-    table.to_csv(folder / "cohort.csv", index=False)
-    return embeddings, folder / "cohort.csv"
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -135,7 +127,7 @@ def test_the_probe_learns_the_hazard_and_stays_at_chance_without_one() -> None:
 def test_evaluate_writes_the_survival_tables(tmp_path: Path) -> None:
     x, times, events = draw(240, 12, 7, effect=1.2)
     person = np.arange(240) // 2
-    embeddings, cohort = save(tmp_path, x, death=events.astype(int), years=times, person=person)
+    embeddings, cohort = save_cohort(tmp_path, x, death=events.astype(int), years=times, person=person)
     out = tmp_path / "out"
     found = evaluate(embeddings, cohort, "death:years", group="person", out=out)
     head = found.headlines.iloc[0]
@@ -165,7 +157,7 @@ def test_evaluate_writes_the_survival_tables(tmp_path: Path) -> None:
 
 def test_shuffled_outcomes_keep_time_and_event_together(tmp_path: Path) -> None:
     x, times, events = draw(80, 4, 8, effect=1.5)
-    embeddings, cohort = save(tmp_path, x, death=events.astype(int), years=times)
+    embeddings, cohort = save_cohort(tmp_path, x, death=events.astype(int), years=times)
     found = evaluate(embeddings, cohort, "death:years", permutations=9, folds=3)
     assert found.permutations is not None
     row = found.permutations.set_index("metric").loc["c_harrell"]
@@ -176,12 +168,12 @@ def test_shuffled_outcomes_keep_time_and_event_together(tmp_path: Path) -> None:
 def test_few_events_are_said_and_too_few_are_refused(tmp_path: Path) -> None:
     x, times, events = draw(60, 4, 9)
     few = events * (np.cumsum(events) <= 7)
-    embeddings, cohort = save(tmp_path, x, death=few.astype(int), years=times, rare=[1] * 6 + [0] * 54)
+    embeddings, cohort = save_cohort(tmp_path, x, death=few.astype(int), years=times, rare=[1] * 6 + [0] * 54)
     notes = " ".join(evaluate(embeddings, cohort, ["death:years", "rare"]).notes)
     assert "7 events among 60 subjects, too few to answer the question" in notes
     assert "6 of class 1 among 60 subjects, too few" in notes
     none = events * (np.cumsum(events) <= 3)
-    embeddings, cohort = save(tmp_path, x, death=none.astype(int), years=times)
+    embeddings, cohort = save_cohort(tmp_path, x, death=none.astype(int), years=times)
     with pytest.raises(UserError, match=r"events in 3 subjects only.*--folds 3 or fewer"):
         evaluate(embeddings, cohort, "death:years")
 
@@ -219,7 +211,7 @@ def test_bad_columns_get_a_sentence(
     tmp_path: Path, target: str, columns: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x, times, events = draw(50, 4, 10)
-    embeddings, cohort = save(tmp_path, x, **{"death": events.astype(int), "years": times, **columns})
+    embeddings, cohort = save_cohort(tmp_path, x, **{"death": events.astype(int), "years": times, **columns})
     with pytest.raises(UserError, match=said):
         evaluate(embeddings, cohort, target)
     assert cli.main(["evaluate", str(embeddings), str(cohort), "--target", target]) == 2
@@ -229,7 +221,7 @@ def test_bad_columns_get_a_sentence(
 def test_missing_outcomes_are_left_out_and_counted(tmp_path: Path) -> None:
     x, times, events = draw(80, 4, 11, effect=1.5)
     times[:7] = np.nan
-    embeddings, cohort = save(tmp_path, x, death=events.astype(int), years=times)
+    embeddings, cohort = save_cohort(tmp_path, x, death=events.astype(int), years=times)
     found = evaluate(embeddings, cohort, "death:years")
     assert found.headlines["n"].item() == 73
     assert any("7 of 80 subjects lack death or years" in note for note in found.notes)

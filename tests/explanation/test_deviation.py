@@ -39,9 +39,7 @@ def extended(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Extended
     """p03 again with a dense left base (p03b), and p09 without a label as LPS, RAS, LAS and DICOM."""
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(small.study, folder / "study")
-    table = pd.read_csv(small.cohort, dtype={"subject_id": str})
-    for column in ("image", "lungs"):
-        table[column] = [str(small.folder / name) for name in table[column]]
+    table = small.table()
     table["person"] = table["subject_id"]
     rows = []
     scan, mask = of_person(small, 3)

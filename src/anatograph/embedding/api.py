@@ -17,7 +17,7 @@ from anatograph.embedding.cohorts import Preparation, is_cohort, study_of
 from anatograph.embedding.previous import set_aside
 from anatograph.embedding.result import Embedded, ScanQuality
 from anatograph.embedding.run import EmbedRun, landmarks_of
-from anatograph.embedding.sources import ScanSource, Source, StudySource, check_id, settings_for
+from anatograph.embedding.sources import ScanSource, Source, StudySource, atlas_of, check_id, settings_for
 from anatograph.embedding.stream import embed_stream
 from anatograph.embedding.table import parquet_path
 from anatograph.embedding.worker import ahead
@@ -30,7 +30,6 @@ from anatograph.study.quality.selection import usable
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
-    from anatograph.anatomy.atlas import Atlas
     from anatograph.learning.model.embedding_model import Model
 
 WORKER_GB = 1.0
@@ -137,8 +136,9 @@ def embed(
             raise UserError(f"{', '.join(given)} is for a single CT; {source} is {what}.")
     if (workers != 1 or scheduler is not None) and not (several and out is not None and folder is not None):
         raise UserError("Workers and a scheduler are for a study or a cohort, with OUT and a model folder.")
+    unfinished = f"{network.unfinished}; embed again when `anatograph pretrain` has finished"
     if network.unfinished:
-        say(f"{network.unfinished}; embed again when `anatograph pretrain` has finished")
+        say(unfinished)
     weights = Path(lung_weights) if lung_weights else None
     prepared = settings_for(network, lungs, registration, lung_mask is not None)
     failures: list[Failure] = []
@@ -146,7 +146,7 @@ def embed(
         found: Source
         study = source if is_study else None
         if several and study is None:
-            how = Preparation(_atlas_of(network), prepared, weights, workers, scheduler, worker_memory,
+            how = Preparation(atlas_of(network), prepared, weights, workers, scheduler, worker_memory,
                               progress is not None)  # fmt: skip
             made = stack.enter_context(study_of(source, out, not no_study, how))
             study, failures = made.path, made.account.failures
@@ -158,7 +158,7 @@ def embed(
             name = check_id(subject_id) if subject_id else id_from(source)
             found = ScanSource(source, network, prepared, name, lung_mask, weights)
         if network.unfinished:
-            found.notes.append(f"{network.unfinished}; embed again when `anatograph pretrain` has finished")
+            found.notes.append(unfinished)
         if out is None:
             return _in_memory(found, network, batch_size, progress)
         kept = study if is_study or not no_study else None
@@ -219,12 +219,6 @@ def _of_one(source: Source, model: Model) -> tuple[NDArray[np.float64], ScanQual
     if isinstance(source, ScanSource):
         return source.landmarks, source.quality
     return landmarks_of(model), None
-
-
-def _atlas_of(model: Model) -> Atlas:
-    if model.atlas is None:
-        raise UserError("The model has no atlas, so it does not know where to look in a scan; load a model folder.")
-    return model.atlas
 
 
 def chosen_device(wanted: str) -> str:

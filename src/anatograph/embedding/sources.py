@@ -19,6 +19,7 @@ from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
+    from anatograph.anatomy.atlas import Atlas
     from anatograph.learning.model.embedding_model import Model
     from anatograph.study.subject import PreparedSubject
 
@@ -88,10 +89,8 @@ class ScanSource(Source):
         mask: str | Path | None,
         weights: Path | None,
     ) -> None:
-        if model.atlas is None:
-            raise UserError("The model has no atlas, so it does not know where to look in a scan; load a model folder.")
         self.path = source
-        self.settings, self.atlas_hash, self.subject_ids = settings, model.atlas.hash, [subject_id]
+        self.settings, self.atlas_hash, self.subject_ids = settings, atlas_of(model).hash, [subject_id]
         self.notes = []
         self.quality: ScanQuality | None = None
         """Known once the scan is loaded."""
@@ -168,6 +167,13 @@ def settings_for(model: Model, lungs: str | None, registration: str | None, has_
     if has_mask and lungs is None:
         changes["lungs"] = "given"
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
+
+
+def atlas_of(model: Model) -> Atlas:
+    """The model's atlas, on which scans are prepared for it. UserError where it has none."""
+    if model.atlas is None:
+        raise UserError("The model has no atlas, so it does not know where to look in a scan; load a model folder.")
+    return model.atlas
 
 
 def check_id(subject_id: str) -> str:

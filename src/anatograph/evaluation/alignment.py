@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anatograph.embedding.review import without_left_out
 from anatograph.embedding.table import read_embeddings
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.study.cohort import read_cohort
 
@@ -72,9 +72,7 @@ def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:
         UserError: no such column, or a subject without a value in it.
     """
     if column not in table.columns:
-        raise UserError(
-            f"The cohort has no column '{column}' to group by; it has: {', '.join(map(str, table.columns))}."
-        )
+        raise no_column(column, table.columns, purpose="to group by")
     empty = table.loc[table[column].isna(), "subject_id"].tolist()
     if empty:
         raise UserError(

@@ -193,30 +193,14 @@ def probe_fold(
     train, test = split
     if prepare is not None:
         features = prepare(features, target.rows, train)
-    if target.times is not None:
-        return _survival_fold(features, target, groups, split, seed, parts)
     held = None if groups is None else groups[train]
+    if target.times is not None:
+        cox = fit_cox_probe(features[train], target.times[train], target.values[train], held, seed, parts)
+        return np.column_stack([cox.log_hazard(features[test]), cox.risk(features[test], horizon(target))])
     ordered = target.task == "ordinal"
     classes = len(target.classes)
     probe = fit_probe(features[train], target.values[train], classes, held, seed, ordered=ordered, parts=parts)
     return probe.probabilities(features[test]) if target.classes else probe.predict(features[test])
-
-
-def _survival_fold(
-    features: NDArray[np.float64],
-    target: Target,
-    groups: NDArray[np.int64] | None,
-    split: Split,
-    seed: int,
-    parts: int,
-) -> NDArray[np.float64]:
-    """(m, 2) log-hazard, and probability of the event by the horizon, of the second rows of ``split``."""
-    assert target.times is not None
-    train, test = split
-    held = None if groups is None else groups[train]
-    probe = fit_cox_probe(features[train], target.times[train], target.values[train], held, seed, parts)
-    given = features[test]
-    return np.column_stack([probe.log_hazard(given), probe.risk(given, horizon(target))])
 
 
 def collect(target: Target, splits: Sequence[Split], predicted: Sequence[NDArray[np.float64]]) -> Predictions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ HEADLINES: dict[TargetKind, tuple[str, str, float]] = {
     "survival": ("c_harrell", "C-index", 0.5),
 }
 """Metric, its name, and its value by chance."""
+METRIC_NAMES = {metric: name for metric, name, _ in HEADLINES.values()}
+"""Names in sentences and pictures."""
 DRAWS = 500
 """Bootstrap samples behind an interval, where no number of them is given."""
 
@@ -59,6 +61,15 @@ class Headline:
         plain = {key: float(value) if np.isfinite(value) else None for key, value in numbers.items()}
         better = self.better_than_chance
         return {"metric": self.metric, **plain, "n": self.n, "chance": self.chance, "better_than_chance": better}
+
+    @staticmethod
+    def from_dict(said: Mapping[str, Any]) -> Headline:
+        """What `to_dict` gave."""
+        numbers = [said.get(key) for key in ("value", "low", "high")]
+        value, low, high = (float("nan") if number is None else float(number) for number in numbers)
+        metric = str(said.get("metric"))
+        name, count, chance = METRIC_NAMES.get(metric, metric), int(said.get("n", 0)), float(said.get("chance", 0))
+        return Headline(metric, name, value, low, high, count, chance)
 
 
 def headline(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.cross_validation import collect
 from anatograph.evaluation.folds import Split
 from anatograph.evaluation.scores import BOOTSTRAPS, Predictions, Score, score
@@ -74,7 +74,7 @@ def leave_out(table: pd.DataFrame, column: str, groups: NDArray[np.int64] | None
         UserError: no such column, missing values, fewer than 2 values, or no other subject left to fit on.
     """
     if column not in table.columns:
-        raise UserError(f"The cohort has no column '{column}' to leave out; it has: {', '.join(map(str, table))}.")
+        raise no_column(column, table.columns, purpose="to leave out")
     empty = table.loc[table[column].isna(), "subject_id"].astype(str).tolist()
     if empty:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from anatograph.evaluation.targets import Target
 
 BOOTSTRAPS = 1000
 INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap that `Score.low` and `Score.high` are."""
+"""Percentiles of the bootstrap that are the ends of an interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +82,12 @@ def score(
     drawn = _bootstrap(target, rounds, groups, seed, bootstraps) if needed else {}
     found = []
     for name in names:
-        low, high = _ends(drawn[name]) if intervals else (float("nan"), float("nan"))
+        low, high = interval_of(drawn[name]) if intervals else (float("nan"), float("nan"))
         found.append(_over_folds(name, by_fold[name], pooled[name], low, high))
     if target.task == "regression":
         spread = [v for v in drawn["r2"] if np.isfinite(v)]
         std = float(np.std(spread, ddof=1)) if len(spread) > 1 else float("nan")
-        low, high = _ends(drawn["r2"]) if intervals else (float("nan"), float("nan"))
+        low, high = interval_of(drawn["r2"]) if intervals else (float("nan"), float("nan"))
         found.append(Score("r2_pooled", pooled["r2"], std, len(rounds), (), pooled["r2"], low, high))
     return found
 
@@ -108,18 +108,24 @@ def _bootstrap(
     target: Target, rounds: list[Predictions], groups: NDArray[np.int64] | None, seed: int, bootstraps: int
 ) -> dict[str, list[float]]:
     """Every pooled figure in each bootstrap sample of the subjects, or of the groups."""
-    unit = np.arange(len(target.values)) if groups is None else groups
-    rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
-    random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in figures_of(target, rounds[0], np.arange(len(target.values)))}
-    for _ in range(bootstraps):
-        picked = np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])
+    for picked in resamples(len(target.values), groups, seed, bootstraps):
         for name, value in _mean_of_rounds(target, rounds, picked).items():
             drawn[name].append(value)
     return drawn
 
 
-def _ends(drawn: list[float]) -> tuple[float, float]:
+def resamples(count: int, groups: NDArray[np.int64] | None, seed: int, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of ``draws`` bootstrap samples of ``count`` subjects, or of their ``groups`` (count,) as wholes."""
+    unit = np.arange(count) if groups is None else groups
+    rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
+    random = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])
+
+
+def interval_of(drawn: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a figure from its value in each bootstrap sample, NaN where it is defined in none."""
     defined = [v for v in drawn if np.isfinite(v)]
     if not defined:
         return float("nan"), float("nan")

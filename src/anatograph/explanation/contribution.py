@@ -191,16 +191,18 @@ class Explainer:
                     f"{len(training.rows)} other subjects with a value of '{self.target.name}' are too few to explain "
                     f"{subject_id}; add subjects to the cohort."
                 )
-            groups = None if self.groups is None else self.groups[training.rows]
-            features = self.data.features[training.rows]
-            metric = None
-            if self.kind == "smooth":
-                metric = smooth_metric(self.regions, [self.subject_ids[row] for row in training.rows])
-            ordered = training.task == "ordinal"
-            classes, parts = len(training.classes), self.data.parts
-            probe = fit_probe(features, training.values, classes, groups, self.seed, metric, ordered, parts)
-            self._fitted[key] = Fitted(probe, training)
+            self._fitted[key] = Fitted(self._fit(training.rows, training.values, len(training.classes)), training)
         return self._fitted[key]
+
+    def _fit(self, rows: NDArray[np.int64], values: NDArray[np.float64], classes: int) -> Probe:
+        """A probe of the table's ``rows`` (n,) with ``values`` (n,) of the target."""
+        groups = None if self.groups is None else self.groups[rows]
+        metric = None
+        if self.kind == "smooth":
+            metric = smooth_metric(self.regions, [self.subject_ids[row] for row in rows])
+        ordered = self.target.task == "ordinal"
+        features = self.data.features[rows]
+        return fit_probe(features, values, classes, groups, self.seed, metric, ordered, self.data.parts)
 
     @cached_property
     def held_out(self) -> Headline:
@@ -209,18 +211,12 @@ class Explainer:
         own = None if self.groups is None else self.groups[target.rows]
         features, classes = self.data.features[target.rows], len(target.classes)
         for train, test in self._folds:
-            metric = None
-            if self.kind == "smooth":
-                metric = smooth_metric(self.regions, [self.subject_ids[row] for row in target.rows[train]])
-            of_train = None if own is None else own[train]
-            values, ordered = target.values[train], target.task == "ordinal"
-            probe = fit_probe(features[train], values, classes, of_train, self.seed, metric, ordered, self.data.parts)
+            probe = self._fit(target.rows[train], target.values[train], classes)
             predicted.append(probe.probabilities(features[test]) if classes else probe.predict(features[test]))
         return headline(target, collect(target, self._folds, predicted), own, self.seed)
 
     def range_p(self, subject_id: str) -> float:
-        """Share of the subjects that this one's probe was fitted on that lie as far from the others, or farther; nan
-        where they are too few to say."""
+        """Share of the subjects fitted on that lie as far from the others as this one, or farther; NaN of too few."""
         fitted = self.fitted_for(subject_id)
         rows = fitted.target.rows
         if len(rows) < FEW:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.review import still_used
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.alignment import group_numbers
 from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
 from anatograph.study.cohort import read_cohort
@@ -106,16 +106,22 @@ def reference_cohort(
             f"{len(names)} subjects {what} are too few to say what is usual; "
             f"a reference needs at least {LEAST_SUBJECTS}."
         )
-    if len(names) > MOST_SUBJECTS:
-        rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_SUBJECTS, replace=False))
-        notes.append(f"{MOST_SUBJECTS} of {len(names)} reference subjects were drawn")
-        names = [names[row] for row in rows]
-    notes.append(f"the reference is the {len(names)} subjects {what}; no subject is compared with itself")
-    if len(names) < SMALL:
-        notes.append(f"{len(names)} reference subjects are few: with less than {SMALL} unusual regions may be missed")
+    names, on_size = at_most(names, seed)
+    notes += [f"the reference is the {len(names)} subjects {what}; no subject is compared with itself", *on_size]
     features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
     return ReferenceCohort(names, features, groups, group_of, seed, what), notes
+
+
+def at_most(names: list[str], seed: int) -> tuple[list[str], list[str]]:
+    """The reference subjects, of more than `MOST_SUBJECTS` that many drawn; and a note where they are many or few."""
+    if len(names) > MOST_SUBJECTS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_SUBJECTS, replace=False))
+        return [names[row] for row in rows], [f"{MOST_SUBJECTS} of {len(names)} reference subjects were drawn"]
+    if len(names) < SMALL:
+        few = f"{len(names)} reference subjects are few: with fewer than {SMALL} unusual regions may be missed"
+        return names, [few]
+    return names, []
 
 
 def subjects_with(table: pd.DataFrame, where: str) -> set[str]:
@@ -128,7 +134,7 @@ def subjects_with(table: pd.DataFrame, where: str) -> set[str]:
     if not sign:
         raise UserError(f"'{where}' must be COLUMN=VALUE, such as diagnosis=healthy.")
     if column not in table.columns:
-        raise UserError(f"The cohort has no column '{column}'; it has: {', '.join(map(str, table.columns))}.")
+        raise no_column(column, table.columns)
     held = table[column]
     same = held.astype(str).str.strip() == value.strip()
     with suppress(TypeError, ValueError):

@@ -12,7 +12,7 @@ from anatograph.embedding.regions import Regions
 from anatograph.embedding.review import still_used
 from anatograph.embedding.table import Embeddings
 from anatograph.errors import UserError, counted
-from anatograph.evaluation.headline import HEADLINES, Headline
+from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.saved.probe import SavedProbe, check_embeddings, load_probes
 from anatograph.evaluation.targets import Target
 from anatograph.explanation.contribution import Contribution, Fitted, reference_of, towards
@@ -41,10 +41,7 @@ class SavedExplainer:
     @property
     def held_out(self) -> Headline:
         """The score of the cross-validation that the probe was saved with."""
-        said = self.saved.held_out
-        value, low, high = (np.nan if said.get(key) is None else float(said[key]) for key in ("value", "low", "high"))
-        name = next((name for metric, name, _ in HEADLINES.values() if metric == said.get("metric")), "score")
-        return Headline(str(said.get("metric")), name, value, low, high, int(said.get("n", 0)), float(said["chance"]))
+        return Headline.from_dict(self.saved.held_out)
 
     @cached_property
     def _reference_ids(self) -> list[str]:

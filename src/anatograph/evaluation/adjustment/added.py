@@ -13,8 +13,9 @@ from anatograph.errors import UserError
 from anatograph.evaluation.adjustment.covariates import Covariates
 from anatograph.evaluation.adjustment.joint import Outcome, predict_joint
 from anatograph.evaluation.cross_validation import Preparation, seed_of_repeat, splits_of
+from anatograph.evaluation.headline import DRAWS
 from anatograph.evaluation.metrics import area_under_curve, r_squared
-from anatograph.evaluation.scores import INTERVAL
+from anatograph.evaluation.scores import interval_of, resamples
 from anatograph.evaluation.survival.concordance import harrell
 from anatograph.evaluation.targets import Target
 
@@ -31,7 +32,7 @@ class Plan:
     seed: int
     repeats: int = 1
     permutations: int = 0
-    draws: int = 500
+    draws: int = DRAWS
     """Bootstrap samples behind the intervals."""
     parts: int = 1
     """Of the features."""
@@ -72,7 +73,7 @@ def added_value(
     values["added"] = values[MODELS[2]] - values[MODELS[0]]
     drawn: dict[str, list[float]] = {name: [] for name in values}
     partial = [_partial(outcome, base, both, every)]
-    for rows in _samples(len(target.rows), groups, plan):
+    for rows in resamples(len(target.rows), groups, plan.seed, plan.draws):
         for name, rounds in found.items():
             drawn[name].append(_mean(outcome, rounds, rows))
         drawn["added"].append(drawn[MODELS[2]][-1] - drawn[MODELS[0]][-1])
@@ -168,23 +169,15 @@ def _partial(outcome: Outcome, base: Sequence[Array], both: Sequence[Array], row
     return float(np.mean(shares))
 
 
-def _samples(count: int, groups: NDArray[np.int64] | None, plan: Plan) -> list[NDArray[np.int64]]:
-    unit = np.arange(count) if groups is None else groups
-    rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
-    random = np.random.default_rng(plan.seed)
-    return [np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))]) for _ in range(plan.draws)]
-
-
 def _row(target: Target, model: str, metric: str, value: float, drawn: list[float], p: float) -> dict[str, object]:
-    defined = [v for v in drawn if np.isfinite(v)]
-    low, high = np.percentile(defined, INTERVAL) if defined else (float("nan"), float("nan"))
+    low, high = interval_of(drawn)
     return {
         "target": target.name,
         "model": model,
         "metric": metric,
         "value": value,
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "p": p,
         "n": len(target.rows),
     }

@@ -1,4 +1,4 @@
-"""Covariates as columns of a design matrix, with categories and missing values handled in the open."""
+"""Covariates as columns of a design matrix, with categories and missing values made explicit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.targets import MAX_INTEGER_CLASSES
 
 MAX_LEVELS = 20
@@ -85,7 +85,7 @@ def read_covariates(table: pd.DataFrame, names: Sequence[str], flag: str = "--ad
     found, notes = [], []
     for name in dict.fromkeys(names):
         if name not in table.columns:
-            raise UserError(f"{flag}: the cohort has no column '{name}'; it has: {', '.join(map(str, table.columns))}.")
+            raise no_column(name, table.columns, flag)
         column = table[name]
         missing = int(column.isna().sum())
         different = int(column.nunique(dropna=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +42,6 @@ class Outcome:
     def folds(self, groups: NDArray[np.int64] | None, folds: int, seed: int) -> list[Split]:
         """Divide the subjects, with classes or events in proportion."""
         return make_folds(self.values, self.classes > 0 or self.times is not None, groups, folds, seed)
-
-
-class _Fit(Protocol):
-    """Predictions of all rows by a model fitted on ``train``, strongest penalty first."""
-
-    def __call__(self, x: Array, d: Array, train: NDArray[np.int64], outcome: Outcome, strength: float) -> Array: ...
 
 
 def predict_joint(

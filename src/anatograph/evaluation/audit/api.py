@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from anatograph.evaluation.cross_validation import cross_validate, cross_validat
 from anatograph.evaluation.headline import headline
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.survival.outcome import is_survival, read_survival
+from anatograph.evaluation.tables import write_tables
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.execution.account import RunAccount
 
@@ -33,7 +34,7 @@ class Audited:
     """nuisance, column, task, n, metric, chance, linear, linear_low, linear_high, kernel, kernel_low, kernel_high,
     known: one row a column."""
     shared: pd.DataFrame
-    """target, nuisance, column, labels, directions, metric, value, value_without: one row a target and column."""
+    """target, nuisance, column, labels, directions, metric, value, value_without, n: one row a target and column."""
     account: RunAccount
     """Settings, notes and outputs."""
 
@@ -79,6 +80,10 @@ def audit(
         table, kinds = nuisances(data.table, Path(embeddings), columns)
         groups = group_numbers(table, group) if group else None
         work = _Work(data.features, groups, folds, seed, data.parts)
+        wanted = [
+            usable(read_survival(table, n) if is_survival(n, table.columns) else read_target(table, n), groups, folds)
+            for n in targets
+        ]
         notes = [*data.notes]
         found: dict[str, tuple[Target, Predictions, bool]] = {}
         rows = []
@@ -95,10 +100,6 @@ def audit(
                 progress(column)
         if not rows:
             raise UserError("No column could be audited. " + " ".join(notes))
-        wanted = [
-            usable(read_survival(table, n) if is_survival(n, table.columns) else read_target(table, n), groups, folds)
-            for n in targets
-        ]
         shared = [
             {"target": target.name, "nuisance": kinds[column], "column": column, **work.shared(target, *nuisance)}
             for target in wanted
@@ -108,13 +109,9 @@ def audit(
         result = Audited(pd.DataFrame(rows), pd.DataFrame(shared), account)
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        result.table.to_csv(folder / "audit.csv", index=False)
-        account.output(folder / "audit.csv")
-        if shared:
-            result.shared.to_csv(folder / "audit_shared.csv", index=False)
-            account.output(folder / "audit_shared.csv")
-        else:
-            (folder / "audit_shared.csv").unlink(missing_ok=True)  # of an earlier run
+        tables = {"audit.csv": result.table, "audit_shared.csv": result.shared if shared else None}
+        for path in write_tables(folder, tables):
+            account.output(path)
         account.output(draw_audit(result.table, result.shared, folder / "audit.png"))
         for note in dict.fromkeys([*notes, *(note for target, _, _ in found.values() for note in target.notes)]):
             account.note(note)
@@ -129,6 +126,15 @@ class _Work:
     folds: int
     seed: int
     parts: int
+    _answers: dict[tuple[str, bytes], Predictions] = field(default_factory=dict)
+
+    def answers(self, target: Target) -> Predictions:
+        """A target's out-of-fold answers, once for each set of subjects."""
+        key = target.name, target.rows.tobytes()
+        if key not in self._answers:
+            x, g = self.of(target)
+            self._answers[key] = cross_validate(x, target, g, self.folds, self.seed, self.parts)
+        return self._answers[key]
 
     def of(self, target: Target) -> tuple[Array, NDArray[np.int64] | None]:
         return self.features[target.rows], None if self.groups is None else self.groups[target.rows]
@@ -157,7 +163,7 @@ class _Work:
             return nothing
         place = np.searchsorted(nuisance.rows, common.rows)
         x, g = self.of(common)
-        answers = cross_validate(x, common, g, self.folds, self.seed, self.parts)
+        answers = self.answers(common)
         labels = label_columns(nuisance)
         without = WithoutNuisance(nuisance.rows, labels)
         removed = cross_validate(x, common, g, self.folds, self.seed, self.parts, without)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.adjustment.covariates import Covariates, read_covariates
 from anatograph.evaluation.cross_validation import cross_validate, cross_validated_kernel
 from anatograph.evaluation.folds import Split
@@ -54,7 +54,7 @@ def read_harmonisation(table: pd.DataFrame, column: str, keep: Sequence[str] = (
         UserError: a missing column, a subject without a site, a single site, or kept columns that are the sites.
     """
     if column not in table.columns:
-        raise UserError(f"--harmonise: the cohort has no column '{column}'; it has: {', '.join(map(str, table))}.")
+        raise no_column(column, table.columns, "--harmonise")
     empty = table.loc[table[column].isna(), "subject_id"].astype(str).tolist()
     if empty:
         raise UserError(

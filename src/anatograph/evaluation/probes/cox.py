@@ -98,9 +98,8 @@ def fit_cox(features: Array, times: Array, events: Array, strength: float | Arra
     ``features`` (n, F) are standardised, ``times`` and ``events`` (n,); ``strength`` is one penalty for all features or
     one for each (F,); ``start`` (F,) are coefficients to begin with.
     """
-    if (
-        features.shape[1] > len(features) and np.ndim(strength) == 0
-    ):  # the penalty does not see a rotation: work in the rows' own space
+    if features.shape[1] > len(features) and np.ndim(strength) == 0:
+        # One penalty for all does not depend on a rotation: solve in the rows' own space, which has fewer dimensions.
         left, singular, right = np.linalg.svd(features, full_matrices=False)
         inside = None if start is None else right @ start
         return np.asarray(fit_cox(left * singular, times, events, strength, inside) @ right, dtype=np.float64)

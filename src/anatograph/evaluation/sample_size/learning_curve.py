@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from anatograph.evaluation.cross_validation import Preparation, collect, probe_fold, splits_of
 from anatograph.evaluation.folds import Split
 from anatograph.evaluation.headline import headline
-from anatograph.evaluation.scores import INTERVAL, Predictions, figures_of
+from anatograph.evaluation.scores import Predictions, figures_of, interval_of, resamples
 from anatograph.evaluation.targets import Target
 
 Array = NDArray[np.float64]
@@ -27,7 +27,7 @@ def learning_curve(
     parts: int = 1,
     prepare: Preparation | None = None,
 ) -> pd.DataFrame:
-    """target, metric, n_train, value, low, high, draws, n: one row a number of training subjects (or groups).
+    """target, metric, n_train, value, low, high, draws, n, chance: one row a number of training subjects (or groups).
 
     ``features`` (n, F) and ``groups`` (n,) belong to the target's subjects.  The folds are those of `cross_validate`.
     At each size, spaced evenly on a log scale up to whole training folds, `DRAWS` random choices of that many training
@@ -50,15 +50,15 @@ def learning_curve(
             one, drawn = _figure(target, done, groups, first.metric, seed + draw, size == most)
             values.append(one)
             spread += drawn
-        low, high = np.nanpercentile(spread, INTERVAL)
+        low, high = interval_of(spread)
         rows.append(
             {
                 "target": target.name,
                 "metric": first.metric,
                 "n_train": size,
                 "value": float(np.mean(values)),
-                "low": float(low),
-                "high": float(high),
+                "low": low,
+                "high": high,
                 "draws": len(values),
                 "n": len(target.rows),
                 "chance": first.chance,
@@ -83,7 +83,7 @@ def _fitted(
 def _some(
     target: Target, train: NDArray[np.int64], unit: NDArray[np.int64], size: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Rows of ``size`` random units of ``train``, with every class that the whole has where that comes by chance."""
+    """Rows of ``size`` random units of ``train`` with two classes, or subjects with and without the event."""
     names = np.unique(unit[train])
     if size >= len(names):
         return train
@@ -99,11 +99,6 @@ def _figure(
     target: Target, done: Predictions, groups: NDArray[np.int64] | None, metric: str, seed: int, whole: bool
 ) -> tuple[float, list[float]]:
     """The pooled figure, and that of bootstrap samples of the subjects or groups."""
-    unit = np.arange(len(target.rows)) if groups is None else groups
-    rows = [np.flatnonzero(unit == name) for name in np.unique(unit)]
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(BOOTSTRAPS * (DRAWS if whole else 1)):
-        picked = np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])
-        drawn.append(figures_of(target, done, picked)[metric])
+    samples = resamples(len(target.rows), groups, seed, BOOTSTRAPS * (DRAWS if whole else 1))
+    drawn = [figures_of(target, done, picked)[metric] for picked in samples]
     return figures_of(target, done, np.arange(len(target.rows)))[metric], drawn

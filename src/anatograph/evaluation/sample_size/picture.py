@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-_NAMES = {"r2": "R²", "auc": "AUC", "kappa_quadratic": "quadratic kappa", "c_harrell": "C-index"}
+from anatograph.evaluation.headline import METRIC_NAMES
+
 _COLUMNS = 3
 
 
@@ -29,7 +30,7 @@ def draw_learning_curves(table: pd.DataFrame, path: Path) -> Path:
         axes.minorticks_off()
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("training subjects")
-        axes.set_ylabel(f"held-out {_NAMES[str(rows['metric'].iloc[0])]}")
+        axes.set_ylabel(f"held-out {METRIC_NAMES[str(rows['metric'].iloc[0])]}")
     for axes in list(figure.axes)[len(names) :]:
         axes.set_visible(False)
     figure.savefig(path, dpi=150)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from anatograph.embedding.api import embed
 from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError, counted
+from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.saved.probe import (
     COVERAGE,
     FALSE_ALARMS,
     SavedProbe,
     check_embeddings,
-    headline_text,
     load_probes,
     outside_range,
 )
@@ -80,9 +80,10 @@ def predict(
             account.note(note)
         tables = []
         for one in probes:
-            account.note(f"{one.target}: {headline_text(one.held_out)}")
-            if not one.held_out.get("better_than_chance"):
-                say(f"{one.target}: this probe does not predict better than chance ({headline_text(one.held_out)})")
+            held_out = Headline.from_dict(one.held_out)
+            account.note(f"{one.target}: {held_out}")
+            if not held_out.better_than_chance:
+                say(f"{one.target}: this probe does not predict better than chance ({held_out})")
             if one.survival is None and not np.isfinite(one.margin):
                 unbounded = (
                     f"{one.target}: the probe was calibrated on {counted(len(one.misses), 'subject')}, too few for an "

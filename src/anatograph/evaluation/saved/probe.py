@@ -20,7 +20,7 @@ from anatograph.choices import TargetKind
 from anatograph.embedding.compatible import check_same_model
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.headline import HEADLINES, Headline
+from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.probes.linear import Probe, fit_probe
 from anatograph.evaluation.saved.survival import SavedSurvival, fit_saved_survival
 from anatograph.evaluation.scores import Predictions
@@ -233,15 +233,6 @@ def _probe(said: Mapping[str, Any], arrays: Any, key: str) -> SavedProbe:
         survival = SavedSurvival.from_arrays(curve)
     return SavedProbe(str(said["target"]), task, bool(said["log"]), classes, probe, dict(said["held_out"]),
                       found["misses"], known, int(said["subjects"]), survival)  # fmt: skip
-
-
-def headline_text(held_out: Mapping[str, Any]) -> str:
-    """A stored headline as a sentence."""
-    known = {key: held_out.get(key) for key in ("value", "low", "high")}
-    value, low, high = (float("nan") if number is None else float(number) for number in known.values())
-    metric = str(held_out.get("metric"))
-    name = next((name for short, name, _ in HEADLINES.values() if short == metric), metric)
-    return str(Headline(metric, name, value, low, high, int(held_out.get("n", 0)), float(held_out.get("chance", 0))))
 
 
 def check_embeddings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.targets import Target, read_target
 
 
@@ -25,7 +25,7 @@ def read_slope(table: pd.DataFrame, name: str, group: str | None, time: str | No
             f"--task {name}=slope needs {missing}: the column of the patient, and that of the time of each visit."
         )
     if time not in table.columns:
-        raise UserError(f"--visit-time: the cohort has no column '{time}'; it has: {', '.join(map(str, table))}.")
+        raise no_column(time, table.columns, "--visit-time")
     when = pd.to_numeric(table[time], errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(when)
     if wrong.any():
@@ -45,8 +45,8 @@ def read_slope(table: pd.DataFrame, name: str, group: str | None, time: str | No
         values = known.values[np.isin(known.rows, own)]
         off = times - times.mean()
         slopes.append(float(off @ values / (off @ off)))
-        everyone = np.flatnonzero(patients == patient)
-        rows.append(int(everyone[when[everyone].argmin()]))
+        scans = np.flatnonzero(patients == patient)
+        rows.append(int(scans[when[scans].argmin()]))
         visits.append(len(own))
     count = len(np.unique(patients))
     if not rows:

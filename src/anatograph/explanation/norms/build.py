@@ -19,7 +19,7 @@ from anatograph.evaluation.alignment import group_numbers
 from anatograph.execution.account import RunAccount
 from anatograph.explanation.normative import LEAST_SUBJECTS, calibrate, cross_measure, fit_normative
 from anatograph.explanation.norms.saved import SUFFIX, SavedReference, load_reference, save_reference
-from anatograph.explanation.reference import MOST_SUBJECTS, SMALL, subjects_with
+from anatograph.explanation.reference import SMALL, at_most, subjects_with
 from anatograph.study.cohort import read_cohort
 from anatograph.study.cohort.origin import table_of_study
 from anatograph.study.quality.selection import usable
@@ -98,12 +98,9 @@ def reference(
                 f"{len(names)} usable subjects{f' with {where}' if where else ''} in the study {study} are too few to "
                 f"say what is normal; a reference needs at least {LEAST_SUBJECTS}, and better {SMALL} or more."
             )
-        if len(names) > MOST_SUBJECTS:
-            rows = np.sort(np.random.default_rng(seed).choice(len(names), MOST_SUBJECTS, replace=False))
-            account.note(f"{MOST_SUBJECTS} of {len(names)} subjects were drawn")
-            names = [names[row] for row in rows]
-        if len(names) < SMALL:
-            account.note(f"{len(names)} subjects are few: with less than {SMALL} unusual regions may be missed")
+        names, notes = at_most(names, seed)
+        for note in notes:
+            account.note(note)
         features = _regions(opened, network, names, progress)
         groups = None
         if group is not None and table is not None:

@@ -11,7 +11,7 @@ from anatograph.embedding.api import embed
 from anatograph.embedding.cohorts import Preparation, study_of_one
 from anatograph.embedding.compatible import check_same_model
 from anatograph.embedding.regions import Regions
-from anatograph.embedding.sources import check_id, settings_for
+from anatograph.embedding.sources import atlas_of, check_id, settings_for
 from anatograph.errors import UserError
 from anatograph.explanation.norms.saved import SUFFIX, SavedReference, load_reference
 from anatograph.learning.releases.resolve import resolve_model
@@ -101,10 +101,8 @@ def vectors_of_scan(scan: Path, subjects: Sequence[str], model: str | Path | Non
         raise UserError(f"A single CT has one name, not {len(subjects)}; give one --subject or none.")
     folder = resolve_model(model)
     network = load_model(folder)
-    if network.atlas is None:
-        raise UserError(f"{folder} has no atlas, so it does not know where to look in a scan.")
     name = check_id(subjects[0]) if subjects else id_from(scan)
-    how = Preparation(network.atlas, settings_for(network, None, None, False))
+    how = Preparation(atlas_of(network), settings_for(network, None, None, False))
     with study_of_one(scan, None, name, how) as made:
         subject = Study.open(made.path).subject(name)
         vectors = made.path.with_name("vectors.parquet")

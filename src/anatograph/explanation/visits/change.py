@@ -196,7 +196,7 @@ def _notes(breath: BreathEffect | None, repeats: Repeatability | None) -> list[s
         notes.append("how much repeat scans of an unchanged patient differ is unknown; --repeat-scans COLUMN says it")
     elif repeats.pairs < FEW_PAIRS:
         notes.append(
-            f"{repeats.pairs} pairs of repeat scans are few: with less than {FEW_PAIRS} the error of a region is a "
+            f"{repeats.pairs} pairs of repeat scans are few: with fewer than {FEW_PAIRS} the error of a region is a "
             "rough estimate"
         )
     return notes

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.study.cohort import read_cohort
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def repeat_pairs(cohort: str | Path | None, column: str, names: Sequence[str]) -
         raise UserError("Give the cohort table too: --repeat-scans is a column of it.")
     table = read_cohort(cohort).table
     if column not in table.columns:
-        raise UserError(f"--repeat-scans: the cohort has no column '{column}'; it has: {', '.join(map(str, table))}.")
+        raise no_column(column, table.columns, "--repeat-scans")
     place = {name: row for row, name in enumerate(names)}
     held = table[table[column].notna() & table["subject_id"].isin(names)]
     found = [
