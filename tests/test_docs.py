@@ -78,6 +78,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[-\s]+", "-", title) for title in plain}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_prose_wraps_at_100_columns(page: Path) -> None:
+    """Tables, code, headings, HTML, and lines that are one image or link may be longer."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 100]
+    assert not [line for line in long if not re.match(r" *([|#<]|!?\[[^\]]*\](\([^)]*\)|:.*)$)", line)]
+
+
 def test_files_named_in_the_architecture_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`([\w/.]+\.(?:py|pyi|toml|yml))`|`([\w/]+/)`", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -43,6 +44,11 @@ def reference() -> str:
     return "\n".join(["| command | does |", "|---|---|", *rows, "", *(_section(command) for command in COMMANDS)])
 
 
+def _filled(text: str) -> str:
+    """Paragraphs in lines of 100 columns, as all prose of the docs."""
+    return "\n\n".join(textwrap.fill(p, 100, break_long_words=False, break_on_hyphens=False) for p in text.split("\n\n"))
+
+
 def _section(command: type[Command]) -> str:
     hints = get_type_hints(command)
     given = inputs(command)
@@ -54,7 +60,7 @@ def _section(command: type[Command]) -> str:
     line = command.usage or " ".join(["anatograph", command.name(), *places, *needed])
     lines = [f"### {command.name()}", "", f"{command.summary()}.", ""]
     if command.details():
-        lines += [command.details(), ""]
+        lines += [_filled(command.details()), ""]
     lines += ["```text", line, "```", "", "| argument or option | default | |", "|---|---|---|"]
     lines += [_row(name, how, field, hints[name]) for name, (how, field) in given.items()]
     about = [f"Python: `anatograph.{command.function_name()}`"] if command.function_name() else []
