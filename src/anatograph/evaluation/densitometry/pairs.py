@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anatograph.errors import UserError, counted
+from anatograph.errors import UserError, counted, no_column
 from anatograph.study.cohort import read_cohort
 
 LEAST_RATIO = 1.05
@@ -40,8 +40,7 @@ def breath_pairs(
     table = read_cohort(cohort).table
     for name, flag in ((column, "--pair-by"), (breath, "--breath")):
         if name is not None and name not in table.columns:
-            have = ", ".join(map(str, table.columns))
-            raise UserError(f"{flag}: the cohort has no column '{name}'; it has: {have}.")
+            raise no_column(name, table.columns, flag)
     held = table[table[column].notna() & table["subject_id"].isin(list(volumes))]
     pairs, single, notes = [], [], []
     for value, rows in held.groupby(held[column].astype(str), sort=True):
