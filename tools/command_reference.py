@@ -46,7 +46,9 @@ def reference() -> str:
 
 def _filled(text: str) -> str:
     """Paragraphs in lines of 100 columns, as all prose of the docs."""
-    return "\n\n".join(textwrap.fill(p, 100, break_long_words=False, break_on_hyphens=False) for p in text.split("\n\n"))
+    return "\n\n".join(
+        textwrap.fill(p, 100, break_long_words=False, break_on_hyphens=False) for p in text.split("\n\n")
+    )
 
 
 def _section(command: type[Command]) -> str:
