@@ -21,7 +21,7 @@ from anatograph import cli
 from anatograph.anatomy.atlas import Atlas, save_atlas
 from anatograph.anatomy.markups import read_markups
 from anatograph.errors import UserError
-from anatograph.evaluation.densitometry.api import measure_subject
+from anatograph.evaluation.densitometry.measuring import measure_subject
 from anatograph.execution.account import RunAccount
 from anatograph.explanation.legend import MapLegend
 from anatograph.explanation.map_files import RegionMap, write_map

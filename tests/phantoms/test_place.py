@@ -13,7 +13,7 @@ from anatograph.phantoms.disease.extent import THIRDS, LungZones, extent_columns
 from anatograph.phantoms.disease.lesions import MASKS
 from anatograph.phantoms.disease.mimics import NormalVariants
 from anatograph.phantoms.disease.sampling import sample_disease
-from anatograph.phantoms.events import event_columns
+from anatograph.phantoms.events import event_columns, follow_from_first_visit
 from anatograph.phantoms.profile import sample_profile
 from anatograph.phantoms.settings import RANGES, sample_scanner
 from anatograph.phantoms.subject import draw_subject
@@ -181,6 +181,17 @@ def test_random_scanners_fill_their_ranges() -> None:
         assert values.max() - values.min() > 0.85 * (high - low)
     assert 0.3 < np.mean([s.sharpening > 0 for s in scanners]) < 0.8
     assert {s.site for s in scanners} == {"random"}
+
+
+def test_a_later_visit_has_the_event_of_the_first() -> None:
+    rows = [{"person": "a", "visit": 1, "years": 0.0, "event": 1, "event_years": 3.5},
+            {"person": "a", "visit": 2, "years": 2.0},
+            {"person": "a", "visit": 3, "years": 4.0}]  # fmt: skip
+    follow_from_first_visit(rows)
+    assert [(row["event"], row["event_years"]) for row in rows] == [(1, 3.5), (1, 1.5), (None, None)]
+    plain = [{"person": "a", "visit": 1, "years": 0.0}, {"person": "a", "visit": 2, "years": 0.0}]
+    follow_from_first_visit(plain)
+    assert "event" not in plain[1]
 
 
 def test_events_follow_their_hazard() -> None:

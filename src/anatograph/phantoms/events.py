@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,3 +27,18 @@ def event_columns(row: Mapping[str, float | int | str], rng: np.random.Generator
     until_event = float(rng.exponential(1.0 / (BASELINE_PER_YEAR * np.exp(log_hazard))))
     follow_up = float(rng.uniform(*_FOLLOW_UP))
     return {"event": int(until_event <= follow_up), "event_years": round(min(until_event, follow_up), 3)}
+
+
+def follow_from_first_visit(rows: Sequence[dict[str, Any]]) -> None:
+    """Give the rows of later visits the event of the first, counted from the later visit.
+
+    Where the event or the end of follow-up came before the visit, both columns are empty. Cohorts without visits or
+    events stay as they are.
+    """
+    first = {row["person"]: row for row in rows if row.get("visit") == 1}
+    for row in rows:
+        if row.get("visit", 1) == 1 or "event" not in first[row["person"]]:
+            continue
+        known = first[row["person"]]
+        left = round(known["event_years"] - row["years"], 3)
+        row |= {"event": known["event"], "event_years": left} if left > 0 else {"event": None, "event_years": None}

@@ -19,6 +19,7 @@ from anatograph.execution.files import write_text
 from anatograph.execution.folders import claim_folder
 from anatograph.imaging.volume import Frame
 from anatograph.limits import read_json
+from anatograph.phantoms.events import follow_from_first_visit
 from anatograph.phantoms.settings import PhantomSettings
 
 GENERATOR = 2
@@ -112,6 +113,8 @@ def write_table(folder: Path, names: list[str]) -> Path:
     import pandas as pd
 
     texts = [(folder / "subjects" / name / _TRUTH).read_text(encoding="utf-8") for name in names]
+    rows = [json.loads(text)["row"] for text in texts]
+    follow_from_first_visit(rows)
     path = folder / "cohort.csv"
-    write_text(path, pd.DataFrame([json.loads(t)["row"] for t in texts]).to_csv(index=False, lineterminator="\n"))
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     return path

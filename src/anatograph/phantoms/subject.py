@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,7 @@ def make_subject(
     streams = [stream(k) for k in range(6)]
     profile = sample_profile(streams[0], settings)
     if visit:
+        settings = replace(settings, events=False)  # the first visit decides; the table counts from each visit
         profile = at_visit(profile, sample_course(stream(6)), years, stream(7, visit))
         streams[4] = stream(8, visit)
     return draw_subject(profile, settings, streams[1:])
