@@ -155,6 +155,22 @@ def test_a_drawing_depends_on_seed_name_and_number_alone(scan: PhantomSubject) -
         assert not np.array_equal(first, drawn(*other))
 
 
+def test_a_drawing_is_scanned_twice_on_one_day(table: Path, scan: PhantomSubject, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--interval 0"):
+        phantom(tmp_path / "c", onto=table, per_scan=1, visits=2)
+    made = phantom(tmp_path / "c", onto=table, per_scan=1, seed=3, progress=False, visits=2, interval=0.0,
+                   diseases="covid")  # fmt: skip
+    rows = pd.read_csv(made)
+    assert list(rows["subject_id"]) == ["patient-01-v1", "patient-01-v2"]
+    assert rows[["person", "visit", "years"]].to_numpy().tolist() == [["patient-01", 1, 0.0], ["patient-01", 2, 0.0]]
+    first, second = (read_volume(made.parent / name).array for name in rows["image"])
+    assert np.abs(first.astype(int) - second).mean() > 5  # another warp and other noise
+    extents = rows["ground_glass_extent"].to_numpy()
+    assert extents[1] == pytest.approx(extents[0], rel=0.25, abs=0.01)
+    assert rows["ground_glass_distribution"].nunique() == 1
+    assert rows["site"].nunique() == 1
+
+
 def test_a_cohort_of_drawings(table: Path, scan: PhantomSubject, tmp_path: Path) -> None:
     account = RunAccount("phantom", {}, tmp_path / "c")
     phantom(tmp_path / "c", onto=table, per_scan=2, seed=3, progress=False, events=True, account=account)

@@ -38,7 +38,7 @@ def phantom(
     that size (2.5 makes small, fast scans). With ``onto``, the table of a cohort of real scans, disease is drawn
     ``per_scan`` times into each of them; they keep their voxels, or get voxels of ``spacing`` where these are coarser.
     ``sites`` names scanners, such as "A,C", or samples one for every subject, as "random"; ``diseases`` names the
-    diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; synthetic subjects have
+    diseases that occur, "copd", "covid" or both; ``events`` adds time-to-event columns; subjects have
     ``visits`` scans, ``interval`` years apart, or with ``expiration`` one at each breath. An ``account`` is filled in
     and saved in place of a new one: its ``failures`` are the real scans that could not be used.
 
@@ -66,14 +66,18 @@ def phantom(
                                  diseases=diseases, events=events, visits=visits, interval=interval,
                                  expiration=expiration, progress=progress)  # fmt: skip
         else:
-            if visits != 1 or expiration:
+            if expiration:
+                raise UserError("Half-real scans (--onto) have one breath; leave --expiration out.")
+            if not 1 <= visits <= 99 or (visits > 1 and interval != 0):
                 raise UserError(
-                    "Half-real scans (--onto) have one visit at one breath each; leave --visits and --expiration out."
+                    "Disease in half-real scans (--onto) does not progress: several visits are repeat scans of one "
+                    "day; give --visits 1 to 99 with --interval 0, or leave --visits out."
                 )
             if format != "nifti":
                 raise UserError("Half-real scans (--onto) are written as NIfTI only; leave --format out.")
             table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, spacing_mm=spacing,
-                                         sites=sites, diseases=diseases, events=events, progress=progress)  # fmt: skip
+                                         sites=sites, diseases=diseases, events=events, repeats=visits,
+                                         progress=progress)  # fmt: skip
     with account:
         account.output(table)
         account.failures += failures

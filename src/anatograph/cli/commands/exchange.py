@@ -8,6 +8,7 @@ from pathlib import Path
 from anatograph.choices import ExportFormat, ImageExport, TableLayout
 from anatograph.cli.command import Command, argument, option, required
 from anatograph.cli.output import finish
+from anatograph.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +49,5 @@ class ExportImages(Command):
 
         with Progress("export-images", 0, "subject") as bar:
             done = self.call(progress=bar.reached)
-        print(f"Exported: {self.out} ({len(done.files)} files of {len(done.subjects)} subjects)")
+        print(f"Exported: {self.out} ({counted(len(done.files), 'file')} of {counted(len(done.subjects), 'subject')})")
         return finish(done.account)

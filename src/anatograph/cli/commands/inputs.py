@@ -29,7 +29,7 @@ class Phantom(Command):
         None, "isotropic voxels of this size (with --onto: no finer voxels); 2.5 makes small scans", metavar="MM"
     )
     events: bool = option(False, "add the time-to-event columns event and event_years")
-    visits: int = option(1, "scans of each synthetic subject, with progression", metavar="K", minimum=1)
+    visits: int = option(1, "scans of each subject, with progression in synthetic ones", metavar="K", minimum=1)
     interval: float = option(1.5, "time between visits; 0 repeats the scan on one day", metavar="YEARS")
     expiration: bool = option(False, "scan each synthetic subject at inspiration and at expiration")
 

@@ -51,7 +51,8 @@ class _Job:
 
     out: str
     base: Base
-    numbers: tuple[int, ...]
+    drawings: tuple[tuple[int, int | None], ...]
+    """Number of the disease, and of the scan of that day (None where there is one)."""
     seed: int
     settings: PhantomSettings
 
@@ -67,6 +68,7 @@ def write_onto(
     sites: str | None = None,
     diseases: str | None = None,
     events: bool = False,
+    repeats: int = 1,
     progress: bool = True,
 ) -> tuple[Path, list[Failure]]:
     """Draw ``per_scan`` diseases into each of ``bases`` and write the results as a cohort into the folder ``out``.
@@ -75,7 +77,8 @@ def write_onto(
     used. A result depends on ``seed``, the name of its base and its number alone. An interrupted cohort continues
     where it stopped. Scans keep their own voxels, or get voxels of ``spacing_mm`` where these are coarser; axes are
     those of `read_volume`. ``sites`` names what is added to the acquisition (see `ADDED`), or is "random"; ``diseases``
-    and ``events`` are as for phantoms.
+    and ``events`` are as for phantoms. With several ``repeats`` each drawing is scanned as often on the same day, with
+    another warp and other noise, and the columns person, visit and years (0) are added.
 
     Raises:
         UserError: when ``out`` holds anything other than this cohort, a number or name is out of range, or no scan
@@ -99,25 +102,29 @@ def write_onto(
         settings = replace(settings, ranges=ADDED_RANGES)
     elif sites is not None:
         settings = replace(settings, scanners=scanners_of(sites, ADDED))
-    claim_cohort(folder, {"seed": seed, "onto": True, "settings": plain_settings(settings)})
+    account = {"seed": seed, "onto": True, "settings": plain_settings(settings)}
+    claim_cohort(folder, account | ({"repeats": repeats} if repeats > 1 else {}))
 
+    visits: list[int | None] = [None] if repeats == 1 else list(range(repeats))
+    wanted = [(k, visit) for k in range(per_scan) for visit in visits]
     jobs = []
     for base in bases:
-        missing = tuple(k for k in range(per_scan) if not is_complete(folder, drawing_name(base.name, k)))
+        missing = tuple(one for one in wanted if not is_complete(folder, drawing_name(base.name, *one)))
         if missing:
             jobs.append(_Job(str(folder), base, missing, seed, settings))
     outcomes = progress_over(run_jobs(_work, jobs, workers), "half-real", "scan", total=len(jobs), shown=progress)
     failures = [failure for failure in outcomes if failure is not None]
-    names = [drawing_name(base.name, k) for base in bases for k in range(per_scan)]
+    names = [drawing_name(base.name, *one) for base in bases for one in wanted]
     there = [name for name in names if is_complete(folder, name)]
     if not there:
         raise UserError(f"None of the {len(bases)} scans could be used; the first reason: {failures[0].reason}")
     return write_table(folder, there), sorted(failures, key=lambda failure: failure.subject_id)
 
 
-def drawing_name(base: str, number: int) -> str:
-    """subject_id of drawing ``number`` (from 0) into a base."""
-    return f"{base}-{number + 1:02d}"
+def drawing_name(base: str, number: int, visit: int | None = None) -> str:
+    """subject_id of drawing ``number`` into a base, and of its scan ``visit`` if there are several; both from 0."""
+    drawing = f"{base}-{number + 1:02d}"
+    return drawing if visit is None else f"{drawing}-v{visit + 1}"
 
 
 def _work(job: _Job) -> Failure | None:
@@ -129,10 +136,12 @@ def _work(job: _Job) -> Failure | None:
             lungs, method = read_mask(base.lungs, volume), "given"
         else:
             lungs, method = segment_lungs(volume, "threshold").mask, "threshold"
-        for number in job.numbers:
-            labels = base.labels or {}
-            drawn = draw_onto(volume, lungs, base.name, number, job.seed, job.settings, _number(labels.get("age")))
-            name = drawing_name(base.name, number)
+        labels = base.labels or {}
+        age = _number(labels.get("age"))
+        for number, visit in job.drawings:
+            drawn = draw_onto(volume, lungs, base.name, number, job.seed, job.settings, age, visit or 0)
+            name = drawing_name(base.name, number, visit)
+            of = {"person": drawing_name(base.name, number), "visit": (visit or 0) + 1, "years": 0.0}
             with subject_folder(Path(job.out), name) as building:
                 home = Path("subjects") / name
                 write_nifti(drawn.image, drawn.frame, building / "image.nii.gz")
@@ -142,6 +151,7 @@ def _work(job: _Job) -> Failure | None:
                     "image": str(home / "image.nii.gz"),
                     "lungs": str(home / "lungs.nii.gz"),
                     "base": base.name,
+                    **({} if visit is None else of),
                     **drawn.columns,
                     **{f"{_PREFIX}{column}": value for column, value in labels.items()},
                     **write_masks(building, drawn.masks, drawn.frame),

@@ -54,15 +54,20 @@ def draw_onto(
     seed: int,
     settings: PhantomSettings,
     age: float | None = None,
+    repeat: int = 0,
 ) -> HalfRealScan:
     """Draw disease number ``number`` into a real scan called ``name``: the same bits for the same arguments.
 
     The scan is warped a little, disease is painted in, then a kernel, more noise and a calibration error are applied.
     ``settings.spacing_mm`` is the finest voxel size of the result; ``age`` in years enters lung function (60 where it
-    is not known). Chance depends on seed, name and number alone.
+    is not known). Chance depends on seed, name and number alone. ``repeat`` counts scans of the same day from 0: the
+    same disease and lung function, another warp and other noise.
     """
     entropy = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), number))
     plan, warp, lobules, lesion, noise, function = (np.random.default_rng(child) for child in entropy.spawn(6))
+    if repeat:
+        again = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), number, repeat))
+        warp, noise = (np.random.default_rng(child) for child in again.spawn(2))
     disease = sample_disease(plan, settings)
     scanner = sample_scanner(plan, settings)
     warped = warp_scan(volume, lungs, settings.spacing_mm, warp)
