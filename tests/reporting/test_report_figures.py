@@ -138,7 +138,7 @@ def test_the_flow_and_the_methods_count_the_scans(parts: Path) -> None:
         written = methods(study, selection, steps, Discretion(), parts / "run", parts / "emb", parts / "evaluation")
     finally:
         review.unlink()
-    lines = [line for box in drawn.boxes for line in box["lines"]]
+    lines = [line for box in drawn.boxes for line in box.lines]
     assert "Scans listed (n = 14)" in lines
     assert "Failed (n = 1)" in lines
     assert "Not preprocessed (n = 1)" in lines

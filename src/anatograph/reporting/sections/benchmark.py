@@ -11,7 +11,7 @@ import pandas as pd
 from anatograph.evaluation.metrics import LOWER_IS_BETTER
 from anatograph.reporting.figures.evaluation import rivals
 from anatograph.reporting.figures.figure import Figure
-from anatograph.reporting.sections.tables import Table, number, read_table
+from anatograph.reporting.sections.tables import DECIMALS, Table, number, read_table
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _tables(results: pd.DataFrame) -> list[Table]:
             )
         best = set()
         for column, metric in enumerate(metrics, start=1):
-            values = means[metric].dropna()
+            values = means[metric].dropna().round(DECIMALS)  # means that read the same are a tie
             if len(values) > 1:
                 winner = values.min() if metric in LOWER_IS_BETTER else values.max()
                 best |= {(methods.index(str(m)), column) for m in values.index[values == winner]}

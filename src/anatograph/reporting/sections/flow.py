@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
 
 from anatograph.reporting.redaction import Discretion
 from anatograph.study.quality.selection import Selection
@@ -14,6 +13,8 @@ from anatograph.study.store import Study
 _LETTERS = 34
 """Letters in a line of a box."""
 _LINE, _PAD, _GAP = 19, 10, 26
+_BASELINE = 22
+"""Of the first line of text, below the top of its box."""
 _WIDE, _SIDE = 280, 320
 
 
@@ -30,11 +31,35 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle with lines of text; lengths in units of the drawing."""
+
+    x: int
+    """Left edge."""
+    y: int
+    """Upper edge."""
+    width: int
+    """From left to right."""
+    lines: tuple[str, ...]
+    """Texts, from the top."""
+
+    @property
+    def height(self) -> int:
+        """From top to bottom, for all lines."""
+        return 2 * _PAD + _LINE * len(self.lines) - 4
+
+    @property
+    def texts(self) -> list[tuple[int, int, str]]:
+        """x and y at which each line begins, and the line."""
+        return [(self.x + _PAD, self.y + _BASELINE + _LINE * k, line) for k, line in enumerate(self.lines)]
+
+
+@dataclass(frozen=True)
 class Flow:
     """Boxes with their places, ready to be drawn."""
 
-    boxes: list[dict[str, Any]]
-    """x, y, width, height and lines of text of each."""
+    boxes: list[Box]
+    """In the order of the flow."""
     paths: list[str]
     """Arrows, as SVG paths."""
     width: int
@@ -73,28 +98,28 @@ def steps_of(study: Study, listed: int | None, selection: Selection, embedded: i
 
 def flow(steps: list[Step], discretion: Discretion) -> Flow:
     """The boxes below each other, and beside them what leaves."""
-    boxes: list[dict[str, Any]] = []
+    boxes: list[Box] = []
     paths: list[str] = []
     y = 2
     for number, step in enumerate(steps):
-        main = _box(2, y, _WIDE, [f"{step.text} (n = {step.n})"])
+        main = Box(2, y, _WIDE, (f"{step.text} (n = {step.n})",))
         boxes.append(main)
-        lines = [
+        lines = tuple(
             line for words, n, details in step.leaving for line in _leaving(words, n, discretion.sentence(details))
-        ]
-        bottom = y + main["height"]
+        )
+        bottom = y + main.height
         nxt = bottom + _GAP
         if lines:
-            side = _box(_WIDE + 60, bottom + 8, _SIDE, lines)
+            side = Box(_WIDE + 60, bottom + 8, _SIDE, lines)
             boxes.append(side)
-            middle = side["y"] + side["height"] // 2
-            paths.append(f"M{2 + _WIDE // 2} {middle}H{side['x'] - 2}m-7 -4l7 4l-7 4")
-            nxt = side["y"] + side["height"] + 8
+            middle = side.y + side.height // 2
+            paths.append(f"M{2 + _WIDE // 2} {middle}H{side.x - 2}m-7 -4l7 4l-7 4")
+            nxt = side.y + side.height + 8
         if number + 1 < len(steps):
             paths.append(f"M{2 + _WIDE // 2} {bottom}V{nxt - 2}m-4 -7l4 7l4 -7")
         y = nxt
-    height = max(box["y"] + box["height"] for box in boxes) + 2
-    width = max(box["x"] + box["width"] for box in boxes) + 2
+    height = max(box.y + box.height for box in boxes) + 2
+    width = max(box.x + box.width for box in boxes) + 2
     return Flow(boxes, paths, width, height, sentence(steps))
 
 
@@ -105,10 +130,6 @@ def sentence(steps: list[Step]) -> str:
         parts.append(f"{step.n} {step.text[0].lower()}{step.text[1:]}")
         parts += [f"{n} {words}" for words, n, _ in step.leaving]
     return ", ".join(parts)
-
-
-def _box(x: int, y: int, width: int, lines: list[str]) -> dict[str, Any]:
-    return {"x": x, "y": y, "width": width, "height": 2 * _PAD + _LINE * len(lines) - 4, "lines": lines}
 
 
 def _leaving(words: str, n: int, details: str) -> list[str]:

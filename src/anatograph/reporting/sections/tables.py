@@ -14,6 +14,8 @@ import pandas as pd
 from anatograph.errors import UserError
 
 Json = dict[str, Any]
+DECIMALS = 3
+"""Of figures in tables."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ def read_json(path: Path) -> Json | None:
 
 
 def number(value: Any) -> str:
-    """Three decimals; a dash for nothing."""
+    """With `DECIMALS`; a dash for nothing."""
     known = float(value)
-    return f"{known:.3f}" if np.isfinite(known) else "–"
+    return f"{known:.{DECIMALS}f}" if np.isfinite(known) else "–"
 
 
 def read_table(path: Path, folder: Path, command: str, needed: Sequence[str]) -> pd.DataFrame:
