@@ -38,7 +38,8 @@ def test_densitometry_stands_beside_the_diagnosis(tmp_path: Path) -> None:
     assert section is not None
     assert section.missing == 0
     emphysema = section.figures[0]
-    sick, well = emphysema.traces
+    sick, well, *keys = emphysema.traces
+    assert [key["name"] for key in keys] == ["COPD", "none"]
     assert (sick["name"], well["name"]) == ("COPD", "none")
     np.testing.assert_allclose(sick["y"][:12], 100 * table["whole_laa950"][:12], rtol=1e-3)
     assert sick["x"][:12] == ["whole"] * 12
@@ -98,7 +99,7 @@ def test_repeat_scans_give_the_yardstick_by_place(tmp_path: Path) -> None:
     assert shift.traces[0]["text"] == ["landmark 1", "landmark 2"]
     assert "6 pairs" in change.caption
     assert ("share of regions of repeat scans beyond either limit", "0.050") in section.summary.rows
-    assert section.places.rows[1] == ("right upper, posterior", "2", "2.500", "0.300", "0.700")
+    assert section.places.rows[0] == ("right upper, posterior", "2", "2.500", "0.300", "0.700")
     (tmp_path / "change" / "test_retest.csv").write_text("landmark\n1\n")
     with pytest.raises(UserError, match="lacks the columns place"):
         repeats([tmp_path / "change"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anatograph.choices import TargetKind
 from anatograph.evaluation.scores import Predictions, score
+from anatograph.evaluation.separation import lowest_figure
 from anatograph.evaluation.targets import Target
 
 HEADLINES: dict[TargetKind, tuple[str, str, float]] = {
@@ -37,7 +38,7 @@ class Headline:
     value: float
     """Over all subjects (mean over the repeats)."""
     low: float
-    """Lower end of its 95 % interval, from bootstrap samples of the subjects or groups."""
+    """Lower end of its 95 % interval, from bootstrap samples of the subjects or groups; see `headline`."""
     high: float
     """Upper end."""
     n: int
@@ -79,10 +80,19 @@ def headline(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Headline:
-    """The headline of one or several rounds of cross-validation; ``groups`` (n,) are drawn as wholes."""
+    """The headline of one or several rounds of cross-validation; ``groups`` (n,) are drawn as wholes.
+
+    Where all bootstrap samples are alike because every subject is on the right side (or the wrong one), the interval is
+    that of `lowest_figure`.
+    """
     metric, name, chance = HEADLINES[target.task]
     found = {s.metric: s for s in score(target, predictions, groups, seed, draws, intervals=True)}
     one = found.get(metric) or found["auc"]
     if one.metric != metric:  # steps of unequal distance have no kappa
         metric, name, chance = HEADLINES["classification"]
-    return Headline(metric, name, one.pooled, one.low, one.high, len(target.rows), chance)
+    low, high = one.low, one.high
+    if low == high and one.pooled == 1.0:
+        low = lowest_figure(target, groups, chance)
+    elif low == high and one.pooled == 0.0 and chance == 0.5:  # the wrong way round throughout
+        high = 1 - lowest_figure(target, groups, chance)
+    return Headline(metric, name, one.pooled, low, high, len(target.rows), chance)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anatograph.embedding.regions import Regions
 from anatograph.embedding.review import still_used
-from anatograph.errors import UserError, no_column
+from anatograph.errors import UserError, counted, no_column
 from anatograph.evaluation.alignment import group_numbers
 from anatograph.explanation.normative import LEAST_SUBJECTS, Calibrated, calibrate, cross_measure, fit_normative
 from anatograph.study.cohort import read_cohort
@@ -103,8 +103,8 @@ def reference_cohort(
     what = f"with {reference}" if reference else "in the embeddings"
     if len(names) < LEAST_SUBJECTS:
         raise UserError(
-            f"{len(names)} subjects {what} are too few to say what is usual; "
-            f"a reference needs at least {LEAST_SUBJECTS}."
+            f"{counted(len(names), 'subject')} {what} {'is' if len(names) == 1 else 'are'} too few to say what is "
+            f"usual; a reference needs at least {LEAST_SUBJECTS}."
         )
     names, on_size = at_most(names, seed)
     notes += [f"the reference is the {len(names)} subjects {what}; no subject is compared with itself", *on_size]

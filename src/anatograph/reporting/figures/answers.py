@@ -149,7 +149,11 @@ def shared_directions(table: pd.DataFrame) -> list[Figure]:
             "without a second point is not predicted better than chance."
         )
         figure = points(identifier("shared", str(target)), f"{target}: association", 0.0, columns, series, caption)
-        found.append(replace(figure, layout={**figure.layout, "xaxis": axis("association", range=[-0.02, 1.02])}))
+        layout = {
+            "title": heading(f"{target}: association"),
+            "xaxis": axis("canonical correlation", range=[-0.02, 1.02]),
+        }
+        found.append(replace(figure, layout={**figure.layout, **layout}))
         for metric, own in rows[rows["value"].notna()].groupby("metric", sort=False):
             name, chance = metric_of(str(metric), own)
             labels = list(dict.fromkeys(own["column"].astype(str)))
@@ -162,7 +166,9 @@ def shared_directions(table: pd.DataFrame) -> list[Figure]:
                 "inside the training folds. A large drop means that the prediction relied on features shared with the "
                 "column. The dashed line is chance."
             )
-            found.append(points(identifier("without", str(target), str(metric)), name, chance, labels, series, caption))
+            figure = points(identifier("without", str(target), str(metric)), name, chance, labels, series, caption)
+            layout = {"title": heading(f"{target}: without each column's effect")}
+            found.append(replace(figure, layout={**figure.layout, **layout}))
     return found
 
 

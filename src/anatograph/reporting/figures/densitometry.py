@@ -13,12 +13,12 @@ from anatograph.reporting.redaction import Discretion
 MEASURES: Mapping[str, tuple[str, str, str, float]] = {
     "laa950": ("LAA-950", "share of voxels below -950 HU", "%", 100),
     "perc15": ("Perc15", "15th percentile of density", "HU", 1),
-    "mean_hu": ("Mean density", "mean density", "HU", 1),
+    "mean_hu": ("Mean density", "", "HU", 1),
     "ground_glass": ("Ground glass", "share of voxels from -700 to below -300 HU", "%", 100),
     "consolidation": ("Consolidation", "share of voxels of -300 HU and denser", "%", 100),
-    "volume_ml": ("Volume", "volume", "ml", 1),
+    "volume_ml": ("Volume", "", "ml", 1),
 }
-"""Measures that are drawn: title, what is measured, unit, and the factor to that unit."""
+"""Measures that are drawn: title, definition where the title is none, unit, and the factor to that unit."""
 LEAST_FOR_A_BOX = 10
 """Subjects of a group below which their points are drawn without a box, whose quartiles would be noise."""
 _MOST_NAMED = 300
@@ -52,15 +52,18 @@ def by_zone(
             _boxes(table[groups == group], group, number, measure, factor, {z: zones[z] for z in shown}, discretion)
             for number, group in enumerate(counts.index)
         ]
+        traces += [_key(group, number) for number, group in enumerate(counts.index)]
+        most = max(1.0, *(100 * float(table[f"{zone}_{measure}"].max()) for zone in shown)) if unit == "%" else None
         layout = {
             "title": heading(name),
             "boxmode": "group",
             "xaxis": axis(""),
-            "yaxis": axis(f"{name}, {unit}"),
+            "yaxis": axis(f"{name}, {unit}", **({} if most is None else {"range": [-0.02 * most, 1.05 * most]})),
             "showlegend": bool(group_name),
         }
         by = f" by {group_name}" if group_name else ""
-        caption = f"{name} ({words}) of the whole lungs and their parts{by} ({sizes}). {drawn}."
+        what = f"{name} ({words})" if words else name
+        caption = f"{what} of the whole lungs and their parts{by} ({sizes}). {drawn}."
         if measure == "laa950" and "laa950_from_noise" in table:
             noisy = int((table["laa950_from_noise"] >= 0.02).sum())
             if noisy:
@@ -78,6 +81,12 @@ def by_zone(
     return found
 
 
+def _key(group: str, number: int) -> Json:
+    """An entry of the legend; that of a box without lines would be invisible."""
+    marker = {"size": 8, "color": COLOURS[number % len(COLOURS)], "symbol": SYMBOLS[number % len(SYMBOLS)]}
+    return {"type": "scatter", "mode": "markers", "name": plain(group), "x": [None], "y": [None], "marker": marker}
+
+
 def _boxes(
     rows: pd.DataFrame,
     group: str,
@@ -93,6 +102,7 @@ def _boxes(
     return {
         "type": "box",
         "name": plain(group),
+        "showlegend": False,
         "x": [words for words in zones.values() for _ in range(len(rows))],
         "y": [value for zone in zones for value in short(factor * rows[f"{zone}_{measure}"])],
         **({"text": names * len(zones)} if named else {}),

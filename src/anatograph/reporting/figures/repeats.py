@@ -11,8 +11,7 @@ _KINDS = (
         "smallest_detectable_change",
         "Smallest detectable change",
         "change of the deviation, normal units",
-        "Smallest detectable change of the deviation of a region, 1.96 √2 s_w, s_w being the standard deviation of one "
-        "measurement between scans of an unchanged patient",
+        "Smallest detectable change of a region's deviation: 1.96 √2 times its within-subject standard deviation",
     ),
     (
         "shift_limit",
@@ -27,7 +26,7 @@ _KINDS = (
 
 def repeat_errors(table: pd.DataFrame) -> list[Figure]:
     """For each of the two yardsticks of a change, a box for each place, its landmarks as points."""
-    places = sorted(table["place"].astype(str).unique(), key=_order)
+    places = sorted(table["place"].astype(str).unique(), key=order_of)
     pairs = int(table["pairs"].max())
     found = []
     for number, (column, name, unit, words) in enumerate(_KINDS):
@@ -60,7 +59,8 @@ def repeat_errors(table: pd.DataFrame) -> list[Figure]:
     return found
 
 
-def _order(place: str) -> tuple[int, ...]:
+def order_of(place: str) -> tuple[int, ...]:
+    """Sorts places: right before left, from the top down, anterior before posterior."""
     words = place.replace(",", "").split()
     return tuple(
         next((k for k, word in enumerate(known) if word in words), len(known))

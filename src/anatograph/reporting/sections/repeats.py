@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anatograph.explanation.visits.repeatability import FEW_PAIRS
 from anatograph.reporting.figures.figure import Figure
-from anatograph.reporting.figures.repeats import repeat_errors
+from anatograph.reporting.figures.repeats import order_of, repeat_errors
 from anatograph.reporting.sections.tables import Table, number, read_json, read_table
 
 FILE = "test_retest.csv"
@@ -55,16 +55,17 @@ def repeats(folders: Sequence[Path]) -> RepeatsSection | None:
     rows = [("pairs of repeat scans", str(pairs))]
     rows += [(words, number(results[key])) for key, words in _SUMMARY if isinstance(results.get(key), int | float)]
     by_place = table.groupby("place", sort=True)[["smallest_detectable_change", "shift_median", "shift_limit"]]
-    medians = [
-        (str(place), str(size), *map(number, values))
-        for (place, values), size in zip(by_place.median().iterrows(), by_place.size(), strict=True)
-    ]
+    medians, sizes = by_place.median(), by_place.size().to_dict()
+    rows_by_place = tuple(
+        (place, str(sizes[place]), *map(number, medians.loc[place]))
+        for place in sorted(map(str, medians.index), key=order_of)
+    )
     return RepeatsSection(
         repeat_errors(table),
         Table(("figure", "value"), tuple(rows), "Repeatability of the embedding"),
         Table(
             ("place", "landmarks", "smallest detectable change", "median shift", "limit of the shift"),
-            tuple(medians),
+            rows_by_place,
             "Medians over the landmarks of a place",
         ),
         pairs,
