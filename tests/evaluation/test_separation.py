@@ -7,9 +7,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from anatograph.evaluation.headline import headline
+from anatograph.evaluation.headline import headline, lowest_auc
 from anatograph.evaluation.scores import Predictions
-from anatograph.evaluation.separation import lowest_auc
 from anatograph.evaluation.targets import Target
 
 
