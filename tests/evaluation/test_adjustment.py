@@ -150,3 +150,23 @@ def test_bad_covariates_get_a_sentence(tmp_path: Path, adjust: list[str], said: 
     embeddings, cohort = save_cohort(tmp_path, x, y=x[:, 0], name=[f"n{i}" for i in range(60)], same=1)
     with pytest.raises(UserError, match=said):
         evaluate(embeddings, cohort, "y", adjust=adjust)
+
+
+def test_columns_of_another_table_are_covariates(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    x, laa = random.normal(size=(60, 4)), random.normal(size=60)
+    y = laa + 0.3 * random.normal(size=60)
+    embeddings, cohort = save_cohort(tmp_path, x, y=y, age=random.normal(size=60))
+    measured = pd.DataFrame({"subject_id": pd.read_csv(cohort)["subject_id"], "laa": laa})
+    measured.iloc[1:].sample(frac=1, random_state=0).to_parquet(tmp_path / "densitometry.parquet")
+    found = evaluate(
+        embeddings, cohort, "y", adjust=["age", "laa"], bootstrap=100, join=tmp_path / "densitometry.parquet"
+    )
+    alone = found.tables["adjusted"].query("model == 'covariates'")["value"].iloc[0]
+    assert alone > 0.8
+    assert any("1 subject without a row in densitometry.parquet" in note for note in found.notes)
+    measured.assign(age=0.0).to_csv(tmp_path / "same.csv", index=False)
+    measured.assign(subject_id="x" + measured["subject_id"]).to_csv(tmp_path / "strange.csv", index=False)
+    for table, said in (("same.csv", "both have age"), ("strange.csv", "none of the subjects"), ("no.csv", "does not")):
+        with pytest.raises(UserError, match=said):
+            evaluate(embeddings, cohort, "y", adjust=["age"], join=tmp_path / table)

@@ -82,6 +82,32 @@ def write_embeddings(
     return path
 
 
+def read_rows(file: Path, what: str, hint: str) -> pd.DataFrame:
+    """A Parquet, CSV or TSV table with one row per ``subject_id`` (text); ``what`` it is and a ``hint`` for errors.
+
+    Raises:
+        UserError: no such file, one that cannot be read, no ``subject_id``, or a subject twice.
+    """
+    if not file.is_file():
+        raise UserError(f"The {what} {file} does not exist; {hint}.")
+    try:
+        if file.suffix.lower() in {".csv", ".tsv"}:
+            separator = "\t" if file.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(file, sep=separator, dtype={"subject_id": "str"}, keep_default_na=False, na_values=[""])
+        else:
+            table = pd.read_parquet(file)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} cannot be read as a {what}: {' '.join(str(error).split())}.") from error
+    if "subject_id" not in table.columns:
+        raise UserError(f"{file} has no column subject_id, so it is not a {what}; {hint}.")
+    table["subject_id"] = [str(value) for value in table["subject_id"]]
+    repeated = table["subject_id"][table["subject_id"].duplicated()]
+    if len(repeated):
+        names = ", ".join(sorted(set(repeated))[:5])
+        raise UserError(f"{file} has more than one row for {names}; keep one a subject.")
+    return table
+
+
 def read_embeddings(path: str | Path) -> Embeddings:
     """Read a table of ``subject_id`` and numeric columns, Parquet as `embed` writes it or CSV.
 
@@ -91,28 +117,8 @@ def read_embeddings(path: str | Path) -> Embeddings:
     file = Path(path)
     if not file.exists() and parquet_path(path).exists():
         file = parquet_path(path)
-    if not file.is_file():
-        raise UserError(f"The table of embeddings {path} does not exist; `anatograph embed` writes one.")
-    try:
-        if file.suffix.lower() in {".csv", ".tsv"}:
-            separator = "\t" if file.suffix.lower() == ".tsv" else ","
-            table = pd.read_csv(file, sep=separator, dtype={"subject_id": "str"}, keep_default_na=False, na_values=[""])
-        else:
-            table = pd.read_parquet(file)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{file} cannot be read as a table of embeddings: {' '.join(str(error).split())}.") from error
-    if "subject_id" not in table.columns:
-        raise UserError(
-            f"{file} has no column subject_id, so it is not a table of embeddings; `anatograph embed` writes one."
-        )
-    subject_ids = [str(value) for value in table["subject_id"]]
-    twice = (
-        sorted({subject for subject in subject_ids if subject_ids.count(subject) > 1})
-        if (len(set(subject_ids)) < len(subject_ids))
-        else []
-    )
-    if twice:
-        raise UserError(f"{file} has more than one row for {', '.join(twice[:5])}; keep one a subject.")
+    table = read_rows(file, "table of embeddings", "`anatograph embed` writes one")
+    subject_ids = list(table["subject_id"])
     numbers = table.drop(columns="subject_id")
     text = [str(name) for name in numbers.columns if not pd.api.types.is_numeric_dtype(numbers[name])]
     if text:

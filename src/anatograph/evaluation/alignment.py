@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.embedding.review import without_left_out
-from anatograph.embedding.table import read_embeddings
+from anatograph.embedding.table import read_embeddings, read_rows
 from anatograph.errors import UserError, no_column
 from anatograph.learning.model.pooling import PoolingSettings
 from anatograph.study.cohort import read_cohort
@@ -36,14 +36,16 @@ class Aligned:
     """The metadata of the table of embeddings."""
 
 
-def align(embeddings: str | Path, cohort: str | Path, include_flagged: bool = False) -> Aligned:
-    """Match embeddings with the cohort table by ``subject_id``.
+def align(
+    embeddings: str | Path, cohort: str | Path, include_flagged: bool = False, join: str | Path | None = None
+) -> Aligned:
+    """Match embeddings with the cohort table by ``subject_id``, and with the columns of a further table ``join``.
 
     Scans that the study's ``review.csv`` excludes by now are left out, and those at level ``reject`` unless
     ``include_flagged``.
 
     Raises:
-        UserError: a file that cannot be read, or no subject in both.
+        UserError: a file that cannot be read, no subject in both, or a column that both tables have.
     """
     known, left_out = without_left_out(read_embeddings(embeddings), include_flagged)
     table = read_cohort(cohort).table
@@ -62,7 +64,25 @@ def align(embeddings: str | Path, cohort: str | Path, include_flagged: bool = Fa
     if strange:
         notes.append(f"{_count(strange)} with an embedding but not in the cohort, left out: {_some(strange)}")
     rows = table.set_index("subject_id", drop=False).loc[both].reset_index(drop=True)
+    if join is not None:
+        rows = _joined(rows, Path(join), notes)
     return Aligned(rows, known.only(both), tuple(notes), known.parts, known.pooling, known.about)
+
+
+def _joined(rows: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    """The rows with the columns of a further table; subjects without a row there have missing values, and a note."""
+    known = read_rows(path, "table to join", "give a Parquet or CSV file, such as that of `anatograph densitometry`")
+    twice = [name for name in known.columns if name in rows.columns and name != "subject_id"]
+    if twice:
+        raise UserError(
+            f"--join: {path} and the cohort both have {_some(twice)}; rename or remove these columns in one."
+        )
+    absent = sorted(set(rows["subject_id"]) - set(known["subject_id"]))
+    if len(absent) == len(rows):
+        raise UserError(f"--join: {path} has none of the subjects; give a table with their subject_id.")
+    if absent:
+        notes.append(f"{_count(absent)} without a row in {path.name}, whose columns are missing there: {_some(absent)}")
+    return rows.merge(known, on="subject_id", how="left", validate="one_to_one")
 
 
 def group_numbers(table: pd.DataFrame, column: str) -> NDArray[np.int64]:

@@ -82,11 +82,14 @@ class Job:
     keep: tuple[str, ...]
     learning_curve: bool
     visit_time: str | None
+    join: str | Path | None
 
     def settings(self) -> dict[str, Any]:
         """For the account of the run."""
         saved = None if self.save_probe is None else str(self.save_probe)
-        return {**vars(self), "targets": list(self.tasks), "tasks": dict(self.tasks), "save_probe": saved}
+        joined = None if self.join is None else str(self.join)
+        plain = {"targets": list(self.tasks), "tasks": dict(self.tasks), "save_probe": saved, "join": joined}
+        return {**vars(self), **plain}
 
 
 def analyse(embeddings: str | Path, cohort: str | Path, job: Job, progress: Callable[[str], None] | None) -> Evaluation:
@@ -95,7 +98,7 @@ def analyse(embeddings: str | Path, cohort: str | Path, job: Job, progress: Call
     Raises:
         UserError: as `anatograph.evaluate`.
     """
-    data = align(embeddings, cohort, job.include_flagged)
+    data = align(embeddings, cohort, job.include_flagged, job.join)
     groups = group_numbers(data.table, job.group) if job.group else None
     harmonisation = read_harmonisation(data.table, job.harmonise, job.keep) if job.harmonise else None
     work = _Work(

@@ -38,6 +38,7 @@ def evaluate(
     keep: Sequence[str] = (),
     learning_curve: bool = False,
     visit_time: str | None = None,
+    join: str | Path | None = None,
 ) -> Evaluation:
     """Cross-validated linear (R²), logistic (accuracy, balanced accuracy, AUC) or Cox (C-index) probe for each target.
 
@@ -57,7 +58,9 @@ def evaluate(
     the embedding adds (`added_value`).  ``harmonise`` names a column such as the site, whose effects on the features
     are removed inside each training fold by ComBat (`fit_combat`), those of the columns ``keep`` being left in; all
     figures are then with harmonisation, and ``harmonisation.csv`` compares.  ``learning_curve`` fits on fewer subjects
-    too.  With the task "slope" the rate of a column over ``visit_time`` is predicted from each patient's first scan.
+    too.  ``join`` is a further table by ``subject_id``, such as that of `densitometry`, whose columns can be named like
+    those of the cohort.  With the task "slope" the rate of a column over ``visit_time`` is predicted from each
+    patient's first scan.
 
     Raises:
         UserError: files that do not fit each other, targets that cannot be predicted, too few subjects for the folds.
@@ -89,6 +92,7 @@ def evaluate(
         tuple(keep),
         learning_curve,
         visit_time,
+        join,
     )
     if out is None:
         return analyse(embeddings, cohort, job, progress)

@@ -53,6 +53,12 @@ class Evaluate(Scoring):
     visit_time: str | None = option(
         None, "time of each visit, for --task NAME=slope", metavar="COLUMN", group=_COHORT_STUDY
     )
+    join: Path | None = option(
+        None,
+        "further table by subject_id, such as that of densitometry, whose columns can be named too",
+        metavar="TABLE",
+        group=_COHORT_STUDY,
+    )
     task: tuple[str, ...] = option(
         (),
         "NAME=regression, =classification, =ordinal (a grade) or =slope (its rate over visits); a single TASK applies "
