@@ -140,6 +140,7 @@ def test_a_probe_no_better_than_chance_gives_a_grey_map_that_says_so(
     assert cli.main([*line, "--out", str(tmp_path / "drawn"), "--even-if-useless"]) == 0
     drawn = json.loads((tmp_path / "drawn" / "p07_noise.json").read_text(encoding="utf-8"))
     assert drawn["withheld"] is None
+    assert drawn["evidence"].endswith("; not better than chance")
     assert drawn["evidence"] == about["evidence"]
     heat = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "drawn" / "p07_noise.nii.gz")))
     assert len(np.unique(heat)) > 20

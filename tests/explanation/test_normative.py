@@ -76,6 +76,9 @@ def test_absent_landmarks_and_too_few_subjects() -> None:
     assert np.flatnonzero(~np.isfinite(values)).tolist() == [3, 4, 6]
     with pytest.raises(UserError, match="9 reference subjects are too few"):
         fit_normative(draw(9, 0))
+    assert np.isfinite(cross_measure(draw(10, 0))).all()  # ten are enough, though nine of them measure each
+    with pytest.raises(UserError, match="9 reference subjects are too few"):
+        cross_measure(draw(9, 0))
     with pytest.raises(UserError, match="all of one group"):
         cross_measure(draw(12, 0), np.zeros(12, dtype=np.int64))
     with pytest.raises(UserError, match="all the same"):

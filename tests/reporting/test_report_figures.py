@@ -65,6 +65,15 @@ def test_scores_stand_with_their_intervals_beside_rivals_and_chance() -> None:
     assert "standard deviation over the folds" in figure.caption
 
 
+def test_a_value_beyond_the_axis_is_written_at_its_end() -> None:
+    row = {"target": "x", "metric": "r2", "value": -7.25, "low": -9.0, "high": -2.0, "n": 9, "chance": 0.0}
+    (figure,) = overview(pd.DataFrame([row, row | {"target": "y", "value": 0.5, "high": 0.7}]))
+    (note,) = figure.layout["annotations"]
+    assert (note["text"], note["x"], note["y"]) == ("◂ -7.25", -1.0, 0)
+    assert figure.traces[0]["x"] == [-7.25, 0.5]  # the data keep it
+    assert "beyond the left end" in figure.caption
+
+
 def test_calibration_counts_what_happened() -> None:
     random = np.random.default_rng(0)
     chance = random.uniform(0, 1, 200)
@@ -166,7 +175,7 @@ def test_the_strongest_and_the_weakest_case_are_shown(parts: Path) -> None:
     strongest = max((one.subject_id for one in maps), key=lambda name: known[name])
     high, low = cases(maps, predictions, Discretion())
     assert strongest in high.caption
-    assert "highest held-out prediction" in high.caption
+    assert "the highest held-out prediction" in high.caption
     assert f"{known[strongest]:.3g}" in high.caption
     assert strongest not in low.caption
     hidden = Discretion(subject_ids=("20190413",))

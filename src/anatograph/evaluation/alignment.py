@@ -47,7 +47,8 @@ def align(
     Raises:
         UserError: a file that cannot be read, no subject in both, or a column that both tables have.
     """
-    known, left_out = without_left_out(read_embeddings(embeddings), include_flagged)
+    embedded = read_embeddings(embeddings)
+    known, left_out = without_left_out(embedded, include_flagged)
     table = read_cohort(cohort).table
     in_table = set(table["subject_id"])
     both = sorted(set(known.subject_ids) & in_table)
@@ -57,7 +58,7 @@ def align(
             f"No subject of {known.path} is in the cohort {cohort} ({example}); give the cohort they came from."
         )
     notes = [*left_out]
-    missing = sorted(in_table - set(known.subject_ids))
+    missing = sorted(in_table - set(embedded.subject_ids))
     strange = sorted(set(known.subject_ids) - in_table)
     if missing:
         notes.append(f"{_count(missing)} of the cohort without an embedding, left out: {_some(missing)}")

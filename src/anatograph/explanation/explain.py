@@ -110,17 +110,20 @@ def explain(
             run.note(explainer.notes)
         images = {row.subject_id: row.image for row in read_cohort(cohort).rows}
         known, held_out = explainer.target, explainer.held_out
-        withheld = ""
-        if not held_out.better_than_chance and not even_if_useless:
-            withheld = f"this probe does not predict {target} better than chance"
-            run.note([f"{withheld}: {held_out}; the maps are grey, --even-if-useless draws them"])
+        useless = "" if held_out.better_than_chance else f"this probe does not predict {target} better than chance"
+        withheld = "" if even_if_useless else useless
+        if useless:
+            what = (
+                ", drawn on request, are no evidence" if even_if_useless else " are grey, --even-if-useless draws them"
+            )
+            run.note([f"{useless}: {held_out}; the maps{what}"])
         outside: list[str] = []
 
         def one(name: str) -> list[tuple[Path, Contribution]]:
             run.study.subject(name)
             found = explainer.contribution(name, class_name)
             p = explainer.range_p(name)
-            evidence = f"probe: {held_out}"
+            evidence = f"probe: {held_out}" + ("; not better than chance" if useless else "")
             if p <= FALSE_ALARMS:
                 outside.append(name)
                 evidence += "; this scan lies outside the range of those fitted on"

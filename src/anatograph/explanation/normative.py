@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 
 LEAST_SUBJECTS = 10
 """Fewest reference subjects that can say what is usual."""
@@ -96,9 +96,20 @@ def fit_normative(reference: NDArray[np.float32]) -> Normative:
     Raises:
         UserError: fewer than 10 subjects.
     """
+    _check_number(reference)
+    return _fitted(reference)
+
+
+def _check_number(reference: NDArray[np.float32]) -> None:
     if len(reference) < LEAST_SUBJECTS:
-        raise UserError(f"{len(reference)} reference subjects are too few to say what is usual; give at least "
-                        f"{LEAST_SUBJECTS}.")  # fmt: skip
+        raise UserError(
+            f"{counted(len(reference), 'reference subject')} {'is' if len(reference) == 1 else 'are'} too few to say "
+            f"what is usual; give at least {LEAST_SUBJECTS}."
+        )
+
+
+def _fitted(reference: NDArray[np.float32]) -> Normative:
+    """`fit_normative` of any number of subjects."""
     centre = _median(reference)
     basis = _whitening(reference, centre)
     reduced = np.asarray((reference - centre) @ basis, dtype=np.float64)
@@ -125,10 +136,11 @@ def cross_measure(reference: NDArray[np.float32], groups: NDArray[np.int64] | No
     Raises:
         UserError: fewer than 10 subjects, or a single group.
     """
+    _check_number(reference)
     root = np.full(reference.shape[:2], np.nan)
     for test in _parts(len(reference), groups, seed):
         rest = np.setdiff1d(np.arange(len(reference)), test)
-        root[test] = np.cbrt(fit_normative(reference[rest]).distance(reference[test]))
+        root[test] = np.cbrt(_fitted(reference[rest]).distance(reference[test]))
     return root
 
 

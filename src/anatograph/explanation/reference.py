@@ -64,8 +64,8 @@ class ReferenceCohort:
             kept &= ~np.isin(self.groups, [self.group_of[name] for name in subject_ids if name in self.group_of])
         if kept.sum() < LEAST_SUBJECTS:
             raise UserError(
-                f"{int(kept.sum())} reference subjects remain without {', '.join(subject_ids)}; give at least "
-                f"{LEAST_SUBJECTS}."
+                f"{counted(int(kept.sum()), 'reference subject')} {'remains' if kept.sum() == 1 else 'remain'} without "
+                f"{', '.join(subject_ids)}; give at least {LEAST_SUBJECTS}."
             )
         return calibrate(fit_normative(self.features[kept]), self._root[kept]), kept
 

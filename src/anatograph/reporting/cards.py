@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anatograph.anatomy.places import in_lung
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
 from anatograph.explanation.mosaic import slices_of_patches
@@ -94,7 +95,8 @@ def cards(
     levels = read_levels(study.path)
     found = [(subject, *judged(subject, levels)) for subject in map(study.subject, study.subject_ids)]
     found.sort(key=lambda one: (-LEVELS.index(one[1]), -len(one[2])))
-    made = [_card(*one, discretion, one[0].subject_id in (excluded or ())) for one in found]
+    usual = int((~in_lung(study.atlas)).sum())
+    made = [_card(*one, discretion, one[0].subject_id in (excluded or ()), usual) for one in found]
     subjects = [subject for subject, _, _ in found]
     sample = [_slices(subject, study, images) for subject in subjects[:_SAMPLE]]
     left = most_bytes - _MARKUP * len(made)
@@ -128,13 +130,19 @@ def failures(study: Study, discretion: Discretion) -> list[Failure]:
     return [Failure(discretion.subject(f.subject_id), f.stage, discretion.sentence(f.reason)) for f in study.failures()]
 
 
-def _card(subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool) -> Card:
+def _card(
+    subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool, usual: int
+) -> Card:
+    """``usual``: landmarks of the atlas that lie outside its own lungs, as many do in the chest wall."""
     quality = subject.quality
     figures = []
     for name, label, form in FIGURES:
         value = quality.get(name)
         number = float(value) if isinstance(value, int | float) else None
-        figures.append((label, "–" if number is None else form.format(number), number))
+        text = "–" if number is None else form.format(number)
+        if name == "landmarks_outside_lungs" and number is not None:
+            text += f" ({usual} in the atlas)"
+        figures.append((label, text, number))
     return Card(
         discretion.subject(subject.subject_id),
         level,

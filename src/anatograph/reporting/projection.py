@@ -50,5 +50,6 @@ def project(features: NDArray[np.float64], seed: int = 0, umap: bool = True) -> 
     if plane.shape[1] < 2:
         plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     shares = singular**2 / max(float((singular**2).sum()), 1e-12)
-    axes = (f"PC 1 ({shares[0]:.0%} of the variance)", f"PC 2 ({shares[1] if len(shares) > 1 else 0:.0%})")
+    first, second = 100 * shares[0], 100 * shares[1] if len(shares) > 1 else 0.0
+    axes = (f"PC 1 ({first:.0f} % of the variance)", f"PC 2 ({second:.0f} %)")
     return Plane("principal components", plane, axes, True)

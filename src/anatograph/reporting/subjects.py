@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anatograph.embedding.table import Embeddings
-from anatograph.reporting.figures.figure import COLOURS, SYMBOLS, short
+from anatograph.reporting.figures.figure import COLOURS, NOT_KNOWN, SYMBOLS, short
 from anatograph.reporting.projection import project
 from anatograph.reporting.redaction import Discretion
 
@@ -125,7 +125,7 @@ def _is_score(values: pd.Series) -> bool:
 def label(value: object) -> str:
     """A class in words."""
     if pd.isna(value):  # type: ignore[call-overload]
-        return "not known"
+        return NOT_KNOWN
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

@@ -156,6 +156,8 @@ def shared_directions(table: pd.DataFrame) -> list[Figure]:
         found.append(replace(figure, layout={**figure.layout, **layout}))
         for metric, own in rows[rows["value"].notna()].groupby("metric", sort=False):
             name, chance = metric_of(str(metric), own)
+            if float(own["value"].max()) <= chance:  # there is nothing to lose
+                continue
             labels = list(dict.fromkeys(own["column"].astype(str)))
             series = [
                 (words, {str(r["column"]): (float(r[kind]),) * 3 for r in own.to_dict("records")})

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 
-from anatograph.reporting.figures.figure import COLOURS, SYMBOLS, Figure, Json, axis, identifier, plain, short
+from anatograph.reporting.figures.figure import (
+    COLOURS,
+    NOT_KNOWN,
+    SYMBOLS,
+    Figure,
+    Json,
+    axis,
+    identifier,
+    plain,
+    short,
+)
 from anatograph.reporting.figures.figure import title as heading
 from anatograph.reporting.redaction import Discretion
 
@@ -37,6 +48,7 @@ def by_zone(
         discretion: what subjects are called.
     """
     counts = groups.value_counts()
+    counts = counts.loc[sorted(counts.index, key=natural)]  # as the map of subjects lists them
     boxed = [name for name in counts.index if counts[name] >= LEAST_FOR_A_BOX]
     drawn = "Points are subjects" if len(table) <= _MOST_NAMED else "Points beyond the whiskers are subjects"
     if boxed:
@@ -79,6 +91,12 @@ def by_zone(
         alt = f"{name} by part of the lungs; {zones[shown[0]]}: {medians}"
         found.append(Figure(identifier("densitometry", measure), traces, layout, caption, alt, 360))
     return found
+
+
+def natural(name: str) -> tuple[bool, list[tuple[bool, int, str]]]:
+    """Numbers by their value, what is not known last."""
+    parts = re.split(r"(\d+)", name.lower())
+    return name == NOT_KNOWN, [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
 def _key(group: str, number: int) -> Json:

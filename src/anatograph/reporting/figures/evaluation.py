@@ -140,7 +140,17 @@ def points(name: str, metric: str, chance: float, targets: list[str], series: Se
     low, high = max(min([chance, *shown]), chance - 1.0), min(max([chance, *shown]), 1.0)
     wide = max(high - low, 0.1)
     ends: Any = [low - 0.05 * wide, high + 0.05 * wide]
+    beyond = [
+        {"x": low, "y": y, "text": f"◂ {x:.2f}", "showarrow": False, "xanchor": "left", "yanchor": "bottom",
+         "font": {"color": trace["marker"]["color"]}}
+        for trace in traces
+        for x, y in zip(trace["x"], trace["y"], strict=True)
+        if x is not None and x < low
+    ]  # fmt: skip
+    if beyond:
+        caption += " Arrows give values beyond the left end."
     layout = {
+        "annotations": beyond,
         "xaxis": axis(metric, range=ends, zeroline=False),
         "yaxis": axis("", tickvals=list(range(len(targets))), ticktext=[plain(t) for t in targets],
                       range=[len(targets) - 0.45, -0.55], showgrid=False, zeroline=False),

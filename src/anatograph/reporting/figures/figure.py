@@ -13,6 +13,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9
 """Of Okabe and Ito, and Tol for the last two: distinguishable with any colour vision, visible in both themes."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 """Of classes and methods, so that colour is never needed."""
+NOT_KNOWN = "not known"
+"""Class of the subjects without a value."""
 NEUTRAL = "#8d9aa8"
 """Of reference lines."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from anatograph.errors import UserError
-from anatograph.reporting.figures.densitometry import MEASURES, by_zone
+from anatograph.reporting.figures.densitometry import MEASURES, by_zone, natural
 from anatograph.reporting.figures.figure import Figure
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.sections.tables import Table
@@ -90,7 +90,7 @@ def densitometry(
     if cohort is not None and column is not None:
         known = cohort.drop_duplicates("subject_id").set_index("subject_id")[column]
         groups = pd.Series([label(value) for value in known.reindex(table["subject_id"])], index=table.index)
-    order = list(groups.value_counts().index)
+    order = sorted(groups.unique(), key=natural)
     zones = {zone: words for zone, words in _ZONES.items() if f"{zone}_volume_ml" in table}
     return DensitometrySection(
         by_zone(table, zones, groups, column or "", discretion),

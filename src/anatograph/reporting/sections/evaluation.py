@@ -112,7 +112,7 @@ def _confusion(target: str, held: pd.DataFrame) -> Table:
     counts = table.to_numpy(dtype=int)
     shares = counts / np.clip(counts.sum(axis=1, keepdims=True), 1, None)
     rows = tuple(
-        (f"true {name}", *(f"{n} ({share:.0%})" for n, share in zip(counts[r], shares[r], strict=True)))
+        (f"true {name}", *(f"{n} ({100 * share:.0f} %)" for n, share in zip(counts[r], shares[r], strict=True)))
         for r, name in enumerate(classes)
     )
     shades = {(r, c + 1): round(40 * float(share)) for (r, c), share in np.ndenumerate(shares)}
