@@ -143,9 +143,9 @@ def test_workers_give_the_same_bits_and_two_runs_share_the_work(small: Small, tm
         for _ in range(2)
     ]
     for run in runs:
-        told = run.communicate(timeout=900)[1]
-        assert run.returncode == 0, told
-        assert "embed: 12 of 12" in told or "Another run is working on" in told  # who comes last finds all done
+        messages = run.communicate(timeout=900)[1]
+        assert run.returncode == 0, messages
+        assert "embed: 12 of 12" in messages or "Another run is working on" in messages  # who comes last finds all done
     alone = embed(small.study, model=small.model)
     written = read_embeddings(tmp_path / "emb.parquet")
     assert written.subject_ids == alone.subject_ids

@@ -38,9 +38,9 @@ def test_a_folder_of_scans_becomes_a_study_and_vectors(
 ) -> None:
     line = ["embed", str(folder), str(tmp_path / "emb"), "--model", str(small.model)]
     assert cli.main(line) == 1
-    told = capsys.readouterr().err
-    assert "failed: broken at read" in told
-    assert f"the study is {tmp_path / 'emb.study'}; --no-study" in told
+    messages = capsys.readouterr().err
+    assert "failed: broken at read" in messages
+    assert f"the study is {tmp_path / 'emb.study'}; --no-study" in messages
     whole = embed(small.study, model=small.model)
     assert whole.regions is not None
     written = read_embeddings(tmp_path / "emb")

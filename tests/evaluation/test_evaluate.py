@@ -101,10 +101,10 @@ def test_missing_labels_and_subjects_are_named(tmp_path: Path) -> None:
     pd.concat([table.iloc[:-1], table.iloc[[-1]].assign(subject_id="stranger")]).to_csv(cohort, index=False)
     done = evaluate(embeddings, cohort, "y", out=tmp_path / "out")
     assert set(done.results["n"]) == {23}
-    told = " ".join(done.notes)
-    assert "stranger" in told
-    assert "s0029" in told
-    assert "6 of 29 subjects have no value of y" in told
+    notes = " ".join(done.notes)
+    assert "stranger" in notes
+    assert "s0029" in notes
+    assert "6 of 29 subjects have no value of y" in notes
     assert "6 of 29" in (tmp_path / "out" / "evaluate.run.json").read_text(encoding="utf-8")
 
 

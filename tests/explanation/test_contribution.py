@@ -58,13 +58,13 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
         table[target] = [f"g{k}" for k in labels]
     table.to_csv(cohort, index=False)
     folds = 4 if target == "grade" else 5
-    told = evaluate(embedded, cohort, target, folds).predictions.set_index("subject_id")
+    predictions = evaluate(embedded, cohort, target, folds).predictions.set_index("subject_id")
     data = align(embedded, cohort)
     regions = Regions(embedded.with_name("emb.regions.zarr"))
     made = Explainer(data, read_target(data.table, target), regions, folds=folds, probe="evaluate")
     for name in ("p02", "p07", "p11"):
         if target == "grade":
-            chances = told.loc[name, [f"probability_g{k}" for k in range(3)]].to_numpy(float)
+            chances = predictions.loc[name, [f"probability_g{k}" for k in range(3)]].to_numpy(float)
             answers = []
             for k in range(3):
                 found = made.contribution(name, f"g{k}")
@@ -81,10 +81,10 @@ def test_contributions_sum_to_the_answer_in_the_table_of_predictions(
         assert from_sum == pytest.approx(from_mean, abs=1e-10)
         if target == "density":
             expected = found.direction.offset + found.direction.scale * found.answer
-            assert told.loc[name, "prediction"] == pytest.approx(expected, abs=1e-4)
+            assert predictions.loc[name, "prediction"] == pytest.approx(expected, abs=1e-4)
             continue
         # "well" is the last of two classes.
-        assert told.loc[name, "probability_well"] == pytest.approx(expit(found.answer), abs=1e-4)
+        assert predictions.loc[name, "probability_well"] == pytest.approx(expit(found.answer), abs=1e-4)
         other = made.contribution(name, "sick")
         np.testing.assert_allclose(other.raw, -found.raw)
         np.testing.assert_allclose(other.values(), 1 - found.values(), atol=1e-12)
@@ -115,9 +115,9 @@ def test_steps_of_a_score_share_one_direction(small: Small, embedded: Path, tmp_
     arguments = (small.study, embedded, tmp_path / "cohort.csv", "grade", "p11", tmp_path / "maps")
     done = explain(*arguments, task="ordinal", every_class=True, folds=4)
     assert [p.name for p in done.maps] == ["p11_grade.nii.gz"]  # one map serves all steps
-    told = json.loads((tmp_path / "maps" / "p11_grade.json").read_text(encoding="utf-8"))
-    assert told["high"].startswith("evidence for grade of ")
-    assert told["score"]["probability"] == pytest.approx(expit(told["score"]["answer"]))
+    record = json.loads((tmp_path / "maps" / "p11_grade.json").read_text(encoding="utf-8"))
+    assert record["high"].startswith("evidence for grade of ")
+    assert record["score"]["probability"] == pytest.approx(expit(record["score"]["answer"]))
 
 
 @pytest.mark.parametrize("target", ["sick", "density"])

@@ -134,8 +134,8 @@ def test_deviation(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFix
     files = [str(extended.study), str(extended.embeddings), "--cohort", str(extended.cohort)]
     line = ["deviation", *files, "--subject", "p03b", "--out", str(tmp_path / "out"), "--group", "person"]
     assert cli.main(line) == 0
-    told = capsys.readouterr().out
-    assert "of the regions are unusual" in told
+    printed = capsys.readouterr().out
+    assert "of the regions are unusual" in printed
     about = json.loads((tmp_path / "out" / "p03b_deviation.json").read_text(encoding="utf-8"))
     assert (about["kind"], about["neutral"], about["low"], about["colours"]) == ("deviation", 0, None, "sequential")
     assert about["strongest"][0]["place"].startswith("left lower")

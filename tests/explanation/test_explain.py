@@ -76,13 +76,13 @@ def test_what_the_header_says(small: Small, embedded: Path, tmp_path: Path) -> N
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    told = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    assert told["descrip"] == "contribution relative to the training subjects: above 0.5 for sick = sick"
-    assert told["intent_name"] == "probe map"
-    assert told["intent_code"] == "1001"
-    assert (float(told["cal_min"]), float(told["cal_max"])) == (0, 1)
-    assert (float(told["scl_slope"]), float(told["scl_inter"])) == (1, 0)
-    assert told["aux_file"] == ""
+    header = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    assert header["descrip"] == "contribution relative to the training subjects: above 0.5 for sick = sick"
+    assert header["intent_name"] == "probe map"
+    assert header["intent_code"] == "1001"
+    assert (float(header["cal_min"]), float(header["cal_max"])) == (0, 1)
+    assert (float(header["scl_slope"]), float(header["scl_inter"])) == (1, 0)
+    assert header["aux_file"] == ""
     packed = path.read_bytes()
     assert packed[3] == 0  # no name
     assert packed[4:8] == bytes(4)  # no time

@@ -23,12 +23,6 @@ HALF = (-50.25, -61.5, -308.625)
 """The origin half a step of 3 mm higher."""
 
 
-@pytest.fixture
-def fine(chest: HU) -> HU:
-    """The chest with twice the slices: what lies between is needed for a scan half a step apart."""
-    return np.repeat(chest, 2, axis=0)
-
-
 def interleaved(folder: Path, first: HU, second: HU, a: dict[str, Any], b: dict[str, Any], **options: Any) -> Path:
     """Two scans of 3 mm, half a step apart, under one SeriesInstanceUID."""
     together = {"uid": "1.2.3", **options}

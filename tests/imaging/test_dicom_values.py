@@ -16,18 +16,6 @@ from fixtures.chest import SeriesWriter
 HU = NDArray[np.int16]
 
 
-ORIGIN = (-50.25, -61.5, -310.125)
-
-
-HALF = (-50.25, -61.5, -308.625)
-
-
-@pytest.fixture
-def fine(chest: HU) -> HU:
-    """The chest with twice the slices: what lies between is needed for a scan half a step apart."""
-    return np.repeat(chest, 2, axis=0)
-
-
 @pytest.mark.parametrize("keyword", ["RescaleIntercept", "RescaleSlope"])
 def test_rescaling_missing_in_some_slices(tmp_path: Path, chest: HU, keyword: str) -> None:
     def drop(k: int, data: FileDataset) -> None:

@@ -122,7 +122,7 @@ def _shown(text: str, folder: Path) -> str:
 
 
 def main() -> int:
-    """Run, and write into docs/ if told to."""
+    """Run the tutorial; with --write, write its results into docs/."""
     outcome = run()
     if "--write" in sys.argv[1:]:
         text = PAGE.read_text(encoding="utf-8")

@@ -128,7 +128,19 @@ def cross_validate(
     Raises:
         UserError: where the groups leave a training fold with a single class.
     """
-    splits = splits_of(target, groups, folds, seed)
+    return predict_splits(features, target, groups, splits_of(target, groups, folds, seed), seed, parts, prepare)
+
+
+def predict_splits(
+    features: NDArray[np.float64],
+    target: Target,
+    groups: NDArray[np.int64] | None,
+    splits: Sequence[Split],
+    seed: int,
+    parts: int = 1,
+    prepare: Preparation | None = None,
+) -> Predictions:
+    """As `cross_validate`, with ``splits`` of the target's subjects that are given."""
     predicted = [probe_fold(features, target, groups, split, seed, parts, prepare) for split in splits]
     return collect(target, splits, predicted)
 

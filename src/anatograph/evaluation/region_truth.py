@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.evaluation.cross_validation import collect, probe_fold
+from anatograph.evaluation.cross_validation import predict_splits
 from anatograph.evaluation.folds import Split
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
@@ -117,7 +117,7 @@ def predict_regions(
         inside = np.zeros((2, subjects), dtype=bool)
         inside[0, train], inside[1, test] = True, True
         by_patch.append((np.flatnonzero(inside[0, subject]), np.flatnonzero(inside[1, subject])))
-    return collect(target, by_patch, [probe_fold(flat, target, unit, split, seed) for split in by_patch])
+    return predict_splits(flat, target, unit, by_patch, seed)
 
 
 def finite_regions(regions: NDArray[np.float64], truth: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:

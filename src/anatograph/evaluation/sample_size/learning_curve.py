@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.evaluation.cross_validation import Preparation, collect, probe_fold, splits_of
-from anatograph.evaluation.folds import Split
+from anatograph.evaluation.cross_validation import Preparation, predict_splits, splits_of
 from anatograph.evaluation.headline import headline
 from anatograph.evaluation.scores import Predictions, figures_of, interval_of, resamples
 from anatograph.evaluation.targets import Target
@@ -37,7 +36,7 @@ def learning_curve(
     splits = splits_of(target, groups, folds, seed)
     unit = np.arange(len(target.rows)) if groups is None else groups
     most = min(len(np.unique(unit[train])) for train, _ in splits)
-    first = headline(target, _fitted(features, target, groups, splits, seed, parts, prepare), groups, seed, 2)
+    first = headline(target, predict_splits(features, target, groups, splits, seed, parts, prepare), groups, seed, 2)
     sizes = sorted({int(size) for size in np.geomspace(min(_LEAST, most), most, SIZES).round()})
     rows = []
     for size in sizes:
@@ -46,7 +45,7 @@ def learning_curve(
         spread: list[float] = []
         for draw in range(1 if size == most else DRAWS):
             chosen = [(_some(target, train, unit, size, random), test) for train, test in splits]
-            done = _fitted(features, target, groups, chosen, seed, parts, prepare)
+            done = predict_splits(features, target, groups, chosen, seed, parts, prepare)
             one, drawn = _figure(target, done, groups, first.metric, seed + draw, size == most)
             values.append(one)
             spread += drawn
@@ -65,19 +64,6 @@ def learning_curve(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _fitted(
-    features: Array,
-    target: Target,
-    groups: NDArray[np.int64] | None,
-    splits: list[Split],
-    seed: int,
-    parts: int,
-    prepare: Preparation | None,
-) -> Predictions:
-    predicted = [probe_fold(features, target, groups, split, seed, parts, prepare) for split in splits]
-    return collect(target, splits, predicted)
 
 
 def _some(
