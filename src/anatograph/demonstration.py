@@ -39,7 +39,7 @@ def demo(
     The second is evaluated and two subjects are explained; both are compared with densitometry on the same folds, and
     all of it goes into a report.  Everything is written to ``out``; run again, it continues where it stopped.  The
     scores are those of a few subjects, and of a few minutes of training: they show that the pipeline works, not how
-    good it gets.  Returns ``out/report.html``.  Where the build carries no model, or ``step`` asks for another atlas
+    good it gets.  Returns ``out/report.html``.  Where the build ships no model, or ``step`` asks for another atlas
     than its own, the model that ships is passed over.
 
     Raises:

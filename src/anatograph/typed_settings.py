@@ -58,7 +58,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     """The tables of a TOML file, or of a JSON file where the name ends in ``.json``."""
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     if not path.is_file():
-        raise UserError(f"{path}: there is no such settings file; give a TOML or JSON file.")
+        raise UserError(f"{path} does not exist; give a settings file in TOML or JSON.")
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if kind == "JSON" else tomllib.loads(text)

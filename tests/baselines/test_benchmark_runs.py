@@ -177,7 +177,7 @@ def test_models_and_weights_are_checked_first(synthetic: SyntheticStudy, tmp_pat
     (tmp_path / "model" / "config.json").write_text(json.dumps({"atlas": {"hash": "other"}}))
     for options, words in (
         (MethodOptions(models={"anatograph": tmp_path / "none"}), "is not a model folder"),
-        (MethodOptions(models={"anatograph": tmp_path / "model"}), "another atlas"),
+        (MethodOptions(models={"anatograph": tmp_path / "model"}), "a different atlas"),
         (MethodOptions(weights={"medicalnet": tmp_path / "none.pth"}), "no file"),
     ):
         with pytest.raises(UserError, match=words):

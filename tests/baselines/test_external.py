@@ -105,7 +105,7 @@ def test_a_store_of_regions_of_another_model_is_refused(tmp_path: Path) -> None:
         store = tmp_path / f"{model}.regions.zarr"
         rows.finish(store, ["a"], {"model": model})
         external = ExternalEmbeddings("mine", tmp_path / "vectors.parquet", store)
-        with pytest.raises(UserError, match="embedded by another model") if refused else nullcontext():
+        with pytest.raises(UserError, match="embedded by a different model") if refused else nullcontext():
             external.check(["a"])
 
 

@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused(small: Small, tmp_path: Path) -> None:
     other = build_atlas(small.atlas.lungs, patch_size=16, step=40)
     model = Model(ModelConfig(patch_size=16, feature_size=32), other.location_codes)
     save_model(model, tmp_path / "other-atlas", other)
-    with pytest.raises(UserError, match="another atlas"):
+    with pytest.raises(UserError, match="a different atlas"):
         embed(small.study, model=tmp_path / "other-atlas")
     network = load_model(small.model)
     settings = Study.open(small.study).settings.to_dict()

@@ -16,7 +16,7 @@ from anatograph.phantoms import PhantomSettings, make_subject
 PINNED = Path(__file__).parent / "pinned"
 RELEASE = default_release()
 
-pytestmark = pytest.mark.skipif(RELEASE is None, reason="this source tree carries no model yet")
+pytestmark = pytest.mark.skipif(RELEASE is None, reason="this source tree ships no model yet")
 
 
 @pytest.fixture(scope="module")

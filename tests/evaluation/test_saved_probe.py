@@ -150,7 +150,7 @@ def test_the_range_is_calibrated() -> None:
 def test_embeddings_of_another_model_or_pooling_are_refused(saved: Path, tmp_path: Path) -> None:
     features, _ = draw(5, 3)
     write(tmp_path, "other", features, "m2")
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="a different model"):
         anatograph.predict(saved / "probe", tmp_path / "other", tmp_path / "out")
     write(tmp_path, "narrow", features[:, :4])
     with pytest.raises(UserError, match="4 features"):

@@ -78,7 +78,7 @@ def test_what_cannot_be_a_reference(small: Small, normal: Reference, tmp_path: P
     with pytest.raises(UserError, match="9 usable subjects in the study"):
         reference(tmp_path / "study", tmp_path / "few", model=small.model)
     assert not (tmp_path / "few.safetensors").exists()
-    with pytest.raises(UserError, match=r"carries no reference; give --reference FILE"):
+    with pytest.raises(UserError, match=r"has no reference; give --reference FILE"):
         anatograph.deviation(small.folder / "5.nii.gz", out=tmp_path / "maps", model=small.model)
     scan = {"out": tmp_path / "maps", "model": small.model}
     with pytest.raises(UserError, match="is not a file; for a single CT give one"):
@@ -101,6 +101,6 @@ def test_vectors_of_different_models_are_refused_together(small: Small, normal: 
     assert about["model"] == normal.saved.about["model"]
     table.attrs = {"anatograph": {**about, "model": "0" * 64, "release": "anatograph-ct-9"}}
     table.to_parquet(tmp_path / "emb.parquet")
-    with pytest.raises(UserError, match=r"another model \(release anatograph-ct-9, hash 000000000000\) than"):
+    with pytest.raises(UserError, match=r"a different model \(release anatograph-ct-9, hash 000000000000\) from"):
         anatograph.deviation(small.study, tmp_path / "emb", ["p01"], tmp_path / "maps")
     assert not check_same_model({}, about, "one", "other")

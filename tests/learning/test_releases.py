@@ -1,4 +1,4 @@
-"""Releases of the package: found by name, refused where damaged, and said where a build carries none."""
+"""Releases of the package: found by name, refused where damaged, and reported missing where a build ships none."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_another_model_cannot_bear_the_name_of_a_release(
 
 def test_a_build_without_a_model_says_so(build: Callable[..., Path]) -> None:
     build(default=None)
-    with pytest.raises(UserError, match=r"carries no model; give --model MODEL"):
+    with pytest.raises(UserError, match=r"ships no model; give --model MODEL"):
         resolve_model(None)
     with pytest.raises(UserError, match=r"no release of that name: it carries tiny-ct-7"):
         resolve_model("anatograph-ct-99")

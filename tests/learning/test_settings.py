@@ -81,7 +81,7 @@ def test_what_cannot_be_meant_is_refused_with_the_reason(text: str, says: str) -
 def test_unknown_presets_and_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'quick'"):
         build_settings("quik")
-    with pytest.raises(UserError, match="no such settings file"):
+    with pytest.raises(UserError, match="does not exist; give a settings file"):
         build_settings(None, tmp_path / "missing.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("epochs = = 3")

@@ -48,7 +48,7 @@ def test_mosmeddata(tmp_path: Path) -> None:
     # The folder above, and studies/ itself, are found too.
     for number, place in enumerate((tmp_path, archive / "studies")):
         assert build_cohort("mosmeddata", place, tmp_path / f"{number}.csv").subjects == 8
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         build_cohort("mosmeddata", archive, made.path)
     (archive / "studies" / "CT-2" / "study_0001.nii.gz").touch()
     with pytest.raises(UserError, match="study_0001 is in CT-0 and in CT-2"):
@@ -168,7 +168,7 @@ def test_copdgene(tmp_path: Path) -> None:
     assert recipe_of(cohort.table).name == "copdgene"
     said = " ".join(made.notes)
     assert "3 of 4 subjects of the phenotype file have a scan" in said
-    assert "1 scan of no subject of the phenotype file left out" in said
+    assert "1 scan of subjects who are not in the phenotype file left out" in said
 
     one = build_cohort("copdgene", images, tmp_path / "exp.csv", files[:1], pattern="*_EXP_*")
     assert one.subjects == 1

@@ -1,4 +1,4 @@
-"""Label columns as people type them, and the notes that say how they were read."""
+"""Label columns as typed by hand, and the notes that say how they were read."""
 
 from __future__ import annotations
 

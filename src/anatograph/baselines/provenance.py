@@ -48,8 +48,9 @@ def check_inputs(options: MethodOptions, study: Study) -> None:
             ) from error
         if atlas != study.about["atlas_hash"]:
             raise UserError(
-                f"{folder}, given for {slug}, uses another atlas (hash {str(atlas)[:12]}) than the study {study.path} "
-                f"(hash {str(study.about['atlas_hash'])[:12]}); preprocess with `--atlas {folder / 'atlas'}`."
+                f"{folder}, given for {slug}, uses a different atlas (hash {str(atlas)[:12]}) from the study "
+                f"{study.path} (hash {str(study.about['atlas_hash'])[:12]}); preprocess with "
+                f"`--atlas {folder / 'atlas'}`."
             )
 
 

@@ -77,7 +77,7 @@ class RowStore:
 
     @property
     def region_state(self) -> str:
-        """``done`` or ``none`` once the row has been asked for region features; empty before."""
+        """``done`` or ``none`` once region features of the row were computed or found unavailable; empty before."""
         stored = _read_json(self.folder / "regions.json")
         return str(stored["regions"]) if stored else ""
 

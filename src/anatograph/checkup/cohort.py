@@ -70,7 +70,7 @@ def look_at_cohort(path: Path) -> Iterator[Finding]:
         yield Finding(
             GOOD,
             f"headers of {len(named)} scans still name a patient ({names})",
-            "de-identify them if they are to be; `preprocess --deidentified-only` refuses them",
+            "de-identify them if your data must be; `preprocess --deidentified-only` refuses them",
         )
     good = sum(not look.problem for look in looks)
     yield Finding(GOOD, f"{good} of {len(cohort.rows)} scans are sound as far as their headers show")

@@ -156,9 +156,7 @@ def _model() -> Finding:
     except UserError as error:
         return Finding(BROKEN, str(error), "install anatograph again")
     if release is None:
-        return Finding(
-            GOOD, "this build carries no model", "give --model, or get one with `anatograph pull OWNER/NAME`"
-        )
+        return Finding(GOOD, "this build ships no model", "give --model, or get one with `anatograph pull OWNER/NAME`")
     if faults:
         return Finding(BROKEN, f"the model {release.name}: {'; '.join(faults)}", "install anatograph again")
     return Finding(GOOD, f"model {release.name}, every file is as released")

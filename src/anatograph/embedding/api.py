@@ -102,7 +102,7 @@ def embed(
         say: called with notices while it runs.
 
     Raises:
-        UserError: no model given and none shipped, a study on another atlas or cut in another way than the model
+        UserError: no model given and none shipped, a study on another atlas or cut differently from the model's
             expects, a scan that cannot be used, or no subject that could be embedded.  One bad subject of several is
             recorded in the account instead.
     """

@@ -28,8 +28,8 @@ def check_same_model(one: Mapping[str, Any], other: Mapping[str, Any], what: str
         return False
     if first != second:
         raise UserError(
-            f"{what} was embedded by another model ({model_name(one)}) than {than} ({model_name(other)}); vectors of "
-            "different models cannot be compared, so embed both with one model."
+            f"{what} was embedded by a different model ({model_name(one)}) from {than} ({model_name(other)}); "
+            "vectors of different models cannot be compared, so embed both with one model."
         )
     return True
 

@@ -1,4 +1,4 @@
-"""Subjects' vectors from stored regions, pooled in another way; no network runs and nothing is trained."""
+"""Subjects' vectors from stored regions, pooled again; no network runs and nothing is trained."""
 
 from __future__ import annotations
 

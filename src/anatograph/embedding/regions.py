@@ -160,7 +160,7 @@ def open_pair(study: str | Path, embeddings: str | Path) -> tuple[Study, Regions
     opened = Study.open(study)
     regions = Regions(beside(parquet_path(embeddings), "regions"))
     if regions.attributes.get("atlas_hash") != opened.atlas.hash:
-        raise UserError(f"{embeddings} was made on another atlas than the study {study}; embed this study.")
+        raise UserError(f"{embeddings} and the study {study} are on different atlases; embed this study.")
     if parquet_path(embeddings).is_file():
         about = read_embeddings(embeddings).about
         check_same_model(about, regions.attributes, f"{parquet_path(embeddings)}", f"{regions.path.name} beside it")

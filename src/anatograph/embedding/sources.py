@@ -143,7 +143,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
     """
     if model.atlas is not None and model.atlas.hash != atlas_hash:
         raise UserError(
-            f"{what} is on another atlas (hash {atlas_hash[:12]}) than the model (hash {model.atlas.hash[:12]}); "
+            f"{what} is on a different atlas (hash {atlas_hash[:12]}) from the model's (hash {model.atlas.hash[:12]}); "
             "preprocess with `--atlas MODEL/atlas`, or give the model that was trained on this atlas."
         )
     have = settings.to_dict()
@@ -154,7 +154,7 @@ def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings
         if key in model.preprocessing and model.preprocessing[key] != have[key]
     ]
     if differing:
-        raise UserError(f"{what} was preprocessed in another way: {'; '.join(differing)}. Preprocess it again.")
+        raise UserError(f"{what} was preprocessed differently: {'; '.join(differing)}. Preprocess it again.")
 
 
 def settings_for(model: Model, lungs: str | None, registration: str | None, has_mask: bool) -> PreprocessSettings:

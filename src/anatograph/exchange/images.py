@@ -48,7 +48,7 @@ def export_images(
         UserError: not a study, a subject that it does not hold, no maps, a missing extra, or no subject that worked.
     """
     if to not in ("dicom", "slicer"):
-        raise UserError(f"There is no format '{to}'; there are dicom and slicer.")
+        raise UserError(f"There is no format '{to}'; choose dicom or slicer.")
     if identified and to != "dicom":
         raise UserError("--identified is for --to dicom; a scene holds no header of the scan.")
     opened, folder = Study.open(study), Path(out)

@@ -15,7 +15,7 @@ from anatograph.execution.tasks import Result, SchedulerGoneError, Task, WorkerL
 from anatograph.execution.threads import use_one_thread
 
 PATIENCE = 600.0
-"""Seconds in which a scheduler that went away may come back."""
+"""Seconds in which a scheduler that was lost may come back."""
 _LEAST = 32
 """Least number of tasks submitted at a time; else three for each thread of its workers.  A cohort of a million never
 lies in the scheduler's memory."""
@@ -54,7 +54,7 @@ def on_dask(
             _close(client)
         if not waiting:
             return
-        say(f"The scheduler is gone; its {len(waiting)} open tasks are submitted again when it is back.")
+        say(f"The scheduler cannot be reached; its {len(waiting)} open tasks are submitted again when it is back.")
         client = _reconnect(address, PATIENCE if patience is None else patience)
 
 
@@ -155,7 +155,7 @@ def _reconnect(address: str, patience: float) -> Any:
             return client
         time.sleep(1.0)
     raise SchedulerGoneError(
-        f"the scheduler at {address} went away and did not come back within {patience / 60:.0f} minutes; "
+        f"the scheduler at {address} was lost and did not come back within {patience / 60:.0f} minutes; "
         "start it and its workers, and run the same command again"
     )
 

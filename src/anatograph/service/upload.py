@@ -26,7 +26,7 @@ def scan_of(upload: Path, folder: Path) -> Path:
         return _unpacked(upload, folder / "dicom")
     ending = _ending(head)
     if not ending:
-        raise UserError(f"The upload is none of the files that are read: {KINDS}.")
+        raise UserError(f"The upload is not of a supported type; send {KINDS}.")
     return upload.rename(upload.with_name(f"scan{ending}"))
 
 

@@ -38,7 +38,7 @@ def read_blocks(file: Path, offsets: Sequence[int], targets: Sequence[NDArray[np
                 while done < len(view):
                     got = handle.readinto(view[done:])
                     if not got:
-                        raise UserError(f"{file} ends too early; {again}.")
+                        raise UserError(f"{file} is truncated; {again}.")
                     done += got
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}); {again}.") from error

@@ -73,7 +73,7 @@ def preprocess(
 
     Returns:
         The account of the run, saved in the study as ``preprocess.run.json``; ``exit_status`` is 1 if subjects failed
-        or were not reached (a full disk, a scheduler that went away).
+        or were not reached (a full disk, a scheduler that was lost).
 
     Raises:
         UserError: a faulty table, a study made with other settings or by an older version, no scan found.
@@ -127,7 +127,9 @@ def _check_request(cohort: Cohort, settings: PreprocessSettings, weights: Path |
             f"{cohort.rows[0].image}; images are looked for relative to the table."
         )
     if settings.lungs == "given" and all(row.lungs is None for row in cohort.rows):
-        raise UserError(f"Lungs are to be given, but {cohort.path} names no mask in a column 'lungs'.")
+        raise UserError(
+            f"--lungs given needs masks, but {cohort.path} names none in a column 'lungs'; add it, or use --lungs auto."
+        )
     if weights is not None and not weights.exists():
         raise UserError(f"The lung network's weights {weights} do not exist.")
 

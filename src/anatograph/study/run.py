@@ -71,7 +71,9 @@ class PreprocessRun:
                     else:
                         yield result
             if large:
-                self.bar.say(f"{len(large)} scans ran short of memory beside others and are retried one at a time.")
+                self.bar.say(
+                    f"{len(large)} scans ran out of memory while others were processed; they are retried one at a time."
+                )
             for name in large:  # in a process of its own, which may die without taking the run with it
                 free = available_gb()
                 yield from self._results([name], Workplace(2, memory_gb=None if free is None else 0.9 * free), True)

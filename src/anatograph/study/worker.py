@@ -62,7 +62,7 @@ def process_subject(job: Job) -> SubjectResult:
     name = job.row.subject_id
     if dict(job.versions) != VERSIONS:
         return SubjectResult(
-            name, "stop", stage="worker", reason="the workers run another version of anatograph than this command"
+            name, "stop", stage="worker", reason="the workers run a different version of anatograph from this command's"
         )
     try:
         study = _study(job.study)

@@ -28,7 +28,7 @@ class Models(Command):
         """Print the list or the description; 1 where a file is not what it should be."""
         found = self.call()
         if not found:
-            print("This build carries no model, and none was pulled; `anatograph pull OWNER/NAME` pulls one.")
+            print("This build ships no model, and none was pulled; `anatograph pull OWNER/NAME` pulls one.")
         for one in found:
             print(f"{one.name}{' (default)' if one.default else ''}: {_summary(one)}")
             if self.model is not None:

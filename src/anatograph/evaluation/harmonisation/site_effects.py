@@ -120,8 +120,8 @@ def confounding_note(target: Target, harmonisation: Harmonisation) -> list[str]:
         alone = [site for site, values in held.items() if len(values) == 1]
         if alone:
             notes.append(
-                f"{harmonisation.column} {', '.join(alone[:6])}: a single class of {target.name}, so that there no "
-                "method can separate the two"
+                f"{harmonisation.column} {', '.join(alone[:6])}: a single class of {target.name}, so no "
+                "method can separate the two there"
             )
     return notes
 

@@ -243,7 +243,7 @@ def check_embeddings(
     if settings_from(about.get("pooling")) != settings_from(other.get("pooling")):
         rule = settings_from(about.get("pooling")).rule
         raise UserError(
-            f"{source} is pooled in another way than the probe's embeddings; `anatograph pool --pooling {rule}` pools "
+            f"{source} is pooled differently from the probe's embeddings; `anatograph pool --pooling {rule}` pools "
             "it again."
         )
     if any(one.probe.weights.shape[1] != width for one in probes):

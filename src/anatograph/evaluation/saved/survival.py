@@ -60,7 +60,7 @@ class SavedSurvival:
         whole = all(np.isfinite(arrays[name]).all() for name in ("times", "hazard", "cuts", "horizon"))
         shapes = arrays["cuts"].shape == (2,) and arrays["observed"].shape == (3, 3)
         if not whole or not shapes or times.shape != hazard.shape:
-            raise ValueError("its survival curve is not whole")
+            raise ValueError("its survival curve is incomplete")
         return cls(times, hazard, float(arrays["horizon"][0]), arrays["cuts"], arrays["observed"])
 
 

@@ -56,7 +56,7 @@ def read_source(folder: Path, frame: Frame, identified: bool) -> Source:
     """The slices that a scan was read from, whose stack is ``frame``.
 
     Raises:
-        UserError: not a DICOM folder, another scan than the study's, headers without what places a result in a study,
+        UserError: not a DICOM folder, a scan that is not the study's, headers without what places a result in a study,
             or patient data where ``identified`` does not allow it.
     """
     if not folder.is_dir():
@@ -68,7 +68,7 @@ def read_source(folder: Path, frame: Frame, identified: bool) -> Source:
         series, _ = choose_series(folder)
     stack = series[0].stack
     if stack is None or len(stack.planes) != frame.shape[0]:
-        raise UserError(f"{folder} holds another scan than the study's; preprocess this subject again.")
+        raise UserError(f"{folder} holds a different scan from the study's; preprocess this subject again.")
     slices = [pydicom.dcmread(one.path, stop_before_pixels=True) for one in stack.planes if one is not None]
     if not identified:
         _refuse_identified(slices[0], folder)

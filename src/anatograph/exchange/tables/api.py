@@ -53,9 +53,9 @@ def export(
             embeddings cannot have, or a missing extra.
     """
     if to not in ENDINGS:
-        raise UserError(f"There is no format '{to}'; there are {', '.join(ENDINGS)}.")
+        raise UserError(f"There is no format '{to}'; choose one of {', '.join(ENDINGS)}.")
     if layout not in LAYOUTS:
-        raise UserError(f"There is no layout '{layout}'; there are {', '.join(LAYOUTS)}.")
+        raise UserError(f"There is no layout '{layout}'; choose one of {', '.join(LAYOUTS)}.")
     if to == "anndata" and layout != "wide":
         raise UserError("AnnData has one layout, with the regions in obsm; leave --layout out.")
     path = _path(Path(out), to)

@@ -43,7 +43,7 @@ def saved_reference(reference: str | Path | None) -> Path | None:
     """The file that ``reference`` names; None where it is "COLUMN=VALUE" or not given.
 
     Raises:
-        UserError: "shipped" in a build that carries no model.
+        UserError: "shipped" in a build that ships no model.
     """
     if reference is None:
         return None
@@ -69,13 +69,15 @@ def reference_of_scan(reference: str | Path | None, model: Path) -> SavedReferen
 
 
 def check_reference(reference: SavedReference, regions: Regions) -> None:
-    """Refuse a reference on another atlas or of another model than the regions.
+    """Refuse a reference whose atlas or model is not that of the regions.
 
     Raises:
         UserError: naming both.
     """
     if reference.about.get("atlas_hash") != regions.attributes.get("atlas_hash"):
-        raise UserError(f"{reference.path} is on another atlas than {regions.path}; make the reference on this atlas.")
+        raise UserError(
+            f"{reference.path} and {regions.path} are on different atlases; make the reference on this atlas."
+        )
     known = check_same_model(regions.attributes, reference.about, str(regions.path), f"the reference {reference.path}")
     if not known:
         raise UserError(
@@ -113,6 +115,6 @@ def vectors_of_scan(scan: Path, subjects: Sequence[str], model: str | Path | Non
 def _of_model(folder: Path) -> Path:
     if not (folder / REFERENCE).is_file():
         raise UserError(
-            f"The model {folder} carries no reference; give --reference FILE, which `anatograph reference` writes."
+            f"The model {folder} has no reference; give --reference FILE, which `anatograph reference` writes."
         )
     return folder / REFERENCE

@@ -39,7 +39,7 @@ _VALUE_REPRESENTATIONS = {vr.value for vr in VR if len(vr.value) == 2}
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _STRUCTURE = (struct.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
               RecursionError)  # fmt: skip
-"""What pydicom raises where elements do not hold together."""
+"""What pydicom raises where elements contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_elements(path: Path, keywords: Iterable[str]) -> Elements | None:
         except (OSError, *_STRUCTURE) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            damage = DamagedError(f"its elements do not hold together at byte {reading.file.tell()}")
+            damage = DamagedError(f"its elements are inconsistent at byte {reading.file.tell()}")
         if start == 0 and not reading.values.get("Modality"):
             return None  # it only happened to begin like an old DICOM file
         damage.values, damage.storage_class = reading.values, reading.storage

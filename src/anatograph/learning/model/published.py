@@ -108,7 +108,7 @@ def _query_encoder(file: Path, kind: Kind) -> tuple[State, Tensor | None]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{file}: there is no such file; give the {kind} checkpoint.") from error
+        raise UserError(f"{file} does not exist; give the {kind} checkpoint.") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(

@@ -30,7 +30,7 @@ def resolve_model(model: str | Path | None) -> Path:
         return releases[name].folder
     if not path.exists() and RELEASE_NAME.fullmatch(name):
         known = f"it carries {', '.join(releases)}" if releases else NONE_SHIPPED
-        raise UserError(f"There is no folder {name}, and this build carries no release of that name: {known}.")
+        raise UserError(f"There is no folder {name}, and this build ships no release of that name: {known}.")
     if not path.exists() and HUB_NAME.fullmatch(name):
         return pulled(name) or path
     return path

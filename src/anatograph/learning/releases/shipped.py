@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "models"
 INDEX = "index.json"
 REFERENCE = "reference.safetensors"
 """File of a model folder that holds what is normal at each landmark, where there is one."""
-NONE_SHIPPED = "this build of anatograph carries no model; give --model MODEL, or `anatograph pull NAME` one"
+NONE_SHIPPED = "this build of anatograph ships no model; give --model MODEL, or `anatograph pull NAME` one"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Release:
 
 
 def shipped_releases() -> dict[str, Release]:
-    """All releases that this build carries, by name; empty where it carries none.
+    """All releases that this build ships, by name; empty where it ships none.
 
     Raises:
         UserError: the index is damaged.
@@ -60,7 +60,7 @@ def shipped_releases() -> dict[str, Release]:
 
 
 def default_release() -> Release | None:
-    """The release that is used where no model is given; None where this build carries none."""
+    """The release that is used where no model is given; None where this build ships none."""
     name: str | None = _index()["default"]
     return None if name is None else shipped_releases()[name]
 
@@ -69,7 +69,7 @@ def shipped_model() -> Path:
     """The folder of the default release.
 
     Raises:
-        UserError: this build carries no model.
+        UserError: this build ships no model.
     """
     release = default_release()
     if release is None:

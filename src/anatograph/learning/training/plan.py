@@ -104,7 +104,7 @@ def _seconds(part: Callable[[], None]) -> float:
 def expected_seconds(pace: Pace, length: Length, settings: PretrainSettings, banked: Callable[[int], int]) -> float:
     """Seconds that a run of this length takes: its updates, and the views between them.
 
-    ``banked`` gives the subjects whose views an epoch of so many graph updates needs.
+    ``banked`` gives the subjects whose views an epoch of that many graph updates needs.
     """
     world = collectives.world_size()
     if settings.bank_views:

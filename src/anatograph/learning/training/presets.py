@@ -76,7 +76,7 @@ def build_settings(
     if chosen not in PRESETS:
         raise UserError(
             f"unknown preset {chosen!r}; did you mean {nearest(str(chosen), PRESETS)!r}? "
-            f"There are {', '.join(PRESETS)}."
+            f"The presets are {', '.join(PRESETS)}."
         )
     settings = with_values(PRESETS[chosen], values, str(config)) if values else PRESETS[chosen]
     return with_texts(settings, overrides, "--set")

@@ -182,7 +182,7 @@ class Trainer:
         return update
 
     def banked_subjects(self, graph_updates: int) -> int:
-        """Subjects in the bank of an epoch of so many graph updates: all, or as many as are drawn often enough."""
+        """Subjects in the bank of an epoch of that many graph updates: all, or as many as are drawn often enough."""
         drawn = graph_updates * self.graph_sampler.size
         return min(len(self.cohort.ids), max(self.graph_sampler.size, math.ceil(drawn / self.settings.bank_draws)))
 

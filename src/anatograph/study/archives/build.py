@@ -58,7 +58,7 @@ def build_cohort(
         UserError: no such archive, an option that it does not have, or a place that does not look like it.
     """
     if archive not in ARCHIVES:
-        raise UserError(f"There is no recipe for '{archive}'; there are {', '.join(ARCHIVES)}.")
+        raise UserError(f"There is no recipe for '{archive}'; choose one of {', '.join(ARCHIVES)}.")
     allowed = (
         ("phenotypes", phenotypes, _PHENOTYPES),
         ("pattern", pattern, _PATTERN),
@@ -66,7 +66,7 @@ def build_cohort(
     )
     for option, value, archives in allowed:
         if value and archive not in archives:
-            raise UserError(f"--{option} is for {' and '.join(sorted(archives))}; {archive} has no use for it.")
+            raise UserError(f"--{option} is for {' and '.join(sorted(archives))}; {archive} does not use it.")
     if archive in _DOWNLOADS and downloads is None:
         raise UserError(f"{archive} needs --downloads DIR, the folder of its series.")
     if archive not in _DOWNLOADS and not Path(place).is_dir():

@@ -67,7 +67,7 @@ def copdgene(images: str | Path, out: str | Path, phenotypes: Sequence[str | Pat
     rows = [{"subject_id": sid, "image": scans[sid], **known[sid]} for sid in sorted(scans)]
     notes = [f"{len(rows)} of {len(known)} subjects of the phenotype file have a scan"]
     if strangers:
-        notes.append(f"{counted(strangers, 'scan')} of no subject of the phenotype file left out")
+        notes.append(f"{counted(strangers, 'scan')} of subjects who are not in the phenotype file left out")
     for name in COLUMNS:
         count = sum(row[name] is not None for row in rows)
         notes.append(f"{name}: known for {count}" if count else f"{name}: in none of the files")

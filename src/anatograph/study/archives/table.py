@@ -37,9 +37,9 @@ def write_recipe_table(recipe: str, rows: Sequence[Mapping[str, Any]], out: Path
         UserError: something of that name is there, or nothing to write.
     """
     if out.suffix.lower() != ".csv":
-        raise UserError(f"{out} must be named .csv, since that is what it will be.")
+        raise UserError(f"{out} must end in .csv; the table is written as CSV.")
     if out.exists():
-        raise UserError(f"{out} is there already; give another name, or remove it first.")
+        raise UserError(f"{out} already exists; give another name, or remove it first.")
     if not rows:
         raise UserError("No scan was found, so there is no cohort to write.")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Label columns as people type them: missing values, numbers with signs and units, categories in several spellings.
+"""Label columns as typed by hand: missing values, numbers with signs and units, categories in several spellings.
 
 One set of rules for every command.  Nothing is changed without a note; a cell that cannot be understood is missing.
 """

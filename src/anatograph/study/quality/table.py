@@ -55,7 +55,7 @@ def write_quality(study: Study) -> Path:
 
 
 def read_levels(study: Path) -> dict[str, tuple[Level, str]]:
-    """Level and reasons of each scan that ``quality.csv`` lists; empty where there is no such file.
+    """Level and reasons of each scan that ``quality.csv`` lists; empty where the file is missing.
 
     Raises:
         UserError: the file is not what `write_quality` writes.
