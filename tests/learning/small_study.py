@@ -28,6 +28,7 @@ class SmallSubject:
     edges: NDArray[np.int32]
     present: NDArray[np.bool_]
     patches: NDArray[np.int16]
+    parenchyma_hu: float = -860.0
 
 
 class SmallStudy:
@@ -63,6 +64,9 @@ class SmallStudy:
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.int16]:
         rows = [self.subject_ids.index(name) for name in subject_ids]
         return self.patches[rows, np.asarray(landmarks)]
+
+    def read_inside(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.bool_]:
+        return np.ones((len(subject_ids), *self.patches.shape[2:]), dtype=np.bool_)
 
 
 SMALL = (

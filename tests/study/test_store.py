@@ -81,6 +81,33 @@ def test_patches_of_one_landmark_and_of_one_subject(study: Study, prepared: Prep
         study.read_patches(["a"], [-1])
 
 
+def test_which_voxels_of_the_patches_are_lung(study: Study, prepared: PreparedSubject) -> None:
+    subject = study.subject("a")
+    np.testing.assert_array_equal(subject.load_inside(), prepared.inside)
+    assert 0.1 < prepared.inside.mean() < 0.95
+    rows = [0, len(prepared.patches) - 1, 5]
+    np.testing.assert_array_equal(study.read_inside(["c", "a", "c"], rows), prepared.inside[rows])
+    assert subject.parenchyma_hu == prepared.quality["lungs_parenchyma_hu"]
+
+
+def test_an_older_subject_has_them_from_its_mask(study: Study, prepared: PreparedSubject) -> None:
+    (study.path / "subjects" / "a" / "inside.npy").unlink()
+    about = study.path / "subjects" / "a" / "subject.json"
+    text = json.loads(about.read_text(encoding="utf-8"))
+    expected = text["quality"].pop("lungs_parenchyma_hu")
+    about.write_text(json.dumps(text), encoding="utf-8")
+    np.testing.assert_array_equal(study.read_inside(["a", "b"], [3, 4]), prepared.inside[[3, 4]])
+    assert study.subject("a").parenchyma_hu == expected
+
+
+def test_a_damaged_file_of_lung_voxels_is_refused(study: Study) -> None:
+    file = study.path / "subjects" / "a" / "inside.npy"
+    np.save(file, np.zeros((3, 3), np.uint8))
+    for read in (lambda: study.read_inside(["a"], [0]), study.subject("a").load_inside):
+        with pytest.raises(UserError, match=r"inside\.npy.*preprocess"):
+            read()
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count the bytes that are read")
 def test_reading_patches_touches_nothing_else(study: Study) -> None:
     def bytes_read() -> int:

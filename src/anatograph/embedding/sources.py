@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from anatograph.embedding.result import ScanQuality
 from anatograph.embedding.stream import Item
 from anatograph.errors import UserError
+from anatograph.learning.data.shown import shown
 from anatograph.study.identifiers import fault_of
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
+    from anatograph.learning.model.config import ModelConfig
     from anatograph.learning.model.embedding_model import Model
-    from anatograph.study.subject import PreparedSubject
+    from anatograph.study.subject import PreparedSubject, StoredSubject
 
 
 class Source(ABC):
@@ -58,7 +60,7 @@ class StudySource(Source):
         self.subject_ids = study.subject_ids
         if not self.subject_ids:
             raise UserError(f"The study {study.path} holds no subject; run `anatograph preprocess` first.")
-        self._study = study
+        self._study, self._config = study, model.config
         missing = [failure for failure in study.failures() if say_missing and failure.subject_id not in study]
         self.notes = [f"{f.subject_id} is not in the study, failed at {f.stage}: {f.reason}" for f in missing]
         if study.mixed:
@@ -67,7 +69,7 @@ class StudySource(Source):
     def load(self, subject_id: str) -> Item[str]:
         """From the study's files; all of the patches, as all are needed."""
         subject = self._study.subject(subject_id)
-        return Item(subject_id, subject.load_patches(), subject.edges, subject.present)
+        return Item(subject_id, shown_of(subject, self._config), subject.edges, subject.present)
 
     def stamp(self, subject_id: str) -> int:
         """When it was written, 0 if it is not there."""
@@ -126,11 +128,19 @@ class ScanSource(Source):
                 f"the model's training scans were prepared by another version of {', '.join(differing)}; "
                 "the vector may differ from theirs"
             )
-        return Item(subject_id, done.patches, done.edges, done.present)
+        patches = shown(done.patches, done.inside, float(done.quality["lungs_parenchyma_hu"]), self._model.config)
+        return Item(subject_id, patches, done.edges, done.present)
 
     def stamp(self, subject_id: str) -> int:
         """Never that of another run: nothing is stored of a single scan."""
         return self._made
+
+
+def shown_of(subject: StoredSubject, config: ModelConfig) -> NDArray[np.int16]:
+    """All patches of a study's subject as a model of this configuration is shown them: (N, P, P, P) HU."""
+    if not config.lungs_only and not config.inflation:
+        return subject.load_patches()
+    return shown(subject.load_patches(), subject.load_inside(), subject.parenchyma_hu, config)
 
 
 def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings, what: str) -> None:

@@ -1,11 +1,13 @@
-"""Single patches out of ``patches.npy``, reading nothing else."""
+"""Single rows out of an array on disk, such as the patches of a subject, reading nothing else."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,27 +15,35 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 
 
-def layout(count: int, size: int) -> tuple[int, int]:
-    """Offset of the first patch in ``patches.npy`` and length of the file, as numpy writes it."""
+def layout(shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+    """Offset of the first row of an array in its ``.npy`` file and length of the file, as numpy writes it."""
     header = BytesIO()
-    about = {"descr": "<i2", "fortran_order": False, "shape": (count, size, size, size)}
+    about = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, about)  # type: ignore[no-untyped-call]
     start = len(header.getvalue())
-    return start, start + count * size**3 * 2
+    return start, start + math.prod(shape) * np.dtype(dtype).itemsize
 
 
-def read_blocks(file: Path, offsets: Sequence[int], targets: Sequence[NDArray[np.int16]], whole: int) -> None:
-    """Fill each of ``targets`` (contiguous) from its offset on, opening the file once; it must have ``whole`` bytes."""
+def read_rows(file: Path, rows: Sequence[int], targets: Sequence[NDArray[Any]], count: int) -> None:
+    """Fill each of ``targets`` (contiguous, alike) with a row of the array in ``file``, opening it once.
+
+    Raises:
+        UserError: a file that cannot be read, or is not of ``count`` rows like the targets.
+    """
     again = f"remove the folder {file.parent} and preprocess this subject again"
+    if not targets:
+        return
+    start, end = layout((count, *targets[0].shape), targets[0].dtype.newbyteorder("<").str)
+    length = targets[0].nbytes
     try:
         with file.open("rb", buffering=0) as handle:
-            if os.fstat(handle.fileno()).st_size != whole:
+            if os.fstat(handle.fileno()).st_size != end:
                 raise UserError(f"{file} is damaged or belongs to another atlas; {again}.")
             if hasattr(os, "posix_fadvise"):  # no reading ahead
-                os.posix_fadvise(handle.fileno(), 0, whole, os.POSIX_FADV_RANDOM)
-            for offset, target in zip(offsets, targets, strict=True):
+                os.posix_fadvise(handle.fileno(), 0, end, os.POSIX_FADV_RANDOM)
+            for row, target in zip(rows, targets, strict=True):
                 view = target.reshape(-1).view(np.uint8).data
-                handle.seek(offset)
+                handle.seek(start + row * length)
                 done = 0
                 while done < len(view):
                     got = handle.readinto(view[done:])

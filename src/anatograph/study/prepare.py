@@ -12,6 +12,7 @@ import numpy as np
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.graph import edges, graph_quality
+from anatograph.anatomy.lung_tissue import inside_lungs, parenchyma_hu
 from anatograph.anatomy.patches import cut_patches
 from anatograph.anatomy.registration import Registration, affine_dice, register
 from anatograph.anatomy.registration.quality import Limits
@@ -111,6 +112,9 @@ def prepare_subject(
                 f"Only {int(present.sum())} of {len(landmarks)} landmarks lie inside the scan, which shows too little "
                 "of the lungs (an abdomen or a neck, or lungs cut short); use a scan of the whole chest."
             )
+        with stages("patches"):
+            inside = inside_lungs(found.mask, landmarks, atlas.patch_size)
+            parenchyma = parenchyma_hu(patches[present], inside[present])
     with stages("graph"):
         pairs = edges(
             landmarks,
@@ -124,6 +128,7 @@ def prepare_subject(
         graph = graph_quality(pairs, len(landmarks))
     quality: dict[str, Figure] = {
         **{f"lungs_{name}": value for name, value in found.quality.items()},
+        "lungs_parenchyma_hu": parenchyma,
         **chest,
         **{f"scan_{name}": value for name, value in around.items()},
         "scan_coarsest_mm": float(max(volume.spacing)),
@@ -139,6 +144,7 @@ def prepare_subject(
         landmarks=landmarks,
         patches=patches,
         present=present,
+        inside=inside,
         edges=pairs,
         lungs=found.mask,
         map=registration.map,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,8 +24,9 @@ from anatograph.execution.failures import failures_in
 from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.execution.folders import refuse_foreign
 from anatograph.limits import read_json
-from anatograph.study.blocks import layout, read_blocks
+from anatograph.study.blocks import layout, read_rows
 from anatograph.study.identifiers import subject_folder
+from anatograph.study.inside import INSIDE, packed_length, unpack
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 from anatograph.study.versions import VERSIONS
@@ -175,7 +176,12 @@ class Study:
     @property
     def bytes_of_patches(self) -> int:
         """Size of a subject's patches on disk, nearly all that a subject takes."""
-        return layout(int(self.about["landmarks"]), int(self.about["patch_size"]))[1]
+        return layout(self._patches_shape, "<i2")[1]
+
+    @property
+    def _patches_shape(self) -> tuple[int, int, int, int]:
+        size = int(self.about["patch_size"])
+        return int(self.about["landmarks"]), size, size, size
 
     def present(self, subject_ids: Sequence[str] | None = None) -> NDArray[np.bool_]:
         """(S, N) which subjects (all, in order, if not given) have which landmarks inside their scan."""
@@ -202,22 +208,42 @@ class Study:
         Raises:
             UserError: for a subject that is not in the study or whose patches are damaged.
         """
-        size = int(self.about["patch_size"])
-        count = int(self.about["landmarks"])
+        shape = self._patches_shape
+        patches = np.empty((len(subject_ids), *shape[1:]), dtype="<i2")
+        for subject_id, rows, places in self._wanted(subject_ids, landmarks):
+            file = subject_folder(self.path, subject_id) / "patches.npy"
+            read_rows(file, rows, [patches[place] for place in places], shape[0])
+        return patches.astype(np.int16, copy=False)
+
+    def read_inside(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> NDArray[np.bool_]:
+        """Which voxels of the patches that `read_patches` gives are lung: (B, P, P, P).
+
+        Raises:
+            UserError: for a subject that is not in the study or whose lung mask is damaged.
+        """
+        shape = self._patches_shape
+        inside = np.empty((len(subject_ids), *shape[1:]), dtype=np.bool_)
+        bits = np.empty((len(subject_ids), packed_length(shape[1])), dtype=np.uint8)
+        for subject_id, rows, places in self._wanted(subject_ids, landmarks):
+            file = subject_folder(self.path, subject_id) / INSIDE
+            if file.is_file():
+                read_rows(file, rows, [bits[place] for place in places], shape[0])
+                inside[places] = unpack(bits[places], shape[1])
+            else:  # written by an earlier version
+                inside[places] = self.subject(subject_id).load_inside()[rows]
+        return inside
+
+    def _wanted(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> Iterator[tuple[str, list[int], list[int]]]:
+        """Each subject once, with the landmarks that are wanted of it and their places in the answer."""
+        count = self._patches_shape[0]
         rows = np.broadcast_to(np.asarray(landmarks, dtype=np.int64), (len(subject_ids),))
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < count:
             raise IndexError(f"landmarks run from 0 to {count - 1}, not to {int(rows.max())}")
-        patches = np.empty((len(subject_ids), size, size, size), dtype="<i2")
-        start, end = layout(count, size)
-        length = size**3 * 2
         of_subject: dict[str, list[int]] = {}
         for place, subject_id in enumerate(subject_ids):
             of_subject.setdefault(subject_id, []).append(place)
-        for subject_id, places in of_subject.items():  # each file is opened once, whatever is read of it
-            file = subject_folder(self.path, subject_id) / "patches.npy"
-            offsets = [start + int(rows[place]) * length for place in places]
-            read_blocks(file, offsets, [patches[place] for place in places], end)
-        return patches.astype(np.int16, copy=False)
+        for subject_id, places in of_subject.items():
+            yield subject_id, [int(rows[place]) for place in places], places
 
     @property
     def step_versions(self) -> dict[str, list[int]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.anatomy.lung_tissue import inside_lungs, parenchyma_hu
 from anatograph.anatomy.registration.maps import AtlasMap, load_map
 from anatograph.errors import UserError
 from anatograph.execution.files import write_error, write_text
@@ -22,6 +23,7 @@ from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
+from anatograph.study.inside import INSIDE, pack, packed_length, unpack
 from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, worst
 from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save_slices
 from anatograph.study.versions import StepVersions, versions_of
@@ -41,6 +43,8 @@ class PreparedSubject:
     """(N, P, P, P) HU, z, y, x, voxels of 1 mm."""
     present: NDArray[np.bool_]
     """(N,) False where a whole patch lies outside the scan."""
+    inside: NDArray[np.bool_]
+    """(N, P, P, P) which voxels of the patches are lung."""
     edges: NDArray[np.int32]
     """(E, 2) pairs of neighbouring landmarks, j < k."""
     lungs: Mask
@@ -87,6 +91,7 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
         OSError: where the disk is full; ITK does not report it, so its files are checked.
     """
     np.save(folder / "patches.npy", np.ascontiguousarray(subject.patches))
+    np.save(folder / INSIDE, pack(subject.inside))
     np.save(folder / "landmarks.npy", subject.landmarks)
     np.save(folder / "edges.npy", subject.edges)
     np.save(folder / "present.npy", subject.present)
@@ -220,6 +225,28 @@ class StoredSubject:
         """(N, P, P, P) HU, z, y, x, read into memory at once."""
         patches: NDArray[np.int16] = self._load("patches.npy")
         return patches
+
+    def load_inside(self) -> NDArray[np.bool_]:
+        """(N, P, P, P) which voxels of the patches are lung; from the mask where an earlier version wrote the subject.
+
+        Raises:
+            UserError: a file that cannot be read or is not of these patches.
+        """
+        shape = self.patches.shape
+        if not (self.folder / INSIDE).is_file():
+            return inside_lungs(self.lungs(), self.landmarks, shape[1])
+        bits = self._load(INSIDE)
+        if bits.shape != (shape[0], packed_length(shape[1])) or bits.dtype != np.uint8:
+            raise UserError(f"{self.folder / INSIDE} is damaged; remove the folder {self.folder} and preprocess again.")
+        return unpack(bits, shape[1])
+
+    @cached_property
+    def parenchyma_hu(self) -> float:
+        """The most frequent density of its lung tissue (`anatograph.anatomy.lung_tissue.parenchyma_hu`)."""
+        known = self.quality.get("lungs_parenchyma_hu")
+        if known is not None:
+            return float(known)
+        return parenchyma_hu(self.load_patches()[self.present], self.load_inside()[self.present])
 
     @property
     def frame(self) -> Frame:

@@ -39,6 +39,11 @@ class TrainingSubject(Protocol):
         """(E, 2): the subject's graph."""
         ...
 
+    @property
+    def parenchyma_hu(self) -> float:
+        """The most frequent density of the subject's lung tissue, HU."""
+        ...
+
 
 class TrainingStudy(PatchSource, Protocol):
     """What pretraining needs of a study; `anatograph.study.store.Study` is one."""
@@ -60,6 +65,10 @@ class TrainingStudy(PatchSource, Protocol):
 
     def subject(self, subject_id: str, /) -> TrainingSubject:
         """One subject's landmarks and edges."""
+        ...
+
+    def read_inside(self, subject_ids: Sequence[str], landmarks: ArrayLike, /) -> NDArray[np.bool_]:
+        """Which voxels of the patches that `read_patches` gives are lung: (B, P, P, P)."""
         ...
 
     def digest(self) -> str:
@@ -93,9 +102,12 @@ class TrainingCohort:
         return int(self.present.shape[1])
 
 
-def read_cohort(study: TrainingStudy, groups: Mapping[str, str] | None = None) -> TrainingCohort:
+def read_cohort(
+    study: TrainingStudy, groups: Mapping[str, str] | None = None, source: PatchSource | None = None
+) -> TrainingCohort:
     """The subjects of a study, their landmarks and edges in memory, their patches left on disk.
 
+    ``source`` is where patches are read, the study itself if not given (`anatograph.learning.data.shown`).
     ``groups`` names the group of a subject, such as the person; a subject without one is a group of its own.
     """
     ids = list(study.subject_ids)
@@ -105,7 +117,9 @@ def read_cohort(study: TrainingStudy, groups: Mapping[str, str] | None = None) -
     names = [(groups or {}).get(name) for name in ids]
     keys = [("subject", name) if group is None else ("group", group) for name, group in zip(ids, names, strict=True)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return TrainingCohort(study, ids, present, edges, np.array([numbers[key] for key in keys], dtype=np.int64))
+    return TrainingCohort(
+        source or study, ids, present, edges, np.array([numbers[key] for key in keys], dtype=np.int64)
+    )
 
 
 def read_groups(table: Path, column: str, subject_ids: Sequence[str]) -> dict[str, str]:

@@ -34,6 +34,12 @@ class ModelConfig:
     """HU that become -1."""
     hu_high: float = HU_WINDOW[1]
     """HU that become +1."""
+    lungs_only: bool = False
+    """Whether only lung is shown: voxels of a patch outside the lung mask become soft tissue
+    (`anatograph.anatomy.lung_tissue`; not in the paper)."""
+    inflation: float = 0.0
+    """How far the lungs of all scans are brought to a common inflation, 0 (not at all) to 1 (until they are equally
+    dense), see `anatograph.anatomy.lung_tissue` (not in the paper)."""
     conditional: bool = True
     """Whether f_l sees the landmark's location code (False: the paper's ablation 'w/o CE')."""
     location_code_size: int = 3
@@ -95,6 +101,8 @@ class ModelConfig:
             raise UserError(
                 "model settings projection_layers and graph_projection_layers must not be negative or above 64."
             )
+        if not 0 <= self.inflation <= 1:
+            raise UserError(f"inflation must be between 0 and 1, not {self.inflation:g}.")
         if not 0 <= self.whiten <= 1:
             raise UserError(f"whiten must be between 0 and 1, not {self.whiten:g}.")
         if self.density and self.feature_size <= len(THRESHOLDS):

@@ -67,7 +67,12 @@ class Model(nn.Module):
     @property
     def digest(self) -> str:
         """SHA-256 of the architecture and the weights; how embeddings are pooled is no part of it."""
-        without = {k: v for k, v in self.config.to_dict().items() if k not in ("subject_pooling", "harmonics")}
+        later = ("lungs_only", "inflation")  # settings that older models have not, off in these
+        without = {
+            k: v
+            for k, v in self.config.to_dict().items()
+            if k not in ("subject_pooling", "harmonics") and (v or k not in later)
+        }
         digest = hashlib.sha256(json.dumps(without, sort_keys=True, default=str).encode())
         for name, value in self.state_dict().items():
             digest.update(name.encode())

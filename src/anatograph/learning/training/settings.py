@@ -142,7 +142,13 @@ class PretrainSettings:
     """How views are drawn."""
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(
-            pooling="multiscale", graph_input="encoder", whiten=0.5, density=True, subject_pooling="harmonics"
+            lungs_only=True,
+            inflation=0.5,
+            pooling="multiscale",
+            graph_input="encoder",
+            whiten=0.5,
+            density=True,
+            subject_pooling="harmonics",
         )
     )
     """The networks."""

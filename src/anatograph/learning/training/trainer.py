@@ -19,6 +19,7 @@ from anatograph.learning.contrast.sync_norm import synchronise
 from anatograph.learning.data.cohort import TrainingStudy, read_cohort
 from anatograph.learning.data.loader import read_updates
 from anatograph.learning.data.sampler import PatchSampler, SubjectSampler
+from anatograph.learning.data.shown import source_of
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.seeding import GRAPH_ORDER, GRAPH_VIEWS, INITIAL, generator, numpy_generator
 from anatograph.learning.training.bank import Bank, build_bank
@@ -56,7 +57,7 @@ class Trainer:
         self.compute, self.run, self.settings, self.account = compute, run, settings, account
         self.first = collectives.rank() == 0
         """Whether this process writes."""
-        self.cohort = cohort = read_cohort(study, groups)
+        self.cohort = cohort = read_cohort(study, groups, source_of(study, settings.model))
         world = collectives.world_size()
         self.patch_sampler = PatchSampler(
             cohort.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed, world

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
+from anatograph.embedding.sources import shown_of
 from anatograph.execution.progress import progress_over
 from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.pooling import PoolingSettings, make_pooling
@@ -20,8 +21,8 @@ from anatograph.learning.training.presets import PRESETS
 class DensityHistogram(CohortMethod):
     """The fixed components of C's feature only: no encoder, no location codes, no graph.
 
-    Whitened on the subjects at hand and pooled over the regions as the default model's nodes are, so that any advantage
-    of the model over this row is learned.
+    Of lung tissue at a common inflation, as the default model is shown it. Whitened on the subjects at hand and pooled
+    over the regions as the default model's nodes are, so that any advantage of the model over this row is learned.
     """
 
     slug = "density-shares"
@@ -47,7 +48,7 @@ class DensityHistogram(CohortMethod):
             by_subject = []
             for name in progress_over(scans.subject_ids, self.title, "subject", shown=self.progress):
                 subject = scans.study.subject(name)
-                hu = torch.from_numpy(np.array(subject.patches, dtype=np.int16))
+                hu = torch.from_numpy(shown_of(subject, PRESETS["default"].model))
                 rows = histogram.fractions(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)
                 rows[~subject.present] = np.nan
                 by_subject.append(rows)
