@@ -45,7 +45,8 @@ def covid_slices(
         raise SystemExit(f"{model} has no atlas")
     volume = read_volume(scan)
     subject = prepare_subject(volume, None, network.atlas, PreprocessSettings(lungs=lungs), subject_id="scan")
-    nodes = network.embed(subject.patches, subject.edges, subject.present).nodes
+    parenchyma = float(subject.quality["lungs_parenchyma_hu"])
+    nodes = network.embed(subject.patches, subject.edges, subject.present, subject.inside, parenchyma).nodes
     fitted = explainer.fitted_for("scan")  # not in any fold, so it is fitted on all subjects
     direction = towards(fitted, None, np.nanmean(nodes, axis=0))
     names = [explainer.subject_ids[row] for row in fitted.target.rows]

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from anatograph.embedding.stream import Item, embed_stream
+from anatograph.embedding.sources import item_of
+from anatograph.embedding.stream import embed_stream
 from anatograph.learning.contrast.augmentation import Augmenter
 from anatograph.learning.data.cohort import TrainingCohort, read_cohort
 from anatograph.learning.data.loader import PatchBatch, read_updates
@@ -96,8 +97,7 @@ def main() -> None:
         rows[f"patches/s, batch {batch}, {args.workers} workers"] = round(bench.rate(args.updates, args.workers), 1)
         print(json.dumps(rows), flush=True)
     model = bench.state.model
-    items = (Item(name, s.load_patches(), s.edges, s.present) for name in cohort.ids[: args.scans]
-             for s in [study.subject(name)])  # fmt: skip
+    items = (item_of(study.subject(name), model.config) for name in cohort.ids[: args.scans])
     began = time.perf_counter()
     done = sum(1 for _ in embed_stream(model, items, 256))
     rows["scans embedded a second, float32"] = round(done / (time.perf_counter() - began), 3)

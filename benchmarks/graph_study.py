@@ -24,6 +24,7 @@ from phantom_study import DISEASES, extents_of, fit_and_score, region_truth
 from tqdm import tqdm
 
 from anatograph.anatomy.graph import GraphSettings, edges
+from anatograph.embedding.sources import shown_of
 from anatograph.learning.contrast.augmentation import Augmenter
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.data.sampler import SubjectSampler
@@ -106,7 +107,7 @@ def encode(model: Model, study: Study, views: int, augmenter: Augmenter) -> dict
 
     for number, subject_id in enumerate(tqdm(study.subject_ids, desc="features")):
         subject = study.subject(subject_id)
-        x = window(torch.from_numpy(np.array(subject.patches)), model.config.hu_low, model.config.hu_high)
+        x = window(torch.from_numpy(shown_of(subject, model.config)), model.config.hu_low, model.config.hu_high)
         for name, value in zip(("encoder", "projection"), through(x, model.location_codes), strict=True):
             found.setdefault(f"clean {name}", []).append(value)
         seen = [through(augmenter.subject_view(x, (0, 4, number, v)), model.location_codes) for v in range(views)]

@@ -36,8 +36,10 @@ from sklearn.preprocessing import StandardScaler
 from subject_probes import subject_scores
 from tqdm import tqdm
 
+from anatograph.embedding.sources import item_of, shown_of
 from anatograph.evaluation.region_truth import region_truth as patch_truth
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
+from anatograph.learning.data.shown import source_of
 from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model
@@ -84,9 +86,10 @@ def network_features(model: Model, study: Study, step: int) -> dict[str, Array]:
     for subject_id in tqdm(study.subject_ids, desc="features", leave=False):
         subject = study.subject(subject_id)
         rows = np.arange(0, model.landmarks, step)
+        seen = shown_of(subject, model.config)
         encoded = []
         for some in np.split(rows, range(96, len(rows), 96)):
-            patches = torch.from_numpy(np.ascontiguousarray(subject.patches[some]))
+            patches = torch.from_numpy(np.ascontiguousarray(seen[some]))
             with autocast:
                 encoded.append(model.encode(patches, model.location_codes[some]).float())
         c = torch.cat(encoded)
@@ -162,12 +165,12 @@ def random_weights(model: Model, study: Study, seed: int) -> Model:
     for _ in range(16):
         ids = [study.subject_ids[k] for k in random.integers(len(study.subject_ids), size=128)]
         landmarks = random.integers(fresh.landmarks, size=128)
-        batches.append(torch.from_numpy(study.read_patches(ids, landmarks)))
+        batches.append(torch.from_numpy(source_of(study, model.config).read_patches(ids, landmarks)))
     recalibrate_batchnorm(fresh.encoder, (fresh.windowed(b) for b in batches))
     fresh.eval()
     if fresh.graph is not None:
         some = [study.subject(i) for i in study.subject_ids[:16]]
-        h = torch.stack([torch.from_numpy(fresh.embed(s.patches, s.edges, s.present).patch_features) for s in some])
+        h = torch.stack([torch.from_numpy(fresh.embed(*item_of(s, model.config)[1:]).patch_features) for s in some])
         graphs = make_graphs([s.edges for s in some], fresh.landmarks, np.stack([s.present for s in some]))
         recalibrate_batchnorm(fresh.graph, [h.nan_to_num()], lambda x: fresh.node_features(x, graphs))
     return fresh.eval()

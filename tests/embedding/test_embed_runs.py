@@ -15,7 +15,8 @@ import torch
 from anatograph.embedding.api import embed
 from anatograph.embedding.partial import PartialEmbeddings
 from anatograph.embedding.regions import Regions
-from anatograph.embedding.stream import Item, embed_stream
+from anatograph.embedding.sources import item_of
+from anatograph.embedding.stream import embed_stream
 from anatograph.embedding.table import read_embeddings
 from anatograph.embedding.worker import Block, embed_block
 from anatograph.errors import UserError
@@ -194,13 +195,13 @@ def test_batches_across_subjects_give_the_bits_of_each_alone(small: Small) -> No
         subject = study.subject(name)
         present = subject.present.copy()
         present[: len(items) * 3] = False  # so that subjects end anywhere in a batch
-        items.append(Item(name, subject.load_patches(), subject.edges, present))
+        items.append(item_of(subject, network.config)._replace(present=present))
     together = dict(embed_stream(network, items, batch_size=48))
     for item in items:
-        alone = network.embed(item.patches, item.edges, item.present, batch_size=48)
+        alone = network.embed(*item[1:], batch_size=48)
         np.testing.assert_array_equal(together[item.key].subject, alone.subject)
         np.testing.assert_array_equal(together[item.key].nodes, alone.nodes)
-        other = network.embed(item.patches, item.edges, item.present, batch_size=7)
+        other = network.embed(*item[1:], batch_size=7)
         np.testing.assert_allclose(other.subject, alone.subject, atol=1e-6)
 
 

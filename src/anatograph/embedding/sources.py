@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anatograph.embedding.result import ScanQuality
 from anatograph.embedding.stream import Item
 from anatograph.errors import UserError
-from anatograph.learning.data.shown import shown
+from anatograph.learning.model.shown import needs_lungs, shown
 from anatograph.study.identifiers import fault_of
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.store import Study
@@ -69,7 +69,7 @@ class StudySource(Source):
     def load(self, subject_id: str) -> Item[str]:
         """From the study's files; all of the patches, as all are needed."""
         subject = self._study.subject(subject_id)
-        return Item(subject_id, shown_of(subject, self._config), subject.edges, subject.present)
+        return item_of(subject, self._config)
 
     def stamp(self, subject_id: str) -> int:
         """When it was written, 0 if it is not there."""
@@ -128,19 +128,32 @@ class ScanSource(Source):
                 f"the model's training scans were prepared by another version of {', '.join(differing)}; "
                 "the vector may differ from theirs"
             )
-        patches = shown(done.patches, done.inside, float(done.quality["lungs_parenchyma_hu"]), self._model.config)
-        return Item(subject_id, patches, done.edges, done.present)
+        parenchyma = float(done.quality["lungs_parenchyma_hu"])
+        return Item(subject_id, done.patches, done.edges, done.present, done.inside, parenchyma)
 
     def stamp(self, subject_id: str) -> int:
         """Never that of another run: nothing is stored of a single scan."""
         return self._made
 
 
+def item_of(subject: StoredSubject, config: ModelConfig) -> Item[str]:
+    """A study's subject, with its lungs where a model of this configuration needs them."""
+    if not needs_lungs(config):
+        return Item(subject.subject_id, subject.load_patches(), subject.edges, subject.present)
+    return Item(
+        subject.subject_id,
+        subject.load_patches(),
+        subject.edges,
+        subject.present,
+        subject.load_inside(),
+        subject.parenchyma_hu,
+    )
+
+
 def shown_of(subject: StoredSubject, config: ModelConfig) -> NDArray[np.int16]:
-    """All patches of a study's subject as a model of this configuration is shown them: (N, P, P, P) HU."""
-    if not config.lungs_only and not config.inflation:
-        return subject.load_patches()
-    return shown(subject.load_patches(), subject.load_inside(), subject.parenchyma_hu, config)
+    """All patches of a study's subject as a model of this configuration sees them: (N, P, P, P) HU."""
+    item = item_of(subject, config)
+    return shown(np.asarray(item.patches), item.inside, item.parenchyma_hu, config)
 
 
 def check_compatible(model: Model, atlas_hash: str, settings: PreprocessSettings, what: str) -> None:

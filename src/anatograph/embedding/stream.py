@@ -30,6 +30,10 @@ class Item(NamedTuple, Generic[Key]):
     """(E, 2)."""
     present: ArrayLike | None = None
     """(N,) bool; all if None."""
+    inside: NDArray[np.bool_] | None = None
+    """(N, P, P, P) which voxels are lung, for a model that is shown nothing else."""
+    parenchyma_hu: float | None = None
+    """The most frequent density of the subject's lungs, for a model that is shown a common inflation."""
 
 
 @dataclass(eq=False)
@@ -96,7 +100,7 @@ def check_item(model: Model, item: Item[Key]) -> None:
 
 def _start(model: Model, item: Item[Key]) -> tuple[_Pending[Key], NDArray[np.generic]]:
     check_item(model, item)
-    patches = item.patches if isinstance(item.patches, np.ndarray) else np.asarray(item.patches)
+    patches = model.shown(np.asarray(item.patches), item.inside, item.parenchyma_hu)
     present = np.ones(len(patches), dtype=bool) if item.present is None else np.asarray(item.present, dtype=bool)
     h = torch.zeros(len(patches), model.config.feature_size, device=model.location_codes.device)
     return _Pending(item, present, h, int(present.sum())), patches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,22 @@ class Frame:
         x, y, z = image.GetSize()
         direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(3, 3)
         return cls((z, y, x), vector(image.GetSpacing()), vector(image.GetOrigin()), direction)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The frame as JSON holds it, exactly."""
+        return {
+            "shape": [int(n) for n in self.shape],
+            "spacing": [float(value) for value in self.spacing],
+            "origin": [float(value) for value in self.origin],
+            "direction": self.direction.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Frame:
+        """The frame that `to_dict` wrote."""
+        z, y, x = (int(n) for n in values["shape"])
+        direction = np.array(values["direction"], dtype=np.float64)
+        return cls((z, y, x), vector(values["spacing"]), vector(values["origin"]), direction)
 
     @property
     def voxel_volume(self) -> float:

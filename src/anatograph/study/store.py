@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,9 +24,8 @@ from anatograph.execution.failures import failures_in
 from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.execution.folders import refuse_foreign
 from anatograph.limits import read_json
-from anatograph.study.blocks import layout, read_rows
+from anatograph.study.blocks import INSIDE, by_subject, layout, packed_length, read_rows, unpack
 from anatograph.study.identifiers import subject_folder
-from anatograph.study.inside import INSIDE, packed_length, unpack
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 from anatograph.study.versions import VERSIONS
@@ -210,7 +209,7 @@ class Study:
         """
         shape = self._patches_shape
         patches = np.empty((len(subject_ids), *shape[1:]), dtype="<i2")
-        for subject_id, rows, places in self._wanted(subject_ids, landmarks):
+        for subject_id, rows, places in by_subject(subject_ids, landmarks, shape[0]):
             file = subject_folder(self.path, subject_id) / "patches.npy"
             read_rows(file, rows, [patches[place] for place in places], shape[0])
         return patches.astype(np.int16, copy=False)
@@ -224,7 +223,7 @@ class Study:
         shape = self._patches_shape
         inside = np.empty((len(subject_ids), *shape[1:]), dtype=np.bool_)
         bits = np.empty((len(subject_ids), packed_length(shape[1])), dtype=np.uint8)
-        for subject_id, rows, places in self._wanted(subject_ids, landmarks):
+        for subject_id, rows, places in by_subject(subject_ids, landmarks, shape[0]):
             file = subject_folder(self.path, subject_id) / INSIDE
             if file.is_file():
                 read_rows(file, rows, [bits[place] for place in places], shape[0])
@@ -232,18 +231,6 @@ class Study:
             else:  # written by an earlier version
                 inside[places] = self.subject(subject_id).load_inside()[rows]
         return inside
-
-    def _wanted(self, subject_ids: Sequence[str], landmarks: ArrayLike) -> Iterator[tuple[str, list[int], list[int]]]:
-        """Each subject once, with the landmarks that are wanted of it and their places in the answer."""
-        count = self._patches_shape[0]
-        rows = np.broadcast_to(np.asarray(landmarks, dtype=np.int64), (len(subject_ids),))
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < count:
-            raise IndexError(f"landmarks run from 0 to {count - 1}, not to {int(rows.max())}")
-        of_subject: dict[str, list[int]] = {}
-        for place, subject_id in enumerate(subject_ids):
-            of_subject.setdefault(subject_id, []).append(place)
-        for subject_id, places in of_subject.items():
-            yield subject_id, [int(rows[place]) for place in places], places
 
     @property
     def step_versions(self) -> dict[str, list[int]]:

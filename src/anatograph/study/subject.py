@@ -23,7 +23,7 @@ from anatograph.imaging.orientation import is_turned
 from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
-from anatograph.study.inside import INSIDE, pack, packed_length, unpack
+from anatograph.study.blocks import INSIDE, pack, packed_length, unpack
 from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, worst
 from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save_slices
 from anatograph.study.versions import StepVersions, versions_of
@@ -114,8 +114,8 @@ def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str)
         "notes": list(subject.notes),
         "timings": {name: round(seconds, 3) for name, seconds in subject.timings.items()},
         "source": subject.source,
-        "frame": frame_to_dict(subject.volume.frame),
-        "stored_frame": frame_to_dict(subject.volume.stored or subject.volume.frame),
+        "frame": subject.volume.frame.to_dict(),
+        "stored_frame": (subject.volume.stored or subject.volume.frame).to_dict(),
     }
     write_text(folder / "subject.json", json.dumps(about, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
 
@@ -251,12 +251,12 @@ class StoredSubject:
     @property
     def frame(self) -> Frame:
         """Frame of the scan that the patches were cut from."""
-        return frame_from_dict(self.about["frame"])
+        return Frame.from_dict(self.about["frame"])
 
     @property
     def stored_frame(self) -> Frame:
         """Frame of the scan's own file."""
-        return frame_from_dict(self.about["stored_frame"])
+        return Frame.from_dict(self.about["stored_frame"])
 
     @property
     def picture(self) -> Path:
@@ -297,26 +297,8 @@ def _check_about(about: dict[str, Any]) -> None:
     if any(one["level"] not in LEVELS or not isinstance(one["reason"], str) for one in about.get("concerns") or ()):
         raise ValueError("its concerns have other levels")
     for key in ("frame", "stored_frame"):
-        frame = frame_from_dict(about[key])
+        frame = Frame.from_dict(about[key])
         numbers = [*frame.spacing, *frame.origin, *frame.direction.ravel()]
         if frame.direction.shape != (3, 3) or not np.isfinite(numbers).all() or min(frame.spacing) <= 0:
             raise ValueError(f"its {key} is not a grid")
         check_scan_size(frame.shape, 2, key)
-
-
-def frame_to_dict(frame: Frame) -> dict[str, Any]:
-    """A frame as JSON holds it, exactly."""
-    return {
-        "shape": [int(n) for n in frame.shape],
-        "spacing": [float(value) for value in frame.spacing],
-        "origin": [float(value) for value in frame.origin],
-        "direction": frame.direction.tolist(),
-    }
-
-
-def frame_from_dict(values: dict[str, Any]) -> Frame:
-    """The frame that `frame_to_dict` wrote."""
-    z, y, x = (int(n) for n in values["shape"])
-    sx, sy, sz = (float(value) for value in values["spacing"])
-    ox, oy, oz = (float(value) for value in values["origin"])
-    return Frame((z, y, x), (sx, sy, sz), (ox, oy, oz), np.array(values["direction"], dtype=np.float64))

@@ -84,10 +84,13 @@ def _summary(one: ModelInfo) -> str:
 def _details(one: ModelInfo) -> list[str]:
     expected, training = one.config["input"], one.config.get("training", {})
     low, high = expected["hu_window"]
+    lungs = ", lungs only" if "outside_lungs_hu" in expected else ""
+    breath = ", at a common inflation" if "inflation" in expected else ""
     return [
         f"  folder     {one.folder}",
         f"  release    {one.config.get('release') or 'none: a model of your own'}",
-        f"  input      CT in HU, {expected['spacing_mm'][0]:g} mm, window {low:g} to {high:g} HU; scans are converted",
+        f"  input      CT in HU, {expected['spacing_mm'][0]:g} mm, window {low:g} to {high:g} HU{lungs}{breath}; "
+        "scans are converted",
         f"  trained    on {training.get('subjects', 'an unknown number of')} subjects, "
         f"{training.get('epochs', 'unknown')} epochs, by anatograph {one.config['anatograph_version']}",
         f"  reference  {'yes: `anatograph deviation SCAN --out DIR`' if one.has_reference else 'none'}",

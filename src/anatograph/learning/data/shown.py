@@ -1,4 +1,4 @@
-"""Patches as a model is shown them: of lung alone, at a common inflation, where its settings say so."""
+"""A study whose patches are read as a model is shown them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anatograph.anatomy.lung_tissue import lung_tissue
 from anatograph.learning.data.cohort import PatchSource, TrainingStudy
 from anatograph.learning.model.config import ModelConfig
-
-
-def shown(
-    patches: NDArray[np.int16], inside: NDArray[np.bool_], parenchyma: float, config: ModelConfig
-) -> NDArray[np.int16]:
-    """One subject's patches (B, P, P, P) HU as the model sees them, before the window; ``inside`` (B, P, P, P)."""
-    if not config.lungs_only and not config.inflation:
-        return patches
-    return lung_tissue(patches, inside if config.lungs_only else None, parenchyma, config.inflation)
+from anatograph.learning.model.shown import needs_lungs, shown
 
 
 class ShownPatches:
@@ -43,4 +34,4 @@ class ShownPatches:
 
 def source_of(study: TrainingStudy, config: ModelConfig) -> PatchSource:
     """Where a model of this configuration reads the study's patches: the study itself where it is shown them whole."""
-    return ShownPatches(study, config) if config.lungs_only or config.inflation else study
+    return ShownPatches(study, config) if needs_lungs(config) else study

@@ -92,6 +92,7 @@ def _input(config: Mapping[str, Any]) -> str:
         "modality": f"{expected['modality']}, {expected['unit']}",
         "spacing": f"{' × '.join(f'{value:g}' for value in expected['spacing_mm'])} mm",
         "window": f"{low:g} to {high:g} HU, scaled to -1 to 1",
+        **_shown(expected),
         "orientation": f"{expected['orientation']}, arrays {expected['array_order']}",
         "patch": f"{side} × {side} × {side} voxels, centred on a landmark",
         "atlas": f"{atlas['landmarks']} landmarks every {atlas['step_mm']:g} mm, hash `{atlas['hash']}`",
@@ -100,6 +101,19 @@ def _input(config: Mapping[str, Any]) -> str:
         f"{_table(('', ''), rows.items())}\n\n"
         "`anatograph` converts a scan to this form, and refuses a study made with another atlas."
     )
+
+
+def _shown(expected: Mapping[str, Any]) -> dict[str, str]:
+    """What is done to patches before the window, where anything is."""
+    rows = {}
+    if "outside_lungs_hu" in expected:
+        rows["outside the lungs"] = f"{expected['outside_lungs_hu']:g} HU, by the lung mask"
+    if inflation := expected.get("inflation"):
+        rows["inflation"] = (
+            f"1000 + HU times f ** {inflation['strength']:g}, where f takes the most frequent density of the lungs to "
+            f"{inflation['common_hu']:g} HU"
+        )
+    return rows
 
 
 def _data(config: Mapping[str, Any], training: Mapping[str, Any]) -> str:

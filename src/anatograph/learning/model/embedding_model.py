@@ -18,6 +18,7 @@ from anatograph.learning.model.embedding import Embedding
 from anatograph.learning.model.graphs import Graphs, make_graphs
 from anatograph.learning.model.networks import GraphNetwork, PatchEncoder, ProjectionHead, pool_nodes
 from anatograph.learning.model.pooling import Pooling, PoolingSettings, make_pooling
+from anatograph.learning.model.shown import shown
 from anatograph.learning.model.windowing import window
 
 if TYPE_CHECKING:
@@ -165,16 +166,19 @@ class Model(nn.Module):
         patches: ArrayLike,
         edges: ArrayLike,
         present: ArrayLike | None = None,
+        inside: NDArray[np.bool_] | None = None,
+        parenchyma_hu: float | None = None,
         batch_size: int = 64,
     ) -> Embedding:
         """One subject's features, in evaluation mode whatever mode the model is in.
 
-        ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. The same
+        ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. A model that is
+        shown lungs alone also needs ``inside`` (N, P, P, P) and ``parenchyma_hu``, see `shown`. The same
         input gives the same bits, here and in `anatograph.embedding.stream.embed_stream`, which is for many subjects;
         another ``batch_size`` gives the same numbers to float32 rounding.
-        Raises ValueError where the shapes do not fit the atlas or no landmark is present.
+        Raises ValueError where the shapes do not fit the atlas, no landmark is present, or lungs are needed.
         """
-        patches = np.asarray(patches)
+        patches = self.shown(np.asarray(patches), inside, parenchyma_hu)
         self.check_subject(patches.shape, edges, present)
         there = np.ones(len(patches), dtype=bool) if present is None else np.asarray(present, dtype=bool)
         rows = np.flatnonzero(there)
@@ -186,6 +190,12 @@ class Model(nn.Module):
             block[: len(some)] = torch.from_numpy(patches[some])
             h[some] = self.features_of_block(block, some)
         return self.embedding_of(h, edges, there)
+
+    def shown(
+        self, patches: NDArray[Any], inside: NDArray[np.bool_] | None, parenchyma_hu: float | None
+    ) -> NDArray[Any]:
+        """Patches (N, P, P, P) as the networks see them (`anatograph.learning.model.shown`); floats as they are."""
+        return patches if patches.dtype.kind == "f" else shown(patches, inside, parenchyma_hu, self.config)
 
     def check_subject(self, shape: tuple[int, ...], edges: ArrayLike, present: ArrayLike | None) -> None:
         """Raise ValueError where patches of ``shape`` and their graph do not fit the atlas, or no landmark is there."""

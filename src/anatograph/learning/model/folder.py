@@ -26,6 +26,7 @@ from anatograph.limits import read_json
 
 if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
+from anatograph.anatomy.lung_tissue import COMMON_HU, OUTSIDE_HU
 
 FORMAT_VERSION = 1
 CONFIG = "config.json"
@@ -153,6 +154,9 @@ def _unfinished(training: Any) -> str:
 
 
 def _expected_input(config: ModelConfig) -> dict[str, Any]:
+    shown: dict[str, Any] = {"outside_lungs_hu": OUTSIDE_HU} if config.lungs_only else {}
+    if config.inflation:
+        shown["inflation"] = {"strength": config.inflation, "common_hu": COMMON_HU}
     return {
         "modality": "CT",
         "unit": "HU",
@@ -161,6 +165,7 @@ def _expected_input(config: ModelConfig) -> dict[str, Any]:
         "orientation": "LPS",
         "array_order": "z, y, x",
         "patch_size": [config.patch_size] * 3,
+        **shown,
     }
 
 

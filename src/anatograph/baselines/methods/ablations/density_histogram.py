@@ -45,10 +45,11 @@ class DensityHistogram(CohortMethod):
         """(S, N, 14) of landmarks, NaN where absent."""
         if self._regions is None:
             histogram = CumulativeHistogram(*HU_WINDOW)
+            model = PRESETS["default"].model
             by_subject = []
             for name in progress_over(scans.subject_ids, self.title, "subject", shown=self.progress):
                 subject = scans.study.subject(name)
-                hu = torch.from_numpy(shown_of(subject, PRESETS["default"].model))
+                hu = torch.from_numpy(shown_of(subject, model))
                 rows = histogram.fractions(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)
                 rows[~subject.present] = np.nan
                 by_subject.append(rows)
