@@ -20,7 +20,7 @@ from anatograph.evaluation.audit.api import audit
 from anatograph.evaluation.audit.columns import kind_of
 from anatograph.evaluation.audit.directions import correlation
 from anatograph.evaluation.probes.kernel import kernel_ridge
-from anatograph.evaluation.probes.linear import RIDGE_STRENGTHS
+from anatograph.evaluation.probes.ridge import RIDGE_STRENGTHS
 from fixtures.vectors import save_cohort
 
 

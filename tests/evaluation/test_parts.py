@@ -5,11 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from anatograph.errors import UserError
 from anatograph.evaluation.cross_validation import cross_validate
+from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.probes.linear import fit_probe
+from anatograph.evaluation.probes.ridge import (
+    INNER_FOLDS,
+    RIDGE_STRENGTHS,
+    Scaling,
+    choose_scales,
+    plan_errors,
+    plans_of,
+)
 from anatograph.evaluation.targets import Target
 
 Array = NDArray[np.float64]
@@ -67,3 +79,36 @@ def test_classes_by_place(classes: int) -> None:
 def test_features_that_are_no_parts_are_refused() -> None:
     with pytest.raises(UserError, match="not 3 parts"):
         fit_probe(np.zeros((10, 7)), np.arange(10.0), 0, parts=3)
+
+
+def test_a_regression_is_the_weighted_mean_of_scikit_learns_ridges() -> None:
+    features, _, values = made(60, 5)
+    scaling, inner = Scaling(4, True), make_folds(values, False, None, INNER_FOLDS, 1)
+    errors, plans = plan_errors(features, values, 0, inner, scaling), plans_of(4)
+    least = errors.min(axis=1)
+    share = np.exp(-(least / least.min() - 1) / 0.1) * (np.exp(-(least / least.min() - 1) / 0.1) >= 0.02)
+    assert 1 < np.count_nonzero(share) < len(plans)
+    expected = np.zeros(len(values))
+    for plan, one, error in zip(plans, share / share.sum(), errors, strict=True):
+        given = (features - features.mean(axis=0)) / features.std(axis=0) * np.repeat(plan, 5)
+        ridge = Ridge(alpha=float(RIDGE_STRENGTHS[error.argmin()]) * len(values)).fit(given, values)
+        expected += one * ridge.predict(given)
+    np.testing.assert_allclose(fit_probe(features, values, 0, parts=4).predict(features), expected, atol=1e-8)
+
+
+def test_an_average_is_better_than_a_choice_where_the_choice_is_uncertain() -> None:
+    chosen, averaged = [], []
+    for seed in range(8):
+        features, without, with_place = made(90, 8, seed)
+        values = without + with_place + np.random.default_rng(seed + 100).normal(size=90)
+        train, test = np.arange(30), np.arange(30, 90)
+        inner = make_folds(values[train], False, None, INNER_FOLDS, 1)
+        scales = np.repeat(choose_scales(features[train], values[train], 0, inner, Scaling(4, True)), 8)
+        used = features[:, scales > 0] * scales[scales > 0]
+        model = make_pipeline(StandardScaler(with_std=False), RidgeCV(RIDGE_STRENGTHS * 24, cv=inner))
+        picked = model.fit(used[train] / features[train][:, scales > 0].std(axis=0), values[train])
+        chosen.append(r_squared(values[test], picked.predict(used[test] / features[train][:, scales > 0].std(axis=0))))
+        averaged.append(
+            r_squared(values[test], fit_probe(features[train], values[train], 0, parts=4).predict(features[test]))
+        )
+    assert np.mean(averaged) > np.mean(chosen)

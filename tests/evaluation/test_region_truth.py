@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from sklearn.linear_model import Ridge
 
 from anatograph.errors import UserError
-from anatograph.evaluation.probes.linear import RIDGE_STRENGTHS, ridge_path
+from anatograph.evaluation.probes.ridge import RIDGE_STRENGTHS, ridge_path
 from anatograph.evaluation.region_truth import box_fraction, diseases_with_masks, predict_regions, region_target
 
 

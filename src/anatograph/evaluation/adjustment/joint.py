@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.probes.cox import COX_STRENGTHS, PartialLikelihood, fit_cox, martingale_residuals
-from anatograph.evaluation.probes.linear import (
-    INNER_FOLDS,
-    LOGISTIC_STRENGTHS,
-    RIDGE_STRENGTHS,
-    Scaling,
-    choose_scales,
-    ridge_path,
-)
+from anatograph.evaluation.probes.linear import LOGISTIC_STRENGTHS
+from anatograph.evaluation.probes.ridge import INNER_FOLDS, RIDGE_STRENGTHS, Scaling, choose_scales, ridge_path
 
 Array = NDArray[np.float64]
 _FREE = 1e-6  # relative penalty of covariates: keeps levels that separate the classes finite, and changes nothing else

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.probes.linear import INNER_FOLDS, Scaling, choose_scales
+from anatograph.evaluation.probes.ridge import INNER_FOLDS, Scaling, choose_scales
 
 Array = NDArray[np.float64]
 COX_STRENGTHS = np.logspace(2, -4, 13)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.evaluation.folds import make_folds
-from anatograph.evaluation.probes.linear import INNER_FOLDS, RIDGE_STRENGTHS, ridge_path
+from anatograph.evaluation.probes.ridge import INNER_FOLDS, RIDGE_STRENGTHS, ridge_path
 
 Array = NDArray[np.float64]
 _LEAST = 1e-10

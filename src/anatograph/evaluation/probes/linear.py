@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.probes.ordinal import ProportionalOdds, all_steps, step_probabilities
+from anatograph.evaluation.probes.ridge import (
+    INNER_FOLDS,
+    RIDGE_STRENGTHS,
+    Scaling,
+    choose_scales,
+    plan_errors,
+    plans_of,
+    ridge_path,
+)
 
-RIDGE_STRENGTHS = np.logspace(-5, 5, 41)
-"""Penalty per subject on standardised features. The last one leaves little more than the mean of the target."""
 LOGISTIC_STRENGTHS = np.logspace(2, -5, 15)
 """Penalty per subject, strongest first."""
-INNER_FOLDS = 5
 _PATIENCE = 3
-_PLACE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""How large standardised features that say where may be against those that do not: the larger, the less penalised."""
-_MOST_PREFIXES = (1, 2, 3, 5, 8, 16, 32)
-"""Numbers of parts that say where, beside all of them, that are tried."""
-_TALL = 16
+_AVERAGED = 0.1
+"""Ridge regressions whose squared error in the inner folds is larger by this share have a weight smaller by 1 / e."""
+_LEAST_WEIGHT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,9 @@ def fit_probe(
     ``parts``: the features are this many parts of one length, the first of which says nothing of place
     (`anatograph.learning.model.pooling`). How many of the others are used, and how large they are against the first,
     is chosen by the inner folds too, by the squared error of ridge regression (of the classes' indicators); the first
-    part alone is among the choices, so that what has no place is not predicted worse for them.
+    part alone is among the choices, so that what has no place is not predicted worse for them. As the choice itself
+    is uncertain with few subjects, a regression is the mean of the ridge regressions of all choices, weighted by
+    exp(-(error / least error - 1) / 0.1); it is linear in the features like each of them.
 
     Raises:
         UserError: features that cannot be divided into the parts.
@@ -108,6 +114,8 @@ def fit_probe(
     inner = make_folds(values, classes > 0, groups, INNER_FOLDS, seed + 1)
     given = features if metric is None else _by_part(features, metric)
     scaling = Scaling(parts, metric is None)
+    if parts > 1 and not classes and metric is None and inner:
+        return _average_ridge(features, values, inner, scaling)
     if parts > 1:
         scaling = replace(scaling, scales=choose_scales(given, values, classes, inner, scaling))
     if classes:
@@ -118,62 +126,10 @@ def fit_probe(
     return replace(probe, weights=weights, scales=scaling.scales or (1.0,))
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """How features are centred and scaled before they are penalised."""
-
-    parts: int
-    """Of the features, of one length."""
-    each: bool
-    """Whether every feature gets a variance of 1, or every part, which leaves the proportions within it."""
-    scales: tuple[float, ...] = ()
-    """(parts,) size of each part after that; 0 leaves it out, () is 1 for all."""
-
-    def of(self, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Features (n, F) to what is subtracted from each (F,) and what each is divided by (F,)."""
-        mean = features.mean(axis=0)
-        if self.each:
-            std = features.std(axis=0)
-            # Features are float32: rounding errors of a constant are not variation and must not be scaled up to it.
-            std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
-        else:
-            of_part = np.sqrt(features.var(axis=0).reshape(self.parts, -1).mean(axis=1))
-            std = np.repeat(np.where(of_part > 0, of_part, 1.0), features.shape[1] // self.parts)
-        if self.scales:
-            scales = np.repeat(np.asarray(self.scales), features.shape[1] // self.parts)
-            std = np.where(scales > 0, std / np.where(scales > 0, scales, 1.0), np.inf)
-        return mean, std
-
-
 def _by_part(features: NDArray[np.float64], metric: NDArray[np.float64]) -> NDArray[np.float64]:
     """Features (n, parts · F) times a matrix (F, F), part by part."""
     size = len(metric)
     return np.asarray((features.reshape(len(features), -1, size) @ metric).reshape(features.shape), dtype=np.float64)
-
-
-def choose_scales(
-    features: NDArray[np.float64], values: NDArray[np.float64], classes: int, inner: list[Split], scaling: Scaling
-) -> tuple[float, ...]:
-    """(parts,) the scales whose ridge regression has the least error in the inner folds, the fewest parts of equals."""
-    others = scaling.parts - 1
-    counts = sorted({n for n in _MOST_PREFIXES if n < others} | {others})
-    plans = [(1.0, *(0.0,) * others)]
-    plans += [(1.0, *(scale,) * n, *(0.0,) * (others - n)) for n in counts for scale in _PLACE_SCALES]
-    wanted = values[:, None] if not classes else (values[:, None] == np.arange(classes)[None]).astype(np.float64)
-    width = features.shape[1] // scaling.parts
-    errors = np.zeros((len(plans), len(RIDGE_STRENGTHS)))
-    for train, test in inner:
-        mean, std = scaling.of(features[train])
-        fit_on, predict = (features[train] - mean) / std, (features[test] - mean) / std
-        middle = wanted[train].mean(axis=0)
-        for row, plan in enumerate(plans):
-            used = width * int(np.count_nonzero(plan))
-            size = np.repeat(plan, width)[:used]
-            for column in range(wanted.shape[1]):
-                path = ridge_path(fit_on[:, :used] * size, wanted[train, column] - middle[column])
-                predicted = (predict[:, :used] * size) @ path.T + middle[column]
-                errors[row] += ((predicted - wanted[test, column, None]) ** 2).sum(axis=0)
-    return plans[int(errors.min(axis=1).argmin())] if inner else plans[0]
 
 
 def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) -> int:
@@ -189,23 +145,31 @@ def _choose(errors: NDArray[np.float64], counts: Sequence[int], cautious: bool) 
     return int(np.flatnonzero(means.mean(axis=0) <= allowed)[0])
 
 
-def ridge_path(
-    features: NDArray[np.float64], values: NDArray[np.float64], strengths: NDArray[np.float64] = RIDGE_STRENGTHS
-) -> NDArray[np.float64]:
-    """Coefficients (strengths, F) on centred ``features`` and ``values`` for every strength, from one SVD.
-
-    With many more rows than features, as when every region of every subject is one, from the F × F products: the same
-    but for rounding far below the weakest penalty, and many times faster.
-    """
-    if len(features) > _TALL * features.shape[1]:
-        squares, vectors = np.linalg.eigh(features.T @ features)
-        penalty = strengths[:, None] * len(features)
-        inverse = 1.0 / (np.maximum(squares, 0.0) + penalty)
-        return np.asarray((inverse * (vectors.T @ (features.T @ values))) @ vectors.T, dtype=np.float64)
-    left, singular, right = np.linalg.svd(features, full_matrices=False)
-    penalty = strengths[:, None] * len(features)
-    shrunk = singular / (singular**2 + penalty) * (left.T @ values)
-    return np.asarray(shrunk @ right, dtype=np.float64)
+def _average_ridge(
+    features: NDArray[np.float64], values: NDArray[np.float64], inner: list[Split], scaling: Scaling
+) -> Probe:
+    """The weighted mean of the ridge regressions of all scales of the parts, each at its best penalty."""
+    plans = np.array(plans_of(scaling.parts))
+    errors = plan_errors(features, values, 0, inner, scaling)
+    best, least = errors.argmin(axis=1), errors.min(axis=1)
+    share = np.exp(-(least / max(float(least.min()), np.finfo(float).tiny) - 1.0) / _AVERAGED)
+    share = np.where(share >= _LEAST_WEIGHT, share, 0.0)  # of the least error it is 1
+    share /= share.sum()
+    middle, mean = float(values.mean()), features.mean(axis=0)
+    weights = np.zeros(features.shape[1])
+    for row in np.flatnonzero(share):
+        _, std = replace(scaling, scales=tuple(plans[row])).of(features)
+        path = ridge_path((features - mean) / std, values - middle, RIDGE_STRENGTHS[best[row], None])
+        weights += share[row] * path[0] / std
+    return Probe(
+        weights[None],
+        np.array([middle - weights @ mean]),
+        0,
+        float(np.exp(share @ np.log(RIDGE_STRENGTHS[best]))),
+        middle,
+        float(values.std()),
+        scales=tuple(float(scale) for scale in share @ plans),
+    )
 
 
 def _fit_ridge(

@@ -1,0 +1,91 @@
+"""What should a model be shown: whole patches or lung alone, at which inflation?
+
+    python benchmarks/input_study.py STUDY COHORT [--group base]
+
+Answered without any training, by the densities of what would be shown: the cumulative histogram of each patch
+(`density-shares`), pooled as the default model pools, and the probe of `anatograph evaluate`. Each cell is R² over all
+held-out subjects, mean over ``--repeats`` divisions into folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from anatograph.anatomy.lung_tissue import lung_tissue
+from anatograph.evaluation.alignment import group_numbers
+from anatograph.evaluation.cross_validation import cross_validate, seed_of_repeat
+from anatograph.evaluation.metrics import r_squared
+from anatograph.evaluation.targets import read_target
+from anatograph.learning.model.density import CumulativeHistogram
+from anatograph.learning.model.pooling import PoolingSettings, make_pooling
+from anatograph.learning.model.whitening import whitening
+from anatograph.learning.model.windowing import HU_WINDOW, window
+from anatograph.study.cohort import read_cohort
+from anatograph.study.store import Study
+
+Array = NDArray[np.float64]
+INPUTS = {
+    "whole patches": (False, 0.0),
+    "whole patches, inflation 0.5": (False, 0.5),
+    "lung alone": (True, 0.0),
+    "lung alone, inflation 0.25": (True, 0.25),
+    "lung alone, inflation 0.5": (True, 0.5),
+    "lung alone, inflation 0.75": (True, 0.75),
+    "lung alone, inflation 1": (True, 1.0),
+}
+TARGETS = ("emphysema_extent", "ground_glass_extent", "emphysema_upper_minus_lower", "emphysema_right_minus_left",
+           "ground_glass_upper_minus_lower", "ground_glass_right_minus_left", "FEV1pp")  # fmt: skip
+
+
+def histograms(study: Study, subject_id: str) -> dict[str, Array]:
+    """(N, 14) of a subject for each of `INPUTS`, NaN where absent."""
+    subject, histogram = study.subject(subject_id), CumulativeHistogram(*HU_WINDOW)
+    patches, inside = subject.load_patches(), subject.load_inside()
+    found = {}
+    for name, (lungs_only, strength) in INPUTS.items():
+        seen = lung_tissue(patches, inside if lungs_only else None, subject.parenchyma_hu, strength)
+        rows = histogram.fractions(window(torch.from_numpy(seen), *HU_WINDOW)[:, None]).numpy().astype(np.float64)
+        rows[~subject.present] = np.nan
+        found[name] = rows
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("--group", help="column of the cohort that no fold divides")
+    parser.add_argument("--folds", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    study = Study.open(args.study)
+    table = read_cohort(args.cohort).table
+    table = table[table["subject_id"].isin(study.subject_ids)].reset_index(drop=True)
+    groups = group_numbers(table, args.group) if args.group else None
+    pooling = make_pooling(PoolingSettings("harmonics", 4), study.atlas.landmarks)
+    every = [histograms(study, str(name)) for name in tqdm(table["subject_id"], desc="densities")]
+    names = [name for name in TARGETS if name in table]
+    print(f"| shown ({len(table)} subjects) | {' | '.join(names)} | mean |\n|---|{'---|' * (len(names) + 1)}")
+    for shown in INPUTS:
+        regions = np.stack([one[shown] for one in every])
+        vectors = np.stack([pooling.pool(one) for one in regions @ whitening(regions, 0.5)])
+        scores = []
+        for name in names:
+            target = read_target(table, name, "regression")
+            rounds = [
+                cross_validate(vectors[target.rows], target, None if groups is None else groups[target.rows],
+                               args.folds, seed_of_repeat(0, repeat), vectors.shape[1] // 14)
+                for repeat in range(args.repeats)
+            ]  # fmt: skip
+            scores.append(float(np.mean([r_squared(target.values, np.asarray(one.predicted)) for one in rounds])))
+        print(f"| {shown} | {' | '.join(f'{score:.2f}' for score in scores)} | {np.mean(scores):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
