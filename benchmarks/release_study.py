@@ -7,7 +7,9 @@ Two phantom cohorts are drawn, one to pretrain on and one to be evaluated, from 
 of a release are written into docs/results.md before they are drawn). The model and its ablation without location codes
 are pretrained with three seeds each; `anatograph benchmark` then evaluates every row on the second cohort, on the same
 folds, with `--leave-out site` and `--region-truth`. `--cohort` evaluates on a table of your own instead, such as a
-half-real cohort (`anatograph phantom OUT --onto COHORT`), with its base subject as `--group`.
+half-real cohort (`anatograph phantom OUT --onto COHORT`), with its base subject as `--group`. `--model` evaluates a model
+that is there, such as the one that ships (`--model release`), in place of pretraining: then only the second cohort is
+drawn, and w/o CE, which needs a pretraining of its own, is left out.
 
 Questions: the paper's (lung function, grades), extents, and place: upper minus lower, right minus left, and lung
 function at matched extent (the residual of log FEV1pp after a quadratic fit on the true extents), which only the place
@@ -118,7 +120,15 @@ def pretrain(study: Path, run_folder: Path, seed: int, more: Iterable[str], args
     return run_folder / "model"
 
 
-def evaluate(folder: Path, study: Path, cohort: Path, models: tuple[Path, Path], rows: Sequence[str],
+def _given(model: str) -> Path:
+    """The folder of the model that ships, or the one named."""
+    from anatograph.learning.releases.shipped import default_release
+
+    release = default_release() if model == "release" else None
+    return Path(model) if release is None else release.folder
+
+
+def evaluate(folder: Path, study: Path, cohort: Path, models: tuple[Path, Path | None], rows: Sequence[str],
              args: argparse.Namespace) -> None:  # fmt: skip
     """One benchmark, with the models of one pretraining seed."""
     targets = targets_of(cohort)
@@ -127,8 +137,8 @@ def evaluate(folder: Path, study: Path, cohort: Path, models: tuple[Path, Path],
     log = [name for name in LOG if name in targets]
     ordinal = [f"{name}=ordinal" for name in ORDINAL if name in targets]
     run(["benchmark", study, cohort, "--out", folder, "--target", *targets, "--preset", args.preset, "--region-truth",
-         "--folds", str(args.folds), "--repeats", str(args.repeats), "--model", models[0], "--model-without-ce",
-         models[1], "--methods", *rows, *group, *leave_out, *(["--log", *log] if log else []),
+         "--folds", str(args.folds), "--repeats", str(args.repeats), "--model", models[0], *(["--model-without-ce",
+         models[1]] if models[1] else []), "--methods", *rows, *group, *leave_out, *(["--log", *log] if log else []),
          *(["--task", *ordinal] if ordinal else []), *(["--embeddings", *args.embeddings] if args.embeddings else [])],
         args.out / "log.txt")  # fmt: skip
 
@@ -165,8 +175,8 @@ def page(folders: Sequence[Path], compared: pd.DataFrame, args: argparse.Namespa
         f"# Release study, stage {args.stage}",
         "",
         f"Evaluated with `python benchmarks/release_study.py {' '.join(sys.argv[1:])}`. Seeds of the cohorts: "
-        f"{STAGES[args.stage].pretrain} (pretraining), {STAGES[args.stage].evaluate} (evaluation); pretraining seeds "
-        f"{', '.join(map(str, args.seeds))}.",
+        f"{STAGES[args.stage].pretrain} (pretraining), {STAGES[args.stage].evaluate} (evaluation); "
+        + (f"model {args.model}." if args.model else f"pretraining seeds {', '.join(map(str, args.seeds))}."),
         "",
         "## Ablations over pretraining seeds",
         "",
@@ -192,6 +202,7 @@ def main() -> None:
     parser.add_argument("--cohort", type=Path, nargs=2, metavar=("STUDY", "COHORT"), help="evaluate these subjects")
     parser.add_argument("--group", help="column that identifies the base subject")
     parser.add_argument("--leave-out", default="site", help="column to leave out; '' for none")
+    parser.add_argument("--model", help="evaluate this model folder, or 'release', the model that ships")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of pretraining")
     parser.add_argument("--pretrain-preset", default="default")
     parser.add_argument("--set", nargs="*", default=(), metavar="KEY=VALUE", help="settings of pretraining")
@@ -209,13 +220,19 @@ def main() -> None:
     from anatograph.baselines.registry import METHODS
 
     rows = args.only or [slug for slug in METHODS if slug != "medicalnet"]  # needs published weights
-    _, study = draw(args.out / "pretrain", STAGES[args.stage].pretrain, args.subjects[0], args)
+    if not args.model:
+        _, study = draw(args.out / "pretrain", STAGES[args.stage].pretrain, args.subjects[0], args)
     if args.cohort:
         judged, cohort = args.cohort
     else:
         cohort, judged = draw(args.out / "evaluate", STAGES[args.stage].evaluate, args.subjects[1], args)
     cohort = with_matched_extent(cohort)
-    folders = []
+    if args.model:
+        rows, args.seeds = [slug for slug in rows if slug != "without-ce"], ()
+        folders = [args.out / "benchmark"]
+        evaluate(folders[0], judged, cohort, (_given(args.model), None), rows, args)
+    else:
+        folders = []
     for number, seed in enumerate(args.seeds):
         whole = pretrain(study, args.out / f"run-{seed}", seed, (), args)
         blind = pretrain(study, args.out / f"run-without-ce-{seed}", seed, ("model.conditional=false",), args)
