@@ -7,9 +7,9 @@ Two phantom cohorts are drawn, one to pretrain on and one to be evaluated, from 
 of a release are written into docs/results.md before they are drawn). The model and its ablation without location codes
 are pretrained with three seeds each; `anatograph benchmark` then evaluates every row on the second cohort, on the same
 folds, with `--leave-out site` and `--region-truth`. `--cohort` evaluates on a table of your own instead, such as a
-half-real cohort (`anatograph phantom OUT --onto COHORT`), with its base subject as `--group`. `--model` evaluates a model
-that is there, such as the one that ships (`--model release`), in place of pretraining: then only the second cohort is
-drawn, and w/o CE, which needs a pretraining of its own, is left out.
+half-real cohort (`anatograph phantom OUT --onto COHORT`), with its base subject as `--group`. `--model` evaluates a
+model that is there, such as the one that ships (`--model release`), in place of pretraining: then only the second
+cohort is drawn, and w/o CE, which needs a pretraining of its own, is left out.
 
 Questions: the paper's (lung function, grades), extents, and place: upper minus lower, right minus left, and lung
 function at matched extent (the residual of log FEV1pp after a quadratic fit on the true extents), which only the place
