@@ -19,12 +19,14 @@ from anatograph.baselines.methods.ablations.without_graph import WithoutGraph
 from anatograph.baselines.methods.anatograph import Anatograph
 from anatograph.baselines.options import MethodOptions
 from anatograph.baselines.registry import make_method
+from anatograph.embedding.sources import shown_of
 from anatograph.errors import UserError
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.density import RAMP, THRESHOLDS
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model, save_model
 from anatograph.learning.model.windowing import HU_WINDOW
+from anatograph.learning.training.presets import PRESETS
 
 
 def a_model(scans: Scans, folder: Path, **choices: bool) -> Path:
@@ -93,7 +95,9 @@ def test_the_row_without_learning_is_a_histogram_of_every_patch(scans: Scans) ->
     shares = []
     for name in scans.subject_ids:
         subject = scans.study.subject(name)
-        hu = np.clip(np.asarray(subject.patches, dtype=np.float64), *HU_WINDOW).reshape(len(subject.patches), -1)
+        hu = np.clip(shown_of(subject, PRESETS["default"].model).astype(np.float64), *HU_WINDOW).reshape(
+            len(subject.patches), -1
+        )
         shares.append(np.stack([np.clip((t - hu) / (2 * RAMP) + 0.5, 0, 1).mean(axis=1) for t in THRESHOLDS], axis=1))
         assert np.isnan(regions[len(shares) - 1][~subject.present]).all()
     # Whitening is one linear map, the same for all; so what was whitened is found again by one.

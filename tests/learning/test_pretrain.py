@@ -59,7 +59,8 @@ def test_a_study_becomes_a_run_with_a_model(tmp_path: Path) -> None:
     assert account_file["settings"]["patch_steps"] == 4
     model = load_model(run / "model")
     assert model.landmarks == len(study.atlas)
-    embedding = model.embed(study.patches[0], study.edges, study.present[0])
+    inside = study.read_inside(study.subject_ids[:1] * len(study.patches[0]), range(len(study.patches[0])))
+    embedding = model.embed(study.patches[0], study.edges, study.present[0], inside, -860.0)
     assert np.isfinite(embedding.subject).all()
     assert model.atlas is not None
     assert model.atlas.hash == study.atlas.hash
