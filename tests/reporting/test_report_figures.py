@@ -69,7 +69,7 @@ def test_a_value_beyond_the_axis_is_written_at_its_end() -> None:
     row = {"target": "x", "metric": "r2", "value": -7.25, "low": -9.0, "high": -2.0, "n": 9, "chance": 0.0}
     (figure,) = overview(pd.DataFrame([row, row | {"target": "y", "value": 0.5, "high": 0.7}]))
     (note,) = figure.layout["annotations"]
-    assert (note["text"], note["x"], note["y"]) == ("◂ -7.25", -1.0, 0)
+    assert (note["text"], note["xref"], note["x"], note["y"]) == ("◂ -7.25", "paper", 0, 0)
     assert figure.traces[0]["x"] == [-7.25, 0.5]  # the data keep it
     assert "beyond the left end" in figure.caption
 
@@ -159,7 +159,7 @@ def test_the_flow_and_the_methods_count_the_scans(parts: Path) -> None:
     text = " ".join(written.paragraphs)
     assert "A reader excluded 1 on inspection (moved, 1)." in text
     assert "5-fold cross-validation (seed 0)" in text
-    assert "lung masks that came with the scans (n = 12)" in text
+    assert "Lungs were delineated by masks supplied with the scans (n = 12)." in text
     numbers = {int(n) for part in text.split("[")[1:] for n in part.split("]")[0].split(",")}
     assert numbers == set(range(1, len(written.references) + 1))
     assert not any("ANTs" in reference for reference in written.references)  # it was not used

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.explanation.legend import MapLegend
-from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, draw_outline, draw_scan, edges
+from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, draw_outline, draw_scan, edges, position
 from anatograph.imaging.volume import Mask, Volume
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "inferno"
@@ -73,8 +73,8 @@ def draw_map(
             text = axes.text(*place_xy, side, transform=axes.transAxes, color=_MARKS, fontsize=11, weight="bold",
                              ha=across, va=up)  # fmt: skip
             _outlined(text)
-        axes.set_xlabel(f"{view.name}, {'LPS'[view.through]} = {middle[view.through]:.0f} mm", fontsize=8, color=_INK,
-                        labelpad=3)  # fmt: skip
+        where = position(view.through, middle[view.through])
+        axes.set_xlabel(f"{view.name}, {where} mm", fontsize=8, color=_INK, labelpad=3)
         if view is AXIAL:
             _scale_bar(axes, low[view.across], (high if view.downwards else low)[view.up], size[view.across])
     figure.text(left / wide, 1 - 0.27 / tall, legend.title, fontsize=11, weight="bold", color=_INK, va="center")

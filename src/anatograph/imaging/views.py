@@ -14,6 +14,15 @@ LUNG_WINDOW = (-1350.0, 150.0)
 """HU shown black and white: the radiologist's lung window, level -600, width 1500."""
 
 
+_SIDES = ("RL", "AP", "IS")
+"""Letters of the negative and of the positive direction of the axes L, P and S."""
+
+
+def position(axis: int, value: float) -> str:
+    """A coordinate in LPS mm as a side and a positive number: ``A 93`` for -93 along P."""
+    return f"{_SIDES[axis][int(value >= 0)]} {abs(value):.0f}"
+
+
 @dataclass(frozen=True)
 class View:
     """A plane through the patient; axes are 0 L, 1 P, 2 S."""

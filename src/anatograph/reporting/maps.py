@@ -46,6 +46,8 @@ class MapFile:
     """How far it may be trusted, in one line."""
     withheld: str = ""
     """Why it is grey; empty where it is not."""
+    useless: bool = False
+    """Whether its probe is not better than chance."""
     target: str = ""
     """The column explained; empty where that is unknown."""
     class_name: str = ""
@@ -124,6 +126,7 @@ def _from_legend(path: Path, about: dict[str, Any], subject_ids: Sequence[str]) 
         kind=kind,
         evidence=str(about.get("evidence") or ""),
         withheld=str(about.get("withheld") or ""),
+        useless=not ((about.get("score") or {}).get("held_out") or {}).get("better_than_chance", True),
         target=str(about.get("target") or ""),
         class_name="" if about.get("class") is None else str(about["class"]),
     )

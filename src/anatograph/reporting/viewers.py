@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anatograph.errors import UserError
-from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, grey_of
+from anatograph.imaging.views import AXIAL, CORONAL, SAGITTAL, View, grey_of, position
 from anatograph.reporting.maps import MapFile
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.volumes import SmallVolume, map_on, shrink
@@ -56,8 +56,7 @@ class ViewerMap:
     @property
     def where(self) -> str:
         """The strongest place: directions with positive numbers."""
-        pairs = zip(self.peak, ("RL", "AP", "IS"), strict=True)
-        return ", ".join(f"{sides[value >= 0]} {abs(value):.0f}" for value, sides in pairs) + " mm"
+        return ", ".join(position(axis, value) for axis, value in enumerate(self.peak)) + " mm"
 
 
 @dataclass(frozen=True, eq=False)

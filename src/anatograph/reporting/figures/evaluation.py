@@ -141,8 +141,8 @@ def points(name: str, metric: str, chance: float, targets: list[str], series: Se
     wide = max(high - low, 0.1)
     ends: Any = [low - 0.05 * wide, high + 0.05 * wide]
     beyond = [
-        {"x": low, "y": y, "text": f"◂ {x:.2f}", "showarrow": False, "xanchor": "left", "yanchor": "bottom",
-         "font": {"color": trace["marker"]["color"]}}
+        {"xref": "paper", "x": 0, "y": y, "text": f"◂ {x:.2f}", "showarrow": False, "xanchor": "left",
+         "yanchor": "bottom", "font": {"color": trace["marker"]["color"]}}
         for trace in traces
         for x, y in zip(trace["x"], trace["y"], strict=True)
         if x is not None and x < low

@@ -39,9 +39,9 @@ def cases(maps: Sequence[MapFile], predictions: pd.DataFrame | None, discretion:
                 (value, one) for one in own if one.name == name if (value := _predicted(one, predictions)) is not None
             ]
             known.sort(key=lambda pair: pair[0][0])
-            ends = [("the only", known[0])] if len(known) == 1 else []
+            ends = [("", known[0])] if len(known) == 1 else []
             if len(known) > 1:
-                ends = [("the highest", known[-1]), ("the lowest", known[0])]
+                ends = [("the highest ", known[-1]), ("the lowest ", known[0])]
             found += [case for role, (value, one) in ends if (case := _case(one, role, value, discretion)) is not None]
     return found
 
@@ -73,7 +73,8 @@ def _case(one: MapFile, role: str, value: tuple[float, str], discretion: Discret
         return None
     drawn.thumbnail((_WIDTH, _WIDTH))
     what = "probability of the class" if one.class_name else "prediction"
-    caption = f"{one.name}: {name}, with {role} held-out {what} of those explained ({value[0]:.3g}; true {value[1]})."
+    among = f"{role}held-out {what} of those explained" if role else f"held-out {what}"
+    caption = f"{one.name}: {name}, with {among} ({value[0]:.3g}; true {value[1]})."
     if one.evidence:
         caption += f" {one.evidence[0].upper()}{one.evidence[1:]}."
     return Case(

@@ -20,7 +20,7 @@ _PACKAGES = {"python": "Python", "torch": "PyTorch", "SimpleITK": "SimpleITK", "
              "numpy": "NumPy"}  # fmt: skip
 _OPTIMISERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "stochastic gradient descent"}
 _LUNGS = {
-    "given": ("lung masks that came with the scans", ""),
+    "given": ("masks supplied with the scans", ""),
     "threshold": ("thresholding with morphological clean-up", ""),
     "lungmask": ("lungmask", "lungmask"),
     "totalsegmentator": ("TotalSegmentator", "totalsegmentator"),
@@ -85,10 +85,11 @@ def _preprocessing(made: Methods, study: Study, selection: Selection, steps: lis
     register = _cited(made, _REGISTRATIONS, str(settings["registration"]))
     atlas = study.atlas
     text = (
-        f"Lungs were taken from {masks or 'lung masks'}. An atlas of {len(atlas)} landmarks, {atlas.step:g} mm apart, "
-        f"was mapped to each scan by {register} (seed {settings['seed']}), and a cubic patch of {atlas.patch_size} mm "
-        f"at 1 mm resolution was cut about each mapped landmark{made.cite('context')}. Every scan was given a level "
-        "(ok, note, check, reject) by fixed rules on its quality figures. Flow of the scans"
+        f"Lungs were delineated by {masks or 'lung masks'}. An atlas of {len(atlas)} landmarks, {atlas.step:g} mm "
+        f"apart, was mapped to each scan by {register} (seed {settings['seed']}), and a cubic patch of "
+        f"{atlas.patch_size} mm at 1 mm resolution was cut about each mapped landmark"
+        f"{made.cite('context')}. Every scan was given a level (ok, note, check, reject) by fixed rules on its quality "
+        "figures. Flow of the scans"
         f"{made.cite('consort')}: {sentence(steps)}."
     )
     if selection.excluded:
@@ -118,8 +119,11 @@ def _evaluation(made: Methods, account: Json, embeddings: Path | None) -> str:
     settings = account.get("settings", {})
     features = ""
     if embeddings is not None:
-        known = (read_json(embeddings.with_suffix(".run.json")) or {}).get("results", {})
+        about = read_json(embeddings.with_suffix(".run.json")) or {}
+        known, release = about.get("results", {}), about.get("settings", {}).get("release")
         features = f" ({known['features']} features)" if isinstance(known.get("features"), int) else ""
+        if isinstance(release, str) and release.replace("-", "").isalnum():
+            features += f" by the released model {release}"
     targets = _listed(str(name) for name in settings.get("targets", []))
     kinds = "ridge regression for continuous and L2-penalised logistic regression for categorical targets"
     text = (
