@@ -31,6 +31,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages, and the figures that the tutorial drew."""
     for source, page in PAGES.items():
         text = _rewritten((ROOT / source).read_text(encoding="utf-8"))
+        if page == "index.md":  # alone in its tab: what it gains in width its tables need
+            text = f"---\nhide: [navigation]\n---\n{text}"
         files.append(File.generated(config, page, content=text))
     for figure in tutorial.run().figures if EXECUTE else ():
         name = f"images/{figure.name}"
@@ -53,6 +55,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     for source, target in PAGES.items():
         markdown = markdown.replace(f"(../{source}", f"({target}").replace(f"(../../{source}", f"(../{target}")
     return markdown
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Short code, such as an option, and a number with its spread stay on one line."""
+    html = re.sub(r"(?<!<pre>)(?<!</span>)<code>([^<\n]{1,28})</code>", r'<code class="short">\1</code>', html)
+    return re.sub(r"(\d) ± (?=\d)", "\\1\u00a0±\u00a0", html)
 
 
 def _rewritten(text: str) -> str:
