@@ -16,7 +16,7 @@ from anatograph.evaluation.densitometry.pairs import BreathPair, breath_pairs
 from anatograph.evaluation.densitometry.response import CLASSES, classify
 from anatograph.imaging.reading import read_mask
 from anatograph.imaging.volume import Frame, Mask
-from anatograph.phantoms.cohort import write_cohort
+from anatograph.phantoms.api import phantom
 from anatograph.study.preprocess import preprocess
 from fixtures.chest import two_lungs
 
@@ -73,8 +73,7 @@ def test_scans_with_one_mask_agree_with_plain_numpy(tmp_path: Path) -> None:
 
 
 def test_the_response_of_a_phantom_is_found_through_the_atlas(tmp_path: Path) -> None:
-    cohort = write_cohort(tmp_path / "ph", 1, 4, spacing_mm=4.0, sites="A", diseases="copd", expiration=True,
-                          progress=False)  # fmt: skip
+    cohort = phantom(tmp_path / "ph", 1, 4, spacing=4.0, sites="A", diseases="copd", expiration=True, progress=False)
     known = pd.read_csv(cohort)
     assert list(known["breath"]) == ["inspiration", "expiration"]
     assert 0.4 < known["lung_volume_l"][1] / known["lung_volume_l"][0] < 0.75

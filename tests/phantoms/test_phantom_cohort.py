@@ -15,14 +15,15 @@ import SimpleITK as sitk
 
 from anatograph.errors import UserError
 from anatograph.phantoms import PhantomSettings, make_subject, write_cohort
+from anatograph.phantoms.cohort import Schedule
 from anatograph.phantoms.disease.description import Disease
 from anatograph.phantoms.disease.lesions import MASKS
 from anatograph.phantoms.profile import SubjectProfile, sample_profile
-from anatograph.phantoms.settings import diseases_of
+from anatograph.phantoms.settings import diseases_of, settings_of
 from anatograph.phantoms.visits import Course, at_visit
 from anatograph.study.cohort import read_cohort
 
-TINY = 4.0
+SMALL = PhantomSettings(spacing_mm=4.0)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -32,7 +33,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cohort(tmp_path_factory.mktemp("phantom") / "c", 2, seed=11, spacing_mm=TINY, progress=False)
+    return write_cohort(tmp_path_factory.mktemp("phantom") / "c", 2, seed=11, settings=SMALL, progress=False)
 
 
 def test_table_names_files_that_hold_the_truth(cohort: Path) -> None:
@@ -41,7 +42,7 @@ def test_table_names_files_that_hold_the_truth(cohort: Path) -> None:
     assert {"FEV1pp", "FEV1_FVC", "GOLD", "CLE", "paraseptal", "mMRC", "exacerbation"} <= set(table.columns)
     assert {"covid_severity", "diagnosis", "age", "sex", "site"} <= set(table.columns)
     for index, row in table.iterrows():
-        subject = make_subject(11, int(str(index)), PhantomSettings(spacing_mm=TINY))
+        subject = make_subject(11, int(str(index)), SMALL)
         image = sitk.ReadImage(str(cohort.parent / row["image"]))
         assert np.array_equal(sitk.GetArrayFromImage(image), subject.volume.array)
         assert np.allclose(image.GetOrigin(), subject.volume.frame.origin, atol=1e-3)
@@ -59,19 +60,19 @@ def test_the_names_of_findings_are_no_missing_values(cohort: Path) -> None:
 
 
 def test_bytes_depend_on_neither_workers_nor_cohort_size(cohort: Path, tmp_path: Path) -> None:
-    again = write_cohort(tmp_path / "c", 3, seed=11, spacing_mm=TINY, workers=2, progress=False)
+    again = write_cohort(tmp_path / "c", 3, seed=11, settings=SMALL, workers=2, progress=False)
     here, there = digests(cohort.parent / "subjects"), digests(again.parent / "subjects")
     assert here == {name: digest for name, digest in there.items() if not name.startswith("phantom-0003")}
 
 
 def test_an_interrupted_cohort_goes_on(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
-    write_cohort(out, 1, seed=11, spacing_mm=TINY, progress=False)
+    write_cohort(out, 1, seed=11, settings=SMALL, progress=False)
     first = out / "subjects" / "phantom-0001" / "image.nii.gz"
     stamp = first.stat().st_mtime_ns
     (out / "subjects" / ".phantom-0002.part").mkdir()
     (out / "subjects" / ".phantom-0002.part" / "image.nii.gz").write_bytes(b"half")
-    table = write_cohort(out, 2, seed=11, spacing_mm=TINY, progress=False)
+    table = write_cohort(out, 2, seed=11, settings=SMALL, progress=False)
     assert first.stat().st_mtime_ns == stamp
     assert digests(out) == digests(cohort.parent)
     assert table.read_bytes() == cohort.read_bytes()
@@ -82,9 +83,9 @@ def test_foreign_folders_and_other_settings_are_refused(cohort: Path, tmp_path: 
     with pytest.raises(UserError, match="not empty"):
         write_cohort(tmp_path, 1)
     with pytest.raises(UserError, match="seed 11, not 12"):
-        write_cohort(cohort.parent, 2, seed=12, spacing_mm=TINY)
+        write_cohort(cohort.parent, 2, seed=12, settings=SMALL)
     with pytest.raises(UserError, match=r"spacing_mm .*, not 5\.0"):
-        write_cohort(cohort.parent, 2, seed=11, spacing_mm=5.0)
+        write_cohort(cohort.parent, 2, seed=11, settings=PhantomSettings(spacing_mm=5.0))
     with pytest.raises(UserError, match="1 to 99999"):
         write_cohort(tmp_path / "none", 0)
     with pytest.raises(UserError, match="nifti or dicom"):
@@ -107,7 +108,7 @@ def test_diseases_can_be_chosen_and_nothing_else_about_a_subject_changes(tmp_pat
     assert all(p == q for p, q in both)
     assert diseases_of("covid,copd") is None
     with pytest.raises(UserError, match="copd, covid"):
-        write_cohort(tmp_path / "none", 1, diseases="flu")
+        settings_of(diseases="flu")
 
 
 def test_the_account_names_the_generator_and_refuses_another(cohort: Path, tmp_path: Path) -> None:
@@ -117,11 +118,11 @@ def test_the_account_names_the_generator_and_refuses_another(cohort: Path, tmp_p
     old.mkdir()
     (old / "phantom.json").write_text(json.dumps(account | {"generator": 1}))
     with pytest.raises(UserError, match="generator 1, not 2"):
-        write_cohort(old, 1, seed=11, spacing_mm=TINY, progress=False)
+        write_cohort(old, 1, seed=11, settings=SMALL, progress=False)
 
 
 def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:
-    table = write_cohort(tmp_path / "d", 1, seed=11, format="dicom", spacing_mm=TINY, progress=False)
+    table = write_cohort(tmp_path / "d", 1, seed=11, format="dicom", settings=SMALL, progress=False)
     folder = table.parent / pd.read_csv(table)["image"][0]
     reader = sitk.ImageSeriesReader()
     names = reader.GetGDCMSeriesFileNames(str(folder))
@@ -139,12 +140,12 @@ def test_dicom_holds_the_same_scan(cohort: Path, tmp_path: Path) -> None:
     assert np.array_equal(hu, sitk.GetArrayFromImage(nifti)[3])
     assert len({pydicom.dcmread(n, stop_before_pixels=True).SOPInstanceUID for n in names}) == len(names)
     assert len({pydicom.dcmread(n, stop_before_pixels=True).SeriesInstanceUID for n in names}) == 1
-    again = write_cohort(tmp_path / "e", 1, seed=11, format="dicom", spacing_mm=TINY, progress=False)
+    again = write_cohort(tmp_path / "e", 1, seed=11, format="dicom", settings=SMALL, progress=False)
     assert digests(again.parent) == digests(table.parent)
 
 
 def test_visits_share_anatomy_and_the_first_is_that_of_the_plain_cohort(cohort: Path, tmp_path: Path) -> None:
-    table = write_cohort(tmp_path / "v", 1, seed=11, spacing_mm=TINY, visits=2, interval=0.0, progress=False)
+    table = write_cohort(tmp_path / "v", 1, seed=11, settings=SMALL, schedule=Schedule(2, 0.0), progress=False)
     rows = pd.read_csv(table)
     assert list(rows["subject_id"]) == ["phantom-0001-v1", "phantom-0001-v2"]
     assert list(rows["person"]) == ["phantom-0001"] * 2
@@ -159,11 +160,11 @@ def test_visits_share_anatomy_and_the_first_is_that_of_the_plain_cohort(cohort: 
     assert np.abs(first.astype(int) - second).mean() < 40
     assert rows["emphysema_extent"][0] == pytest.approx(rows["emphysema_extent"][1], abs=0.003)
     with pytest.raises(UserError, match="visits"):
-        write_cohort(table.parent, 1, seed=11, spacing_mm=TINY, visits=3, interval=0.0, progress=False)
+        write_cohort(table.parent, 1, seed=11, settings=SMALL, schedule=Schedule(3, 0.0), progress=False)
 
 
 def test_emphysema_grows_where_it_was_and_ground_glass_follows_its_course() -> None:
-    settings = PhantomSettings(spacing_mm=TINY, diseases=("copd",), diseased_share=1.0)
+    settings = replace(SMALL, diseases=("copd",), diseased_share=1.0)
     index = next(i for i in range(20) if make_subject(1, i, settings).profile.disease.emphysema > 0.08)
     before, after = (make_subject(1, index, settings, visit, years) for visit, years in ((0, 0.0), (1, 5.0)))
     masks = [subject.diseases["emphysema"] > 0 for subject in (before, after)]

@@ -9,8 +9,9 @@ from typing import Any
 from anatograph.choices import ImageFormat
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure, RunAccount
-from anatograph.phantoms.cohort import write_cohort
+from anatograph.phantoms.cohort import Schedule, write_cohort
 from anatograph.phantoms.onto.cohort import Base, write_onto
+from anatograph.phantoms.settings import settings_of
 from anatograph.study.cohort import read_cohort
 
 
@@ -62,9 +63,9 @@ def phantom(
     # The account is written only into a folder that turned out to be a phantom cohort's.
     with account.stage("draw"):
         if subjects is not None:
-            table = write_cohort(out, subjects, seed, format, workers, spacing_mm=spacing, sites=sites,
-                                 diseases=diseases, events=events, visits=visits, interval=interval,
-                                 expiration=expiration, progress=progress)  # fmt: skip
+            drawn = settings_of(spacing, sites, diseases, events)
+            table = write_cohort(out, subjects, seed, format, workers, settings=drawn, progress=progress,
+                                 schedule=Schedule(visits, interval, expiration))  # fmt: skip
         else:
             if expiration:
                 raise UserError("Half-real scans (--onto) have one breath; leave --expiration out.")
@@ -75,9 +76,9 @@ def phantom(
                 )
             if format != "nifti":
                 raise UserError("Half-real scans (--onto) are written as NIfTI only; leave --format out.")
-            table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, spacing_mm=spacing,
-                                         sites=sites, diseases=diseases, events=events, repeats=visits,
-                                         progress=progress)  # fmt: skip
+            drawn = settings_of(spacing, sites, diseases, events, onto=True)
+            table, failures = write_onto(out, _bases(Path(str(onto))), per_scan, seed, workers, settings=drawn,
+                                         repeats=visits, progress=progress)  # fmt: skip
     with account:
         account.output(table)
         account.failures += failures

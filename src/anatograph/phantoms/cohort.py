@@ -26,13 +26,33 @@ from anatograph.phantoms.folder import (
     write_table,
     write_truth,
 )
-from anatograph.phantoms.settings import RANDOM, RANGES, PhantomSettings, diseases_of, scanners_of
+from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.subject import PhantomSubject, make_subject
 
 J = TypeVar("J")
 R = TypeVar("R")
 BREATHS = ("inspiration", "expiration")
 """Values of the column ``breath``."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When each subject is scanned."""
+
+    visits: int = 1
+    """How often."""
+    interval: float = 1.5
+    """Years between visits; 0 for repeat scans of one day."""
+    expiration: bool = False
+    """Whether each subject has an expiratory scan beside the inspiratory one."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.visits <= 99:
+            raise UserError(f"{self.visits} visits are not possible; choose 1 to 99.")
+        if not 0.0 <= self.interval <= 10.0:
+            raise UserError(f"Visits cannot be {self.interval} years apart; choose 0 to 10.")
+        if self.expiration and self.visits > 1:
+            raise UserError("Expiratory scans are drawn for one visit; leave --visits or --expiration out.")
 
 
 @dataclass(frozen=True)
@@ -65,25 +85,15 @@ def write_cohort(
     format: ImageFormat = "nifti",
     workers: int = 1,
     *,
-    spacing_mm: float | None = None,
-    sites: str | None = None,
-    diseases: str | None = None,
-    events: bool = False,
-    visits: int = 1,
-    interval: float = 1.5,
-    expiration: bool = False,
+    schedule: Schedule | None = None,
     settings: PhantomSettings | None = None,
     progress: bool = True,
 ) -> Path:
     """Write a synthetic cohort of ``subjects`` subjects into the folder ``out`` and return its ``cohort.csv``.
 
     A subject depends on ``seed`` and its number alone, not on the size of the cohort or the ``workers``. An
-    interrupted cohort continues where it stopped; finished subjects are kept. ``spacing_mm`` draws every scan on
-    isotropic voxels of that size; ``sites`` names scanners, as in "A,C", or samples one for every subject, as
-    "random"; ``diseases`` names the diseases of the diseased, as in "covid"; ``events`` adds
-    time-to-event columns; each overrides ``settings``. With several ``visits`` every subject is scanned again each
-    ``interval`` years (0 for repeat scans of one day), and the columns person, visit and years are added. With
-    ``expiration`` each subject has an inspiratory and an expiratory scan (`exhale`) and the columns person and breath.
+    interrupted cohort continues where it stopped; finished subjects are kept. With several visits of the ``schedule``
+    the columns person, visit and years are added; with expiratory scans (`exhale`) the columns person and breath.
 
     Raises UserError when ``out`` holds anything other than this cohort, or a number is out of range.
     """
@@ -93,31 +103,15 @@ def write_cohort(
     if format not in ("nifti", "dicom"):
         raise UserError(f"Unknown phantom format {format!r}; choose nifti or dicom.")
     check_numbers(seed, workers)
-    if not 1 <= visits <= 99:
-        raise UserError(f"{visits} visits are not possible; choose 1 to 99.")
-    if not 0.0 <= interval <= 10.0:
-        raise UserError(f"Visits cannot be {interval} years apart; choose 0 to 10.")
-    if expiration and visits > 1:
-        raise UserError("Expiratory scans are drawn for one visit; leave --visits or --expiration out.")
-    settings = settings or PhantomSettings()
-    if spacing_mm is not None:
-        settings = replace(settings, spacing_mm=spacing_mm)
-    if sites == RANDOM:
-        settings = replace(settings, ranges=RANGES)
-    elif sites is not None:
-        settings = replace(settings, scanners=scanners_of(sites))
-    if diseases is not None:
-        settings = replace(settings, diseases=diseases_of(diseases))
-    if events:
-        settings = replace(settings, events=True)
+    settings, schedule = settings or PhantomSettings(), schedule or Schedule()
     account: dict[str, Any] = {"seed": seed, "format": format, "settings": plain_settings(settings)}
-    account |= {"visits": visits, "interval": interval} if visits > 1 else {}
-    claim_cohort(folder, account | ({"expiration": True} if expiration else {}))
+    account |= {"visits": schedule.visits, "interval": schedule.interval} if schedule.visits > 1 else {}
+    claim_cohort(folder, account | ({"expiration": True} if schedule.expiration else {}))
 
     jobs = [_Job(str(folder), i, seed, format, settings) for i in range(subjects)]
-    if visits > 1:
-        jobs = [replace(job, visit=k, years=k * interval) for job in jobs for k in range(visits)]
-    if expiration:
+    if schedule.visits > 1:
+        jobs = [replace(job, visit=k, years=k * schedule.interval) for job in jobs for k in range(schedule.visits)]
+    if schedule.expiration:
         jobs = [replace(job, breath=breath) for job in jobs for breath in BREATHS]
     missing = [job for job in jobs if not is_complete(folder, job.name)]
     done = run_jobs(_work, missing, workers)

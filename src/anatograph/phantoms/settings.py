@@ -83,6 +83,7 @@ ADDED_RANGES = ScannerRanges(
 """The same for ``--sites random``."""
 
 
+_DISEASED_ONTO = 0.875
 DISEASES: tuple[str, ...] = ("copd", "covid")
 """What can be drawn: emphysema (and paraseptal emphysema), and ground glass (and consolidation)."""
 
@@ -115,6 +116,29 @@ class PhantomSettings:
             raise UserError(f"The share of diseased subjects is {self.diseased_share}; choose a number from 0 to 1.")
         if self.diseases is not None and (not self.diseases or set(self.diseases) - set(DISEASES)):
             raise UserError(f"Phantom diseases {self.diseases}; choose from {', '.join(DISEASES)}.")
+
+
+def settings_of(
+    spacing_mm: float | None = None,
+    sites: str | None = None,
+    diseases: str | None = None,
+    events: bool = False,
+    onto: bool = False,
+) -> PhantomSettings:
+    """Settings from the words of `anatograph.phantom`, of a synthetic cohort or one drawn ``onto`` real scans.
+
+    Raises:
+        UserError: an unknown scanner or disease, or a voxel size out of range.
+    """
+    known, ranges = (ADDED, ADDED_RANGES) if onto else (SCANNERS, RANGES)
+    return PhantomSettings(
+        scanners=known if sites == RANDOM else scanners_of(sites, known),
+        spacing_mm=spacing_mm,
+        ranges=ranges if sites == RANDOM else None,
+        diseased_share=_DISEASED_ONTO if onto else PhantomSettings.diseased_share,
+        diseases=diseases_of(diseases),
+        events=events,
+    )
 
 
 def scanners_of(sites: str | None, known_scanners: tuple[Scanner, ...] = SCANNERS) -> tuple[Scanner, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from anatograph.phantoms.folder import (
     write_truth,
 )
 from anatograph.phantoms.onto.draw import draw_onto
-from anatograph.phantoms.settings import ADDED, ADDED_RANGES, RANDOM, PhantomSettings, diseases_of, scanners_of
+from anatograph.phantoms.settings import PhantomSettings, settings_of
 
 _LONGEST_NAME = 60
 _PREFIX = "base_"
-_DISEASED = 0.875
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,7 @@ def write_onto(
     seed: int = 0,
     workers: int = 1,
     *,
-    spacing_mm: float | None = None,
-    sites: str | None = None,
-    diseases: str | None = None,
-    events: bool = False,
+    settings: PhantomSettings | None = None,
     repeats: int = 1,
     progress: bool = True,
 ) -> tuple[Path, list[Failure]]:
@@ -75,9 +71,9 @@ def write_onto(
 
     Returns its ``cohort.csv``, whose column ``base`` names the scan each was made of, and the scans that could not be
     used. A result depends on ``seed``, the name of its base and its number alone. An interrupted cohort continues
-    where it stopped. Scans keep their own voxels, or get voxels of ``spacing_mm`` where these are coarser; axes are
-    those of `read_volume`. ``sites`` names what is added to the acquisition (see `ADDED`), or is "random"; ``diseases``
-    and ``events`` are as for phantoms. With several ``repeats`` each drawing is scanned as often on the same day, with
+    where it stopped. Scans keep their own voxels, or get voxels of ``settings.spacing_mm`` where these are coarser;
+    axes are those of `read_volume`. The scanners of ``settings`` are added to the scan's own acquisition (see `ADDED`).
+    With several ``repeats`` each drawing is scanned as often on the same day, with
     another warp and other noise, and the columns person, visit and years (0) are added.
 
     Raises:
@@ -91,17 +87,7 @@ def write_onto(
     long = [base.name for base in bases if len(base.name) > _LONGEST_NAME]
     if long:
         raise UserError(f"The name {long[0]} is too long to add a number to; shorten it to {_LONGEST_NAME} characters.")
-    settings = PhantomSettings(
-        scanners=ADDED,
-        spacing_mm=spacing_mm,
-        diseased_share=_DISEASED,
-        diseases=diseases_of(diseases),
-        events=events,
-    )
-    if sites == RANDOM:
-        settings = replace(settings, ranges=ADDED_RANGES)
-    elif sites is not None:
-        settings = replace(settings, scanners=scanners_of(sites, ADDED))
+    settings = settings or settings_of(onto=True)
     account = {"seed": seed, "onto": True, "settings": plain_settings(settings)}
     claim_cohort(folder, account | ({"repeats": repeats} if repeats > 1 else {}))
 
