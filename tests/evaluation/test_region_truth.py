@@ -45,7 +45,7 @@ def test_columns_of_masks() -> None:
 
 
 def test_a_persons_patches_stay_together() -> None:
-    """A feature that only tells who it is: of use within a person, of none for others."""
+    """A feature that only identifies the subject: of use within a subject, of none for others."""
     random = np.random.default_rng(1)
     truth = random.random((12, 1)) * np.ones((12, 30)) + random.normal(0, 0.01, (12, 30))
     features = random.normal(size=(12, 1, 5)) * np.ones((12, 30, 5)) + random.normal(0, 0.01, (12, 30, 5))

@@ -11,11 +11,11 @@ from anatograph.errors import UserError
 from anatograph.explanation.deviation import chances
 from anatograph.explanation.normative import calibrate, cross_measure, fit_normative
 
-PEOPLE, LANDMARKS, FEATURES = 60, 25, 10
+SUBJECTS, LANDMARKS, FEATURES = 60, 25, 10
 
 
 def draw(count: int, seed: int) -> NDArray[np.float32]:
-    """People whose features have another centre, another covariance and heavier tails than normal at each landmark."""
+    """Subjects with another centre, another covariance and heavier tails than normal at each landmark."""
     places = np.random.default_rng(99)
     centre = places.normal(0, 5, (LANDMARKS, FEATURES))
     mixing = places.normal(0, 1, (LANDMARKS, FEATURES, FEATURES)) + 2 * np.eye(FEATURES)
@@ -25,19 +25,19 @@ def draw(count: int, seed: int) -> NDArray[np.float32]:
 
 
 def test_p_values_of_held_out_subjects_are_uniform() -> None:
-    reference, others = draw(PEOPLE, 1), draw(200, 2)
+    reference, others = draw(SUBJECTS, 1), draw(200, 2)
     calibrated = calibrate(fit_normative(reference), cross_measure(reference))
-    p = norm.sf(np.array([calibrated.deviation(person) for person in others])).ravel()
+    p = norm.sf(np.array([calibrated.deviation(subject) for subject in others])).ravel()
     # 60 x 25 reference regions fix a share near 0.05 to 0.0056 (standard error), near 0.5 to 0.013.
     assert kstest(p, "uniform").statistic < 3 * 0.013
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=3 * 0.0056)
     assert (p < 0.01).mean() == pytest.approx(0.01, abs=3 * 0.0026)
     # And at each landmark alone, where 60 subjects fix a share of a half to 0.065 and 200 others to 0.035.
-    at_each = norm.sf(np.array([calibrated.deviation(person) for person in others])) < 0.5
+    at_each = norm.sf(np.array([calibrated.deviation(subject) for subject in others])) < 0.5
     assert np.abs(at_each.mean(axis=0) - 0.5).max() < 4 * np.hypot(0.065, 0.035)
     share, chance = calibrated.burden_of(np.full(LANDMARKS, 3.0))
     assert share == 1
-    assert chance == pytest.approx(1 / (PEOPLE + 1))
+    assert chance == pytest.approx(1 / (SUBJECTS + 1))
 
 
 def test_what_is_off_is_found_even_if_some_of_the_reference_are_sick() -> None:
@@ -46,7 +46,7 @@ def test_what_is_off_is_found_even_if_some_of_the_reference_are_sick() -> None:
     push = 25 * direction / np.linalg.norm(direction)
     sick[7] += push
     for contaminated in (0, 4):
-        reference = draw(PEOPLE, 4)
+        reference = draw(SUBJECTS, 4)
         reference[:contaminated, 7] += push
         calibrated = calibrate(fit_normative(reference), cross_measure(reference))
         values = calibrated.deviation(sick)
@@ -56,7 +56,7 @@ def test_what_is_off_is_found_even_if_some_of_the_reference_are_sick() -> None:
 
 
 def test_turning_the_features_changes_nothing() -> None:
-    half, one = draw(PEOPLE, 6), draw(1, 7)[0]
+    half, one = draw(SUBJECTS, 6), draw(1, 7)[0]
     half, one = half - half.mean(axis=0), one - half.mean(axis=0)
     # Symmetric about 0, so that the median of each feature, which does not turn with the axes, is 0 in both.
     reference = np.concatenate([half, -half])

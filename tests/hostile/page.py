@@ -15,11 +15,12 @@ Each row is a test (`tests/hostile/`); this page is written from the same table 
 `cd tests && python -m hostile.page`, and a test compares the two. `SCAN` and `TABLE` stand for the
 path, `…` for what varies from scan to scan.
 
-A scan that cannot be used never ends the run of a cohort: it gets a line in `STUDY/failures.csv`, the
-others are processed, and `anatograph preprocess` ends with status 1. A scan that is usable but odd is
-*flagged* in its `subject.json`, in `preprocess.run.json` and in the report; at
-[level `reject`](study.md#quality) it is left out of evaluations. `anatograph doctor cohort.csv` finds
-beforehand what headers reveal. A faulty table is refused whole (status 2), with all its faulty rows.
+A scan that cannot be used never ends the run of a cohort: it gets a line in `STUDY/failures.csv`,
+the others are processed, and `anatograph preprocess` ends with status 1. A scan that is usable but
+odd is *flagged* in its `subject.json`, in `preprocess.run.json` and in the report; at
+[level `reject`](study.md#quality) it is left out of evaluations. `anatograph doctor cohort.csv`
+finds in advance what headers reveal. A faulty table is refused whole (status 2), with all its
+faulty rows.
 """
 
 _LIMITS = """
@@ -38,8 +39,8 @@ Sizes are checked against the header before anything is allocated.
 | a cohort or embedding table | 2 GiB | |
 
 A DICOM file's structure is checked before GDCM opens it, as GDCM takes minutes over a header that
-lost a byte. Detached headers (`.nhdr`, `.mhd`) may take their voxels only from one file beside them.
-Links to files and folders outside are followed, since archives are built of them (git-annex,
+lost a byte. Detached headers (`.nhdr`, `.mhd`) may take their voxels only from one file beside
+them. Links to files and folders outside are followed, since archives are built of them (git-annex,
 DataLad), each folder once; pipes and devices are passed over.
 
 ## Identities in headers
@@ -56,9 +57,9 @@ institution, physicians and comments, in every file of the folder; and burned-in
 profile's UIDs, other dates and devices are not among them, as options of the same standard retain
 them. A code (`LUNG1-001`) passes; a name (`DOE^JANE`) never does, and a number such as hospitals
 issue (six digits and more) only where PatientIdentityRemoved says YES. Of NIfTI: `descrip`,
-`db_name`, `aux_file`, `intent_name` and the extensions; of NRRD and MetaImage: comments and keys that
-the format does not know. There a text counts where it reads like a name or a date of birth. DICOM
-sequences, private elements, file names and the pixels are not checked.
+`db_name`, `aux_file`, `intent_name` and the extensions; of NRRD and MetaImage: comments and keys
+that the format does not know. There a text counts where it reads like a name or a date of birth.
+DICOM sequences, private elements, file names and the pixels are not checked.
 """
 
 

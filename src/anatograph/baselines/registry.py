@@ -56,7 +56,7 @@ def make_method(slug: str, options: MethodOptions | None = None) -> Method:
     """The row called ``slug``.
 
     Raises:
-        UserError: there is no such row; names the nearest.
+        UserError: an unknown row; names the nearest.
     """
     if slug not in METHODS:
         near = difflib.get_close_matches(slug, METHODS, n=1, cutoff=0.0)[0]

@@ -37,7 +37,7 @@ def pretrain(
     continues with its own settings.  ``minutes`` plans a shorter run for this machine (``minutes=M`` of the settings).
     Scans that ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
 
-    ``group`` is a column of the cohort table, such as the person, whose scans are not contrasted with each other;
+    ``group`` is a column of the cohort table, such as the patient, whose scans are not contrasted with each other;
     ``cohort`` is that table, by default the one that the study was last preprocessed from.
 
     Raises:

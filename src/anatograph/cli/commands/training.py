@@ -24,7 +24,7 @@ class Pretrain(Command):
         (), "one setting; may be repeated", flag="--set", metavar="key=value", each=True
     )
     group: str | None = option(
-        None, "column of the cohort table, such as the person, whose scans are not contrasted", metavar="COLUMN"
+        None, "column of the cohort table, such as the patient, whose scans are not contrasted", metavar="COLUMN"
     )
     cohort: Path | None = option(
         None, "table with that column", unset="the one the study was made from", metavar="COHORT"

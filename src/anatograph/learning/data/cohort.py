@@ -89,7 +89,7 @@ class TrainingCohort:
     edges: list[NDArray[np.int32]]
     """S arrays (E, 2)."""
     groups: NDArray[np.int64]
-    """(S,): scans of one person have one number and are never each other's negatives."""
+    """(S,): scans of one patient have one number and are never each other's negatives."""
 
     def read(self, subjects: NDArray[np.integer], landmarks: NDArray[np.integer]) -> NDArray[np.int16]:
         """Patches (B, P, P, P) HU of the subjects and landmarks with these indices, (B,) each."""
@@ -108,7 +108,7 @@ def read_cohort(
     """The subjects of a study, their landmarks and edges in memory, their patches left on disk.
 
     ``source`` is where patches are read, the study itself if not given (`anatograph.learning.data.shown`).
-    ``groups`` names the group of a subject, such as the person; a subject without one is a group of its own.
+    ``groups`` names the group of a subject, such as the patient; a subject without one is a group of its own.
     """
     ids = list(study.subject_ids)
     subjects = [study.subject(name) for name in ids]

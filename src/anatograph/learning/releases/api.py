@@ -52,7 +52,7 @@ def models(model: str | Path | None = None, verify: bool = False) -> list[ModelI
             model's own ``config.json``.
 
     Raises:
-        UserError: there is no such model.
+        UserError: an unknown model.
     """
     default = default_release()
     shipped = {release.name: release.folder for release in shipped_releases().values()}

@@ -32,7 +32,7 @@ def download(name: str, revision: str | None, offline: bool) -> Path:
     """Fetch a model into the cache of the hub's package and return its folder.
 
     Raises:
-        UserError: the package is missing, the hub cannot be reached, or there is no such model.
+        UserError: the package is missing, the hub cannot be reached, or it has no such model.
     """
     return _snapshot(name, revision, offline)
 

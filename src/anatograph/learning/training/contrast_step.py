@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     """The group, and the landmark if the level has several queues, of each row of a batch; both on the CPU."""
 
     groups: Tensor
-    """(B,) int64: rows of one group (a subject, or all scans of one person) are never each other's negatives."""
+    """(B,) int64: rows of one group (a subject, or all scans of one patient) are never each other's negatives."""
     landmarks: Tensor | None = None
     """(B,) int64."""
 

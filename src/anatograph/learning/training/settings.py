@@ -99,7 +99,7 @@ class PretrainSettings:
     """Use both views as queries (the mean of both losses); a step then costs nearly twice as much."""
 
     group: str = ""
-    """A column of ``group_table``, such as the person: subjects (scans) of one group are never each other's negatives;
+    """A column of ``group_table``, such as the patient: subjects (scans) of one group are never each other's negatives;
     "": every subject is a group of its own."""
     group_table: str = ""
     """The cohort table with that column."""

@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         """``run`` is the folder of the run, ``account`` takes timings and notes, ``progress`` shows a bar.
 
-        ``groups`` names the group of a subject, such as the person; scans of one group are not contrasted.
+        ``groups`` names the group of a subject, such as the patient; scans of one group are not contrasted.
         """
         if settings.threads:
             torch.set_num_threads(settings.threads)
