@@ -23,7 +23,7 @@ from anatograph.evaluation.cross_validation import cross_validate, seed_of_repea
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.targets import read_target
 from anatograph.learning.model.density import CumulativeHistogram
-from anatograph.learning.model.pooling import PoolingSettings, make_pooling
+from anatograph.learning.model.pooling import Parts, PoolingSettings, make_pooling
 from anatograph.learning.model.whitening import whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
 from anatograph.study.cohort import read_cohort
@@ -80,7 +80,7 @@ def main() -> None:
             target = read_target(table, name, "regression")
             rounds = [
                 cross_validate(vectors[target.rows], target, None if groups is None else groups[target.rows],
-                               args.folds, seed_of_repeat(0, repeat), vectors.shape[1] // 14)
+                               args.folds, seed_of_repeat(0, repeat), Parts(vectors.shape[1] // 14))
                 for repeat in range(args.repeats)
             ]  # fmt: skip
             scores.append(float(np.mean([r_squared(target.values, np.asarray(one.predicted)) for one in rounds])))

@@ -25,7 +25,7 @@ from anatograph.evaluation.cross_validation import cross_validate, seed_of_repea
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.region_truth import diseases_with_masks, region_truth
 from anatograph.evaluation.targets import Target, read_target
-from anatograph.learning.model.pooling import PoolingSettings
+from anatograph.learning.model.pooling import Parts, PoolingSettings
 from anatograph.study.cohort import read_cohort
 
 Array = NDArray[np.float64]
@@ -54,7 +54,7 @@ def questions(truth: dict[str, Array], landmarks: Array) -> dict[str, Array]:
     return found
 
 
-def held_out(features: Array, target: Target, groups: NDArray[np.int64] | None, parts: int, repeats: int) -> float:
+def held_out(features: Array, target: Target, groups: NDArray[np.int64] | None, parts: Parts, repeats: int) -> float:
     """R² over all held-out subjects, mean over the repeats."""
     own = features[target.rows]
     of_target = None if groups is None else groups[target.rows]
@@ -96,9 +96,9 @@ def main() -> None:
     for title, settings in tqdm(POOLINGS.items(), desc="poolings"):
         functions = regions.pooling(settings)
         features = np.stack([functions.pool(one) for one in nodes])
-        found[title] = {t.name: held_out(features, t, groups, functions.parts, args.repeats) for t in targets}
+        found[title] = {t.name: held_out(features, t, groups, Parts(functions.parts), args.repeats) for t in targets}
         if args.plain and functions.parts > 1:
-            plain = {t.name: held_out(features, t, groups, 1, args.repeats) for t in targets}
+            plain = {t.name: held_out(features, t, groups, Parts(), args.repeats) for t in targets}
             found[f"{title}, penalised alike"] = plain
     print(f"\n{len(names)} subjects\n")
     print("| pooling |", " | ".join(t.name for t in targets), "|")

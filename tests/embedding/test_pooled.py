@@ -18,7 +18,7 @@ from anatograph.evaluation.alignment import align
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.targets import read_target
 from anatograph.explanation.contribution import Explainer
-from anatograph.learning.model.pooling import PoolingSettings, make_pooling
+from anatograph.learning.model.pooling import ONE_PART, PoolingSettings, make_pooling
 from fixtures.small import Small
 
 
@@ -55,7 +55,7 @@ def test_old_regions_give_new_vectors_without_the_model(small: Small, placed: Pa
     table = pd.read_parquet(f"{old}.parquet")
     table.attrs = {}  # as earlier versions wrote it
     table.to_parquet(f"{old}.parquet", index=False)
-    assert read_embeddings(old).parts == 1
+    assert read_embeddings(old).parts == ONE_PART
     assert cli.main(["pool", str(old), str(tmp_path / "new")]) == 0
     np.testing.assert_array_equal(read_embeddings(tmp_path / "new").features, read_embeddings(placed).features)
     first, second = (zarr.open_array(str(tmp_path / f"{name}.regions.zarr"), mode="r")[:] for name in ("old", "new"))
@@ -63,7 +63,7 @@ def test_old_regions_give_new_vectors_without_the_model(small: Small, placed: Pa
     # And back, in place; `embed` does not take what was pooled again for a finished run's.
     anatograph.pool(tmp_path / "new", tmp_path / "new", pooling="mean")
     again = read_embeddings(tmp_path / "new")
-    assert again.parts == 1
+    assert again.parts == ONE_PART
     np.testing.assert_allclose(again.features, read_embeddings(old).features, atol=1e-5)
     anatograph.pool(old, old, pooling="zones")
     done = anatograph.embed(small.study, old, model=small.model, pooling="mean")

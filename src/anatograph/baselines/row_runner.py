@@ -21,6 +21,7 @@ from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.probes.nonlinear import fit_nonlinear
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Array = NDArray[np.float64]
 Say = Callable[[str], None]
@@ -79,7 +80,7 @@ class RowRunner:
         began = time.monotonic()
         earlier = (store.load("seconds") or {"seconds": np.zeros(())})["seconds"].item()
         features: Array | None = None
-        feature_parts = 1
+        feature_parts = ONE_PART
         parts = _parts(self.design, isinstance(method, SupervisedMethod))
         for number, part in enumerate(parts, start=1):
             if _is_complete(store.load(part.name), self.design, part):
@@ -102,12 +103,12 @@ class RowRunner:
         features: Array | None,
         seed: int,
         part: _Part | None = None,
-        feature_parts: int = 1,
+        feature_parts: Parts = ONE_PART,
     ) -> dict[str, Array]:
         """A method's predictions for the test rows of a fold: ``t0``, ``t1``, … for the design's targets in order.
 
         A ``part`` may restrict the targets, and may add the left-out column's accuracies ``linear`` and ``nonlinear``.
-        ``features`` (S, D) consist of ``feature_parts`` parts, as in `anatograph.evaluation.probes.linear.fit_probe`.
+        ``features`` (S, D) consist of ``feature_parts`` as in `anatograph.evaluation.probes.linear.fit_probe`.
         """
         design, (train, test) = self.design, split
         targets = design.targets if part is None else part.targets
@@ -170,8 +171,8 @@ def _column_accuracy(features: Array, design: Design, split: Split, seed: int) -
     return {name: np.array((guess == labels[test]).mean()) for name, guess in guesses.items()}
 
 
-def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> tuple[Array, int]:
-    """(S, D) features of all subjects and the number of their parts, computed once and then stored.
+def embedded(method: CohortMethod, scans: Scans, store: RowStore) -> tuple[Array, Parts]:
+    """(S, D) features of all subjects and what they consist of, computed once and then stored.
 
     Raises:
         UserError: the method is unavailable, or its features are not finite.

@@ -48,7 +48,11 @@ def pool(
     with RunAccount("pool", settings, path) as account:
         features = np.stack([functions.pool(regions.of(name)) for name in table.subject_ids]).astype(np.float32)
         _copy(store, beside(path, "regions"))
-        about = {**table.about, "features": features.shape[1], "pooling": functions.about(regions.shape[2])}
+        about = {
+            **table.about,
+            "features": features.shape[1],
+            "pooling": functions.about(regions.shape[2], table.parts.learnt),
+        }
         write_embeddings(path, table.subject_ids, features, about)
         account.output(path)
         account.result(subjects=len(table.subject_ids), features=features.shape[1], parts=functions.parts)

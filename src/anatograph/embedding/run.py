@@ -141,7 +141,10 @@ class EmbedRun:
         kinds = {kind: {**about, "feature": text} for kind, text in _KINDS.items()}
         if self.model.whitening is not None:
             kinds["regions"]["whitening"] = self.model.whitening.tolist()
-        features = {"pooling": self.model.pooling.about(self.model.config.feature_size), **made}
+        features = {
+            "pooling": self.model.pooling.about(self.model.config.feature_size, self.model.config.learnt_apart),
+            **made,
+        }
         self.partial.finish(names, kinds, features)
         written = read_embeddings(self.table)
         there = set(written.subject_ids)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.execution.files import whole_file
-from anatograph.learning.model.pooling import PoolingSettings, settings_from
+from anatograph.learning.model.pooling import Parts, PoolingSettings, settings_from
 
 FORMAT_VERSION = 1
 _KEY = "anatograph"
@@ -38,9 +38,9 @@ class Embeddings:
         return settings_from(self.about.get("pooling"))
 
     @property
-    def parts(self) -> int:
-        """Parts of one length that the features consist of; the first says nothing of place."""
-        return len(self.about.get("pooling", {}).get("parts", ())) or 1
+    def parts(self) -> Parts:
+        """What the features consist of."""
+        return Parts.from_about(self.about.get("pooling", {}))
 
     def only(self, wanted: Sequence[str]) -> NDArray[np.float64]:
         """(len(wanted), F) features of these subjects, in this order."""
@@ -147,7 +147,9 @@ def _about(table: pd.DataFrame, features: int, file: Path) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(f"{file} is of format {version}, newer than this version reads; install a newer anatograph.")
     parts = pooling.get("parts", ["all"]) if isinstance(pooling, dict) else []
-    if not isinstance(parts, list) or not parts or about.get("features") != features or features % len(parts):
+    learnt = pooling.get("learnt_per_part", 0) if isinstance(pooling, dict) else 0
+    fits = isinstance(parts, list) and parts and about.get("features") == features and not features % len(parts)
+    if not fits or not isinstance(learnt, int) or not 0 <= learnt < features // len(parts):
         raise UserError(f"The metadata of {file} does not fit its {features} features; embed the study again.")
     settings_from(pooling)
     return about

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anatograph.embedding.review import without_left_out
 from anatograph.embedding.table import read_embeddings, read_rows
 from anatograph.errors import UserError, no_column
-from anatograph.learning.model.pooling import PoolingSettings
+from anatograph.learning.model.pooling import ONE_PART, Parts, PoolingSettings
 from anatograph.study.cohort import read_cohort
 
 
@@ -28,7 +28,7 @@ class Aligned:
     """(n, F) their features."""
     notes: tuple[str, ...]
     """Which subjects were left out."""
-    parts: int = 1
+    parts: Parts = ONE_PART
     """Parts of the features, the first of which says nothing of place (`anatograph.learning.model.pooling`)."""
     pooling: PoolingSettings = field(default_factory=PoolingSettings)
     """How the features were pooled from regions."""

@@ -16,6 +16,7 @@ from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.survival.outcome import horizon
 from anatograph.evaluation.targets import Target
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Preparation = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 """Features (n, F), the table's row of each (n,), and which of the n to learn from → features (n, F): what is done to
@@ -118,7 +119,7 @@ def cross_validate(
     groups: NDArray[np.int64] | None,
     folds: int,
     seed: int,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
     prepare: Preparation | None = None,
 ) -> Predictions:
     """Predict each subject by a probe fitted on the other folds.
@@ -137,7 +138,7 @@ def predict_splits(
     groups: NDArray[np.int64] | None,
     splits: Sequence[Split],
     seed: int,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
     prepare: Preparation | None = None,
 ) -> Predictions:
     """As `cross_validate`, with ``splits`` of the target's subjects that are given."""
@@ -194,7 +195,7 @@ def probe_fold(
     groups: NDArray[np.int64] | None,
     split: Split,
     seed: int,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
     prepare: Preparation | None = None,
 ) -> NDArray[np.float64]:
     """Predictions for the second rows of ``split`` by a probe fitted on the first.

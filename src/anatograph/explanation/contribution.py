@@ -221,7 +221,7 @@ class Explainer:
         rows = fitted.target.rows
         if len(rows) < FEW:
             return float("nan")
-        size = self.data.features.shape[1] // self.data.parts
+        size = self.data.features.shape[1] // self.data.parts.count
         if id(fitted) not in self._ranges:
             groups = None if self.groups is None else self.groups[rows]
             self._ranges[id(fitted)] = fit_range(self.data.features[rows, :size], groups, self.seed)

@@ -70,10 +70,11 @@ class ContextModelRow(CohortMethod):
         pooling = table.pooling if self.pooling is None else PoolingSettings(self.pooling)
         functions = Regions(beside(table.path, "regions")).pooling(pooling)
         if not self.before_graph and not self.learned_only and pooling == table.pooling:
-            self.about = {"pooling": functions.about(table.features.shape[1] // table.parts)}
+            self.about = {"pooling": functions.about(table.features.shape[1] // table.parts.count, table.parts.learnt)}
             return table.only(scans.subject_ids)
         regions = self.regions(scans)
-        self.about = {"pooling": functions.about(regions.shape[2])}
+        whole = not self.before_graph and not self.learned_only
+        self.about = {"pooling": functions.about(regions.shape[2], table.parts.learnt if whole else 0)}
         return np.stack([functions.pool(one) for one in regions])
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from anatograph.evaluation.metrics import area_under_curve, r_squared
 from anatograph.evaluation.scores import interval_of, resamples
 from anatograph.evaluation.survival.concordance import harrell
 from anatograph.evaluation.targets import Target
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Array = NDArray[np.float64]
 MODELS = ("covariates", "embedding", "covariates + embedding")
@@ -34,7 +35,7 @@ class Plan:
     permutations: int = 0
     draws: int = DRAWS
     """Bootstrap samples behind the intervals."""
-    parts: int = 1
+    parts: Parts = ONE_PART
     """Of the features."""
     prepare: Preparation | None = None
     """What is done to the features in each training fold."""
@@ -113,7 +114,7 @@ class _Work:
             if features is not None and plan.prepare is not None:
                 x = plan.prepare(x, rows, train)
             given = design if with_covariates else design[:, :0]
-            parts = plan.parts if features is not None else 1
+            parts = plan.parts if features is not None else ONE_PART
             collected[test] = predict_joint(x, given, self.outcome, train, self.groups, seed, parts)[test]
         return collected
 

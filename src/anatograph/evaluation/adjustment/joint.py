@@ -12,6 +12,7 @@ from anatograph.evaluation.folds import Split, make_folds
 from anatograph.evaluation.probes.cox import COX_STRENGTHS, PartialLikelihood, fit_cox, martingale_residuals
 from anatograph.evaluation.probes.linear import LOGISTIC_STRENGTHS
 from anatograph.evaluation.probes.ridge import INNER_FOLDS, RIDGE_STRENGTHS, Scaling, choose_scales, ridge_path
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Array = NDArray[np.float64]
 _FREE = 1e-6  # relative penalty of covariates: keeps levels that separate the classes finite, and changes nothing else
@@ -45,7 +46,7 @@ def predict_joint(
     train: NDArray[np.int64],
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
 ) -> Array:
     """(n,) values or log-hazards, or (n, classes) probabilities, of all n subjects by a model fitted on ``train``.
 
@@ -61,7 +62,7 @@ def predict_joint(
     inner = own.folds(None if groups is None else groups[train], INNER_FOLDS, seed + 1)
     inner = [(a, b) for a, b in inner if _fittable(own.of(a))]
     scaling = Scaling(parts, True)
-    if parts > 1:
+    if parts != ONE_PART:
         scaling = Scaling(
             parts, True, choose_scales(features[train], _remainder(design[train], own), 0, inner, scaling)
         )

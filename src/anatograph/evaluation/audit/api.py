@@ -22,6 +22,7 @@ from anatograph.evaluation.survival.outcome import is_survival, read_survival
 from anatograph.evaluation.tables import write_tables
 from anatograph.evaluation.targets import Target, read_target
 from anatograph.execution.account import RunAccount
+from anatograph.learning.model.pooling import Parts
 
 Array = NDArray[np.float64]
 
@@ -125,7 +126,7 @@ class _Work:
     groups: NDArray[np.int64] | None
     folds: int
     seed: int
-    parts: int
+    parts: Parts
     _answers: dict[tuple[str, bytes], Predictions] = field(default_factory=dict)
 
     def answers(self, target: Target) -> Predictions:

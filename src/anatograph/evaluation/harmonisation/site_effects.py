@@ -17,6 +17,7 @@ from anatograph.evaluation.harmonisation.combat import LEAST, fit_combat
 from anatograph.evaluation.headline import Headline, headline
 from anatograph.evaluation.probes.cox import martingale_residuals
 from anatograph.evaluation.targets import Target, read_target
+from anatograph.learning.model.pooling import Parts
 
 Array = NDArray[np.float64]
 _STRONG_V, _STRONG_ETA, _SURE = 0.3, 0.1, 0.01
@@ -152,7 +153,7 @@ def site_rows(
     groups: NDArray[np.int64] | None,
     harmonisation: Harmonisation,
     seed: int,
-    parts: int,
+    parts: Parts,
 ) -> pd.DataFrame:
     """How well the site itself is predicted before and after: linearly, and by a Gaussian kernel.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.probes.ridge import INNER_FOLDS, Scaling, choose_scales
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Array = NDArray[np.float64]
 COX_STRENGTHS = np.logspace(2, -4, 13)
@@ -141,7 +142,7 @@ def fit_cox_probe(
     events: Array,
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
 ) -> CoxProbe:
     """Cox regression of n subjects with the penalty that predicts the inner folds' events best.
 
@@ -153,7 +154,7 @@ def fit_cox_probe(
     inner = make_folds(events, True, groups, INNER_FOLDS, seed + 1) if events.any() and not events.all() else []
     inner = inner or make_folds(events, False, groups, INNER_FOLDS, seed + 1)
     scaling = Scaling(parts, True)
-    if parts > 1:
+    if parts != ONE_PART:
         residuals = martingale_residuals(times, events)
         scaling = Scaling(parts, True, choose_scales(features, residuals, 0, inner, scaling))
     best = _choose_strength(features, times, events, [train for train, _ in inner], scaling)

@@ -22,6 +22,7 @@ from anatograph.evaluation.probes.ridge import (
     plans_of,
     ridge_path,
 )
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 LOGISTIC_STRENGTHS = np.logspace(2, -5, 15)
 """Penalty per subject, strongest first."""
@@ -50,7 +51,7 @@ class Probe:
     ordered: bool = False
     """Whether it is of the steps of a score, more than two, by proportional odds."""
     scales: tuple[float, ...] = (1.0,)
-    """(parts,) chosen scale of each part of the features, 0 where a part is not used."""
+    """Chosen scale of each block of the features (`Parts.widths`), 0 where it is not used."""
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """W x + β, (n, K): the predicted value, the log-odds of the second class, or one logit a class.
@@ -84,7 +85,7 @@ def fit_probe(
     seed: int = 0,
     metric: NDArray[np.float64] | None = None,
     ordered: bool = False,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
 ) -> Probe:
     """Fit on n subjects: ridge regression (``classes`` 0) or logistic regression with an L2 penalty.
 
@@ -109,14 +110,17 @@ def fit_probe(
     Raises:
         UserError: features that cannot be divided into the parts.
     """
-    if features.shape[1] % parts:
-        raise UserError(f"{features.shape[1]} features are not {parts} parts of one length; embed the study again.")
+    if features.shape[1] % parts.count:
+        raise UserError(
+            f"{features.shape[1]} features are not {parts.count} parts of one length; embed the study again."
+        )
+    several = parts.count > 1 or parts.learnt > 0
     inner = make_folds(values, classes > 0, groups, INNER_FOLDS, seed + 1)
     given = features if metric is None else _by_part(features, metric)
     scaling = Scaling(parts, metric is None)
-    if parts > 1 and not classes and metric is None and inner:
+    if several and not classes and metric is None and inner:
         return _average_ridge(features, values, inner, scaling)
-    if parts > 1:
+    if several:
         scaling = replace(scaling, scales=choose_scales(given, values, classes, inner, scaling))
     if classes:
         probe = _fit_logistic(given, values.astype(np.int64), classes, inner, scaling, ordered)

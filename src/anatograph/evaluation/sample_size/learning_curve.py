@@ -10,6 +10,7 @@ from anatograph.evaluation.cross_validation import Preparation, predict_splits, 
 from anatograph.evaluation.headline import headline
 from anatograph.evaluation.scores import Predictions, figures_of, interval_of, resamples
 from anatograph.evaluation.targets import Target
+from anatograph.learning.model.pooling import ONE_PART, Parts
 
 Array = NDArray[np.float64]
 SIZES, DRAWS, BOOTSTRAPS = 6, 5, 40
@@ -23,7 +24,7 @@ def learning_curve(
     groups: NDArray[np.int64] | None,
     folds: int,
     seed: int,
-    parts: int = 1,
+    parts: Parts = ONE_PART,
     prepare: Preparation | None = None,
 ) -> pd.DataFrame:
     """target, metric, n_train, value, low, high, draws, n, chance: one row a number of training subjects (or groups).

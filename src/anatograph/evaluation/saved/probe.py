@@ -26,7 +26,7 @@ from anatograph.evaluation.saved.survival import SavedSurvival, fit_saved_surviv
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 from anatograph.execution.files import write_text
-from anatograph.learning.model.pooling import settings_from
+from anatograph.learning.model.pooling import Parts, settings_from
 from anatograph.limits import read_json
 
 FORMAT_VERSION = 1
@@ -117,7 +117,7 @@ def fit_range(features: Array, groups: NDArray[np.int64] | None, seed: int) -> R
 class Recipe:
     """How a saved probe is fitted."""
 
-    parts: int
+    parts: Parts
     """Of the features, see `fit_probe`."""
     seed: int
     """Of its inner folds."""
@@ -134,7 +134,7 @@ def fit_saved(
     recipe: Recipe,
 ) -> SavedProbe:
     """A probe fitted on all subjects of ``features`` (n, D), calibrated by their cross-validated predictions."""
-    known = fit_range(features[:, : features.shape[1] // recipe.parts], groups, recipe.seed)
+    known = fit_range(features[:, : features.shape[1] // recipe.parts.count], groups, recipe.seed)
     count = len(target.values)
     if target.task == "survival":
         probe, survival = fit_saved_survival(features, target, groups, rounds, recipe.seed, recipe.parts)

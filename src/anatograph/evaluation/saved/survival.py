@@ -15,6 +15,7 @@ from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.survival.curves import THIRDS, kaplan_meier, survival_at, thirds_of
 from anatograph.evaluation.survival.outcome import horizon
 from anatograph.evaluation.targets import Target
+from anatograph.learning.model.pooling import Parts
 
 Array = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def fit_saved_survival(
     groups: NDArray[np.int64] | None,
     rounds: Sequence[Predictions],
     seed: int,
-    parts: int,
+    parts: Parts,
 ) -> tuple[Probe, SavedSurvival]:
     """A Cox probe fitted on all subjects (n, F), as a `Probe` whose score is the log-hazard, and the rest of it.
 

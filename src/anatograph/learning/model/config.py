@@ -120,6 +120,11 @@ class ModelConfig:
         return {**parts, "density": slice(learnt, self.feature_size)} if self.density else parts
 
     @property
+    def learnt_apart(self) -> int:
+        """How many features of a region are learnt, where the graph does not mix them with densities; else 0."""
+        return self.contrast_size if self.contrast_size < self.feature_size else 0
+
+    @property
     def contrast_size(self) -> int:
         """Number of features that take part in the contrasts; the others are joined to each region after the graph."""
         return self.feature_size if self.density_in_contrast else self.parts["learnt"].stop

@@ -98,14 +98,42 @@ class Pooling:
         each = nodes.astype(np.float64) @ direction.T
         return np.where(present, (self.weights(present).T * each).sum(axis=1), np.nan)
 
-    def about(self, features: int) -> dict[str, Any]:
-        """For the metadata of a table with ``features`` numbers a part; `settings_from` reads it."""
+    def about(self, features: int, learnt: int = 0) -> dict[str, Any]:
+        """For the metadata of a table with ``features`` numbers a part; `settings_from` and `Parts.from_about` read it.
+
+        ``learnt``: how many of them are learnt, where the others are densities that no layer mixes with these.
+        """
+        apart = {"learnt_per_part": learnt} if 0 < learnt < features else {}
         return {
             "rule": self.settings.rule,
             "harmonics": self.settings.harmonics,
             "parts": list(self.meanings),
             "features_per_part": features,
+            **apart,
         }
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the features of a subject consist of, for a probe that may scale some against others."""
+
+    count: int = 1
+    """Parts of one length; the first says nothing of place."""
+    learnt: int = 0
+    """How many features at the beginning of each part are learnt, the others being densities; 0 if all are alike."""
+
+    @classmethod
+    def from_about(cls, about: Mapping[str, Any]) -> Parts:
+        """What `Pooling.about` wrote; one part where nothing was written."""
+        return cls(len(about.get("parts", ())) or 1, int(about.get("learnt_per_part", 0)))
+
+    def widths(self, features: int) -> tuple[int, ...]:
+        """Features in each block that has a scale of its own, of ``features`` in all: a part, or two blocks a part."""
+        size = features // self.count
+        return ((self.learnt, size - self.learnt) if self.learnt else (size,)) * self.count
+
+
+ONE_PART = Parts()
 
 
 def settings_from(about: Mapping[str, Any] | None) -> PoolingSettings:
