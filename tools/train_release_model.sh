@@ -6,7 +6,7 @@
 # fixed; on another kind of processor the weights differ in the last digits, and the release gets another hash.
 set -euo pipefail
 work=${1:?give a folder to work in}
-name=${2:-anatograph-ct-1}
+name=${2:-anatograph-ct-2}
 here=$(cd "$(dirname "$0")/.." && pwd)
 workers=${WORKERS:-2}
 mkdir -p "$work"
