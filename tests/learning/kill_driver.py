@@ -18,7 +18,8 @@ from anatograph.learning.api import train
 from anatograph.learning.training.presets import build_settings
 
 SETTINGS = (
-    "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=2",
+    "patch_size=16", "feature_size=16", "density_in_contrast=true",
+    "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=2",
     "patch_steps=7", "graph_rounds=5", "bank_views=2", "bank_draws=5", "recalibrate_batches=2", "checkpoint_minutes=0",
     "log_every=3", "watch_every=4", "smooth_low=4", "smooth_high=6", "seed=3",
 )  # fmt: skip

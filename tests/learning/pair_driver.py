@@ -21,7 +21,14 @@ if __name__ == "__main__":
         "quick",
         None,
         [
-            *("patch_size=16", "feature_size=16", "patch_batch=16", "landmarks_per_batch=4", "graph_batch=4"),
+            *(
+                "patch_size=16",
+                "feature_size=16",
+                "density_in_contrast=true",
+                "patch_batch=16",
+                "landmarks_per_batch=4",
+                "graph_batch=4",
+            ),
             *("epochs=1", "patch_steps=50", "graph_rounds=10", "bank_draws=5", "recalibrate_batches=2", "log_every=1"),
             *("smooth_low=4", "smooth_high=6", "workers=0", "checkpoint_minutes=30", *overrides),
         ],

@@ -70,7 +70,8 @@ class SmallStudy:
 
 
 SMALL = (
-    "patch_size=16", "feature_size=16", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
+    "patch_size=16", "feature_size=16", "density_in_contrast=true", "patch_batch=8", "landmarks_per_batch=4",
+    "graph_batch=4", "epochs=1",
     "patch_steps=4", "graph_rounds=3", "bank_views=2", "bank_draws=4", "recalibrate_batches=2", "log_every=2",
     "watch_every=2", "smooth_low=4", "smooth_high=6", "workers=0", "device=cpu",
 )  # fmt: skip

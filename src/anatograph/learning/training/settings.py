@@ -148,6 +148,7 @@ class PretrainSettings:
             graph_input="encoder",
             whiten=0.5,
             density=True,
+            density_in_contrast=False,
             subject_pooling="harmonics",
         )
     )
