@@ -19,7 +19,8 @@ from anatograph.learning.model.graphs import make_graphs
 from anatograph.learning.training.presets import build_settings
 
 SMALL = (
-    "patch_size=16", "feature_size=32", "patch_batch=8", "landmarks_per_batch=4", "graph_batch=4", "epochs=1",
+    "patch_size=16", "feature_size=32", "lungs_only=false", "inflation=0", "patch_batch=8", "landmarks_per_batch=4",
+    "graph_batch=4", "epochs=1",
     "patch_steps=4", "graph_rounds=3", "bank_views=2", "bank_draws=4", "recalibrate_batches=2", "smooth_low=4",
     "smooth_high=6", "workers=0", "device=cpu", "precision=fp32", "warmup=0", "learning_rate=0.01",
 )  # fmt: skip
@@ -56,7 +57,7 @@ def test_the_histogram_reaches_regions_but_no_loss(graph_input: str, graph: bool
 
 def test_a_run_whitens_the_parts_separately_and_its_model_names_them(tmp_path: Path) -> None:
     settings = build_settings(
-        "quick", None, [*SMALL, "density_in_contrast=false", "lungs_only=false", "inflation=0", "bank_draws=1"]
+        "quick", None, [*SMALL, "density_in_contrast=false", "bank_draws=1"]
     )
     study = SmallStudy(6, absent=0.2)
     train(study, tmp_path / "run", settings, progress=False)

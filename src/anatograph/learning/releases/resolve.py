@@ -10,7 +10,7 @@ from anatograph.learning.releases.hub import HUB_NAME, pulled
 from anatograph.learning.releases.shipped import NONE_SHIPPED, shipped_model, shipped_releases
 
 RELEASE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-\d+")
-"""Such as ``anatograph-ct-1``: a name and a number."""
+"""Such as ``anatograph-ct-2``: a name and a number."""
 
 
 def resolve_model(model: str | Path | None) -> Path:
