@@ -56,9 +56,7 @@ def test_the_histogram_reaches_regions_but_no_loss(graph_input: str, graph: bool
 
 
 def test_a_run_whitens_the_parts_separately_and_its_model_names_them(tmp_path: Path) -> None:
-    settings = build_settings(
-        "quick", None, [*SMALL, "density_in_contrast=false", "bank_draws=1"]
-    )
+    settings = build_settings("quick", None, [*SMALL, "density_in_contrast=false", "bank_draws=1"])
     study = SmallStudy(6, absent=0.2)
     train(study, tmp_path / "run", settings, progress=False)
     model = load_model(tmp_path / "run" / "model")
