@@ -150,7 +150,7 @@ def test_wrong_files_are_refused_in_plain_words(files: tuple[Path, Path], tmp_pa
 
     refused(graph, patch, "this is the graph checkpoint")
     refused(patch, patch, "this is the patch checkpoint")
-    refused(tmp_path / "missing", graph, "no such file")
+    refused(tmp_path / "missing", graph, "does not exist")
     (tmp_path / "text").write_text("not a checkpoint")
     refused(tmp_path / "text", graph, "not a PyTorch checkpoint")
     torch.save([1, 2], tmp_path / "list")
