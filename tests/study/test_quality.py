@@ -257,13 +257,15 @@ def test_embeddings_obey_verdicts_that_came_later(study: Study, tmp_path: Path) 
     for name in ids:
         grade(study, name)
     table = tmp_path / "e.parquet"
-    embeddings = Embeddings(ids, np.eye(len(ids)), table)
+    about = {"pooling": {"rule": "mean", "parts": ["all"], "learnt_per_part": 1}}
+    embeddings = Embeddings(ids, np.eye(len(ids)), table, about)
     assert without_left_out(embeddings)[0] is embeddings
     (tmp_path / "e.run.json").write_text(json.dumps({"settings": {"study": str(study.path)}}), encoding="utf-8")
     (study.path / "review.csv").write_text(f"subject_id,verdict\n{ids[0]},exclude\n", encoding="utf-8")
     kept, notes = without_left_out(embeddings)
     assert kept.subject_ids == ids[1:]
     np.testing.assert_array_equal(kept.features, np.eye(len(ids))[1:])
+    assert kept.about == about  # what the features are does not depend on who is left out
     assert notes[0].startswith("1 subject that the study")
 
 

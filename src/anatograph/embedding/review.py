@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anatograph.embedding.table import Embeddings
@@ -22,7 +23,7 @@ def without_left_out(embeddings: Embeddings, include_flagged: bool = False) -> t
     ids, notes = still_used(embeddings.path, embeddings.subject_ids, include_flagged)
     if not notes:
         return embeddings, []
-    return Embeddings(ids, embeddings.only(ids), embeddings.path), notes
+    return replace(embeddings, subject_ids=ids, features=embeddings.only(ids)), notes
 
 
 def still_used(table: Path, subject_ids: Sequence[str], include_flagged: bool = False) -> tuple[list[str], list[str]]:

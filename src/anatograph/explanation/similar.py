@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _candidates(embeddings: str | Path, subject: str) -> tuple[Embeddings, list[
     names = [name for name in table.subject_ids if name == subject or name in used]
     if len(names) < 2:
         raise UserError(f"{table.path} holds {subject} alone, so there is nothing to compare it with.")
-    return Embeddings(names, table.only(names), table.path), notes
+    return replace(table, subject_ids=names, features=table.only(names)), notes
 
 
 def nearest_subjects(table: Embeddings, subject: str, k: int, own: frozenset[str] = frozenset()) -> pd.DataFrame:
