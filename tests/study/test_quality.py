@@ -49,6 +49,9 @@ def phantom() -> PhantomSubject:
         ({"lungs_threshold_dice": 0.88}, "given", "check"),
         ({"lungs_gap_right": float("nan")}, "threshold", "ok"),
         ({"scan_spine_behind": -0.3}, "threshold", "reject"),
+        ({"scan_laterality": -0.2}, "threshold", "check"),
+        ({"lungs_middle_smaller_over_larger": 0.2}, "threshold", "check"),
+        ({"lungs_lower_smaller_over_larger": 0.0}, "threshold", "ok"),
         ({"registration_dice": 0.4, "registration_poor": True}, "threshold", "reject"),
         ({"lungs_mean_hu": -200.0}, "threshold", "reject"),
     ],
@@ -104,6 +107,21 @@ def test_a_lobe_without_air_is_found(phantom: PhantomSubject, side: int, lower: 
     assert worst([concern.level for concern in judge(figures, "threshold")]) == "check", figures
 
 
+@pytest.mark.parametrize("side", [Mask.RIGHT, Mask.LEFT])
+def test_a_third_without_air_is_found(phantom: PhantomSubject, side: int) -> None:
+    """Upper and middle thirds by the other lung, which has no diaphragm there."""
+    heights = np.flatnonzero(phantom.lungs.lungs.any(axis=(1, 2)))
+    for name, part in (("middle", 1), ("upper", 2)):
+        labels = phantom.lungs.array.copy()
+        slab = labels[heights[0] + part * len(heights) // 3 : heights[0] + (part + 1) * len(heights) // 3]
+        slab[slab == side] = 0
+        figures = chest_figures(phantom.volume, Mask(labels, phantom.lungs.frame), given=False)
+        reasons = [str(concern) for concern in judge(figures, "threshold")]
+        assert any(f"{name} third has only" in reason for reason in reasons), (name, figures)
+    whole = chest_figures(phantom.volume, phantom.lungs, given=False)
+    assert not any("third" in str(concern) for concern in judge(whole, "threshold"))
+
+
 def test_enhanced_blood_in_front_is_not_taken_for_the_spine(phantom: PhantomSubject) -> None:
     """Vena cava, right heart and pulmonary artery full of contrast agent, the rest of the blood without any."""
     labels, hu = phantom.lungs.array, phantom.volume.array.copy()
@@ -121,6 +139,29 @@ def test_enhanced_blood_in_front_is_not_taken_for_the_spine(phantom: PhantomSubj
             any("spine" in str(concern) for concern in judge({f"scan_{k}": v for k, v in figures.items()}, ""))
             == turned
         )
+
+
+def test_a_mirrored_scan_is_found_where_the_heart_lies_near_the_midline() -> None:
+    """Index 2 of the quality benchmark: the heart's middle lies 1 mm to the left of the spine's."""
+    sound = make_subject(21, 2, PhantomSettings(spacing_mm=4.0))
+    reasons = []
+    for mirrored in (False, True):
+        hu, labels = (array[:, :, ::-1] if mirrored else array for array in (sound.volume.array, sound.lungs.array))
+        labels = np.array([0, 2, 1], np.uint8)[labels] if mirrored else labels
+        frame = sound.volume.frame
+        figures = surroundings(Mask(np.ascontiguousarray(labels), frame), Volume(np.ascontiguousarray(hu), frame))
+        assert abs(float(figures["laterality"])) > 0.2, figures
+        assert abs(float(figures["heart_left_mm"])) < 8.0, figures
+        reasons.append([str(concern) for concern in judge({f"scan_{k}": v for k, v in figures.items()}, "")])
+    assert not any("mirrored" in reason for reason in reasons[0])
+    assert any("mirrored" in reason for reason in reasons[1])
+
+
+def test_heart_and_liver_decide_nothing_with_one_lung(phantom: PhantomSubject) -> None:
+    one = Mask(np.where(phantom.lungs.array == Mask.RIGHT, phantom.lungs.array, np.uint8(0)), phantom.lungs.frame)
+    figures = surroundings(one, phantom.volume)
+    assert np.isnan(float(figures["laterality"]))
+    assert "mirrored" not in str(figures["warnings"])
 
 
 @pytest.fixture

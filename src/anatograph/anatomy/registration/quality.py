@@ -19,8 +19,8 @@ The figures, as `register` returns them; in ``subject.json`` each carries the pr
 ``poor``, ``reasons``           the verdict of `judge`
 ==============================  ========================================================================================
 
-Jacobian, folding and inverse figures exist for deformable maps, the volumes where the masks part the lungs. A lobe that
-is missing from the mask shows as ``found`` well below ``expected``.
+Jacobian, folding and inverse figures exist for deformable maps, the volumes where the masks part the lungs. A
+deformable map follows the mask, so ``found`` stays near ``expected`` even where a lobe is missing from the mask.
 """
 
 from __future__ import annotations

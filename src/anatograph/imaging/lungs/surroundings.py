@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from anatograph.imaging.lungs.laterality import laterality
 from anatograph.imaging.volume import Mask, Volume
 
 BONE_HU = 180
@@ -24,6 +25,8 @@ SPINE_IN_FRONT = -0.15
 """``spine_behind`` of a turned scan is -0.26 and less, or about 0 with dense contrast agent in the right heart."""
 HEART_RIGHT_MM = -8.0
 """The centre of the heart lies 2 to 20 mm to the left of the spine's."""
+MIRRORED = -0.15
+"""`laterality` of sound scans is 0.2 and more, and changes only its sign when the scan is mirrored."""
 SIDE_AREA_MM2 = 400.0
 """Lung area in the outermost columns or rows of a scan above which the lung is cut there."""
 THICK_MM = 5.0
@@ -37,7 +40,9 @@ def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     half its mean place, in half depths of the lungs, and the mean over slices of the bone behind less that in front,
     at most `SPINE_MM2` each and in units of it.
     ``heart_left_mm``: the middle of the tissue between the lower lungs, to the left of the spine.
-    ``mediastinum_hu``: upper quartile of the tissue between the lungs. All three nan with one lung.
+    ``mediastinum_hu``: upper quartile of the tissue between the lungs.
+    ``laterality``: heart beneath the left lung and liver beneath the right, see `laterality`. All four nan with one
+    lung.
     ``metal_ml``: above 2900 HU. ``truncated_side``: lung at the left, right, front or back of the scan.
     ``warnings``: everything unusual, in words.
     """
@@ -49,6 +54,7 @@ def surroundings(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
         "truncated_side": bool(max(front, side) > SIDE_AREA_MM2),
         "metal_ml": float(sum(int((plane > METAL_HU).sum()) for plane in volume.array)) * mask.frame.voxel_volume / 1e3,
         **_between(mask, volume),
+        "laterality": laterality(mask, volume),
     }
     figures["warnings"] = "; ".join(_doubts(figures, max(mask.frame.spacing)))
     return figures
@@ -113,6 +119,11 @@ def _doubts(figures: dict[str, float | bool | str], coarsest: float) -> list[str
     if float(figures["heart_left_mm"]) < HEART_RIGHT_MM:
         found.append(
             "the heart lies to the right of the spine: unless the subject has dextrocardia, the scan is mirrored"
+        )
+    if float(figures["laterality"]) < MIRRORED:
+        found.append(
+            "heart and liver lie beneath the opposite lungs: unless the subject has situs inversus or lacks a lobe, "
+            "the scan is mirrored"
         )
     if float(figures["mediastinum_hu"]) > ENHANCED_HU:
         found.append("the scan seems contrast-enhanced")

@@ -63,6 +63,8 @@ RULES = (
     Rule("lungs_smaller_over_larger", "check", "one lung is missing", below=0.05),
     Rule("lungs_upper_smaller_over_larger", "check", "one lung's upper third has only {:.0%} of the other's volume",
          below=0.4),
+    Rule("lungs_middle_smaller_over_larger", "check", "one lung's middle third has only {:.0%} of the other's volume",
+         below=0.4),
     Rule("lungs_truncated_top", "check", "the top of the lungs is not in the scan", above=0.5),
     Rule("lungs_truncated_base", "check", "the base of the lungs is not in the scan", above=0.5),
     Rule("lungs_holes_fraction", "note", "holes of {:.0%} in the lung mask", above=0.02),
@@ -82,6 +84,8 @@ RULES = (
     Rule("scan_spine_behind", "reject", "the spine lies in front of the lungs, so the scan seems flipped", below=-0.15),
     Rule("scan_heart_left_mm", "check", "the heart lies to the right of the spine: mirrored, unless dextrocardia",
          below=-8.0),
+    Rule("scan_laterality", "check", "heart and liver lie beneath the opposite lungs: mirrored, unless situs inversus "
+         "or a missing lobe", below=-0.15),
     Rule("scan_mediastinum_hu", "note", "the scan seems contrast-enhanced", above=130.0),
     Rule("scan_metal_ml", "note", "{:.0f} ml of metal in the scan", above=1.0),
     Rule("scan_truncated_side", "check", "the sides of the lungs are outside the scan", above=0.5),
