@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tests.learning.small_study import SmallStudy
 
 from anatograph.anatomy.lung_tissue import OUTSIDE_HU, lung_tissue
+from anatograph.embedding.sources import with_lung
 from anatograph.learning.data.cohort import read_cohort
 from anatograph.learning.data.shown import source_of
 from anatograph.learning.model.config import ModelConfig
@@ -66,6 +67,16 @@ def test_whole_patches_are_not_embedded_unnoticed() -> None:
     model.config = WHOLE
     np.testing.assert_array_equal(found.subject, model.embed(shown, study.edges).subject)
     np.testing.assert_array_equal(model.shown(study.patches[0], None, None), study.patches[0])
+
+
+def test_a_landmark_without_lung_is_absent() -> None:
+    """As where a mask lacks a lung: half of the landmarks would be soft tissue, which no training scan shows."""
+    inside = np.zeros((4, 8, 8, 8), dtype=bool)
+    inside[0], inside[1, 0], inside[2, 0, 0, :5] = True, True, True
+    present = np.array([True, True, True, True])
+    assert with_lung(present, inside, SHOWN).tolist() == [True, True, False, False]
+    assert with_lung(np.array([False, True, True, True]), inside, SHOWN).tolist() == [False, True, False, False]
+    assert with_lung(present, inside, WHOLE).all()
 
 
 def test_settings_that_older_models_lack_leave_their_digest() -> None:

@@ -97,7 +97,7 @@ def test_a_scan_gets_the_vector_that_embed_gives_it(server: Running, small: Smal
     ("body", "status", "words"),
     [
         (b"", 400, "no body"),
-        (b"nothing that is a scan" * 100, 422, "none of the files"),
+        (b"nothing that is a scan" * 100, 422, "not of a supported type"),
         (b"\x1f\x8b" + b"x" * 1000, 422, "damaged"),
         (b"PK\x03\x04" + b"x" * 1000, 422, "cannot be unpacked"),
         (b"x" * 3_000_001, 413, "larger than 3 MB"),

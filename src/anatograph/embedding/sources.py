@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from anatograph.learning.model.embedding_model import Model
     from anatograph.study.subject import PreparedSubject, StoredSubject
 
+LEAST_LUNG = 0.01
+"""A patch with a smaller part of lung is no region of the lungs; in sound scans 0 to 0.4 % of the landmarks."""
+
 
 class Source(ABC):
     """Subjects to embed, each loaded when its turn comes."""
@@ -129,7 +132,8 @@ class ScanSource(Source):
                 "the vector may differ from theirs"
             )
         parenchyma = float(done.quality["lungs_parenchyma_hu"])
-        return Item(subject_id, done.patches, done.edges, done.present, done.inside, parenchyma)
+        present = with_lung(done.present, done.inside, self._model.config)
+        return Item(subject_id, done.patches, done.edges, present, done.inside, parenchyma)
 
     def stamp(self, subject_id: str) -> int:
         """Never that of another run: nothing is stored of a single scan."""
@@ -140,14 +144,18 @@ def item_of(subject: StoredSubject, config: ModelConfig) -> Item[str]:
     """A study's subject, with its lungs where a model of this configuration needs them."""
     if not needs_lungs(config):
         return Item(subject.subject_id, subject.load_patches(), subject.edges, subject.present)
-    return Item(
-        subject.subject_id,
-        subject.load_patches(),
-        subject.edges,
-        subject.present,
-        subject.load_inside(),
-        subject.parenchyma_hu,
-    )
+    inside = subject.load_inside()
+    present = with_lung(subject.present, inside, config)
+    return Item(subject.subject_id, subject.load_patches(), subject.edges, present, inside, subject.parenchyma_hu)
+
+
+def with_lung(present: NDArray[np.bool_], inside: NDArray[np.bool_], config: ModelConfig) -> NDArray[np.bool_]:
+    """(N,) which landmarks a model of this configuration has something to see at.
+
+    Where a lung is missing, in the subject or only in its mask, a model that is shown lung alone would see soft tissue
+    in half of its landmarks, as in no scan it was trained on: these landmarks are absent like those beyond the scan.
+    """
+    return present & (inside.mean(axis=(1, 2, 3)) >= LEAST_LUNG) if config.lungs_only else present
 
 
 def shown_of(subject: StoredSubject, config: ModelConfig) -> NDArray[np.int16]:
