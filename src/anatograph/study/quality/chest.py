@@ -43,7 +43,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
         shifted by 20 mm or turned front to back, from 0.08 in those of another subject.
         ``lungs_smaller_over_larger``: volume of the smaller lung over that of the larger.
         ``lungs_upper_smaller_over_larger``, ``_middle_``, ``_lower_``: the same in a third of the height of both lungs.
-        Upper 0.53 and more in sound scans, at most 0.07 without an upper lobe; middle 0.54 and more, at most 0.29 where
+        Upper 0.53 and more in sound scans, at most 0.17 without an upper lobe; middle 0.54 and more, at most 0.29 where
         that third of a lung is missing (0.40 in a lung made short by its diaphragm); lower any number, as one diaphragm
         may stand much higher than the other.
         ``lungs_gap_right``, ``lungs_gap_left``: tissue between a lung and the ribs behind and beside it, over that and
