@@ -128,7 +128,8 @@ def _check_request(cohort: Cohort, settings: PreprocessSettings, weights: Path |
         )
     if settings.lungs == "given" and all(row.lungs is None for row in cohort.rows):
         raise UserError(
-            f"--lungs given needs masks, but {cohort.path} names none in a column 'lungs'; add it, or use --lungs auto."
+            f"--lungs given takes the table's masks, but {cohort.path} names no mask in a column 'lungs'; "
+            "add it, or use --lungs auto."
         )
     if weights is not None and not weights.exists():
         raise UserError(f"The lung network's weights {weights} do not exist.")
