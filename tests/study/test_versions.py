@@ -106,7 +106,7 @@ def test_a_worker_of_another_version_does_nothing(cohort: Path, atlas: Atlas, tm
     row = CohortRow("p00", cohort.parent / "0.nii.gz", cohort.parent / "0_lungs.nii.gz")
     outcome = process_subject(Job(row, tmp_path / "study", None, versions={"read": 0}))
     assert outcome.kind == "stop"
-    assert "another version" in outcome.reason
+    assert "different version" in outcome.reason
     assert Study.open(tmp_path / "study").subject_ids == []
 
 
