@@ -108,7 +108,7 @@ def _slope(distance: Callable[..., Array], points: Array) -> Array:
 
 
 class InformedFit(deformable._Fit):
-    """The fit, told what it cannot know: where structures of thorax coordinates lie in the subject."""
+    """The fit, given what it cannot know: where structures of thorax coordinates lie in the subject."""
 
     posture: AffineMap
     surfaces: list[tuple[Callable[..., Array], Array]]
@@ -136,9 +136,9 @@ class InformedFit(deformable._Fit):
         return deformable._Linearised(float(weight @ residual**2), residual, slope, weight, path, sign)
 
 
-def informed(atlas: Shape, subject: Shape, affine: AffineMap, **told: object) -> DeformableMap:
-    """The deformable map of a fit that is told more; see `InformedFit`."""
-    with mock.patch.object(deformable, "_Fit", type("Told", (InformedFit,), told)):
+def informed(atlas: Shape, subject: Shape, affine: AffineMap, **given: object) -> DeformableMap:
+    """The deformable map of a fit that is given more; see `InformedFit`."""
+    with mock.patch.object(deformable, "_Fit", type("Given", (InformedFit,), given)):
         return deformable.fit_deformable(atlas, subject, affine)
 
 
@@ -187,12 +187,12 @@ def phantom(seed: int, index: int, note: Callable[..., None]) -> None:
     true = harmonic(shape, lambda places: relative(thorax, places) - places)
     add("true surface (relative), harmonic", posture.to_subject(inner + true(inner)))
     nothing: dict[str, object] = {"surfaces": [], "points": np.zeros((0, 3)), "posture": posture, "weight": 1.0}
-    for name, told in (
-        ("told the hila", {"points": HILA}),
-        ("told the fissures", {"surfaces": fissures(shape)}),
-        ("told hila and fissures", {"points": HILA, "surfaces": fissures(shape)}),
+    for name, given in (
+        ("given the hila", {"points": HILA}),
+        ("given the fissures", {"surfaces": fissures(shape)}),
+        ("given hila and fissures", {"points": HILA, "surfaces": fissures(shape)}),
     ):
-        map_ = informed(shape, there, affine, **{**nothing, **told})
+        map_ = informed(shape, there, affine, **{**nothing, **given})
         add(f"deformable, {name}", map_.to_subject(inner), map_)
     grid = shape.field(2.5)
     rim = shape.to_lps(grid.points()[np.flatnonzero(np.abs(grid.values.ravel() - 0.5) < 0.12)[::20]])

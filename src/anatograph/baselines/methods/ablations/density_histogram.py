@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from anatograph.baselines.method import CohortMethod, Learns, Scans
-from anatograph.embedding.sources import shown_of
+from anatograph.embedding.sources import item_of
 from anatograph.execution.progress import progress_over
 from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.pooling import PoolingSettings, make_pooling
+from anatograph.learning.model.shown import shown
 from anatograph.learning.model.whitening import MOST, whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
 from anatograph.learning.training.presets import PRESETS
@@ -48,10 +49,10 @@ class DensityHistogram(CohortMethod):
             model = PRESETS["default"].model
             by_subject = []
             for name in progress_over(scans.subject_ids, self.title, "subject", shown=self.progress):
-                subject = scans.study.subject(name)
-                hu = torch.from_numpy(shown_of(subject, model))
+                item = item_of(scans.study.subject(name), model)
+                hu = torch.from_numpy(shown(np.asarray(item.patches), item.inside, item.parenchyma_hu, model))
                 rows = histogram.fractions(window(hu, *HU_WINDOW)[:, None]).numpy().astype(np.float64)
-                rows[~subject.present] = np.nan
+                rows[~np.asarray(item.present)] = np.nan  # absent as for the model
                 by_subject.append(rows)
             regions = np.stack(by_subject)
             self._regions = regions @ whitening(regions[:: -(-len(regions) // MOST)], 0.5)
