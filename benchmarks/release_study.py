@@ -9,7 +9,8 @@ are pretrained with three seeds each; `anatograph benchmark` then evaluates ever
 folds, with `--leave-out site` and `--region-truth`. `--cohort` evaluates on a table of your own instead, such as a
 half-real cohort (`anatograph phantom OUT --onto COHORT`), with its base subject as `--group`. `--model` evaluates a
 model that is there, such as the one that ships (`--model release`), in place of pretraining: then only the second
-cohort is drawn, and w/o CE, which needs a pretraining of its own, is left out.
+cohort is drawn, and w/o CE, which needs a pretraining of its own, is left out. `--pretrain-study` pretrains on a study
+that is there; `--arm NAME KEY=VALUE` adds a model pretrained with another setting to the ablations.
 
 Questions: the paper's (lung function, grades), extents, and place: upper minus lower, right minus left, and lung
 function at matched extent (the residual of log FEV1pp after a quadratic fit on the true extents), which only the place
@@ -23,7 +24,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,22 +144,29 @@ def evaluate(folder: Path, study: Path, cohort: Path, models: tuple[Path, Path |
         args.out / "log.txt")  # fmt: skip
 
 
-def ablations(folders: Sequence[Path], folds: int) -> pd.DataFrame:
+def ablations(folders: Sequence[Path], folds: int, arms: Mapping[str, Sequence[Path]]) -> pd.DataFrame:
     """Each ablation against the model: values of a fold are averaged over the pretraining seeds, then compared.
+
+    ``arms``: the benchmarks of models pretrained with another setting, a folder for each seed.
 
     target, metric, method, mean, reference, difference, p, p_holm (over the ablations), seed_std (of the model's mean
     over the pretraining seeds).
     """
     tables = [pd.read_csv(folder / "folds.csv").assign(seed=k) for k, folder in enumerate(folders)]
+    for name, benchmarks in arms.items():
+        for k, folder in enumerate(benchmarks):
+            table = pd.read_csv(folder / "folds.csv")
+            tables.append(table[table["method"] == REFERENCE].assign(seed=k, method=name))
+    compared = [*ABLATIONS, *arms]
     every = pd.concat(tables, ignore_index=True)
-    every = every[every["metric"].isin(["r2", "accuracy"]) & every["method"].isin([REFERENCE, *ABLATIONS])]
+    every = every[every["metric"].isin(["r2", "accuracy"]) & every["method"].isin([REFERENCE, *compared])]
     rows = []
     for (target, metric), chosen in every.groupby(["target", "metric"]):
         values = chosen.groupby(["method", "repeat", "fold"])["value"].mean().unstack("method")
         if REFERENCE not in values:
             continue
         seeds = chosen[chosen["method"] == REFERENCE].groupby("seed")["value"].mean()
-        others = [name for name in ABLATIONS if name in values]
+        others = [name for name in compared if name in values]
         tests = [corrected_t_test(tuple(values[REFERENCE]), tuple(values[name]), 1 / (folds - 1)) for name in others]
         for name, test, p in zip(others, tests, holm([test.p for test in tests]), strict=True):
             rows.append({
@@ -175,7 +183,8 @@ def page(folders: Sequence[Path], compared: pd.DataFrame, args: argparse.Namespa
         f"# Release study, stage {args.stage}",
         "",
         f"Evaluated with `python benchmarks/release_study.py {' '.join(sys.argv[1:])}`. Seeds of the cohorts: "
-        f"{STAGES[args.stage].pretrain} (pretraining), {STAGES[args.stage].evaluate} (evaluation); "
+        f"{args.pretrain_study or STAGES[args.stage].pretrain} (pretraining), "
+        f"{STAGES[args.stage].evaluate} (evaluation); "
         + (f"model {args.model}." if args.model else f"pretraining seeds {', '.join(map(str, args.seeds))}."),
         "",
         "## Ablations over pretraining seeds",
@@ -200,6 +209,9 @@ def main() -> None:
     parser.add_argument("--stage", choices=list(STAGES), required=True)
     parser.add_argument("--subjects", type=int, nargs=2, default=(120, 120), metavar=("PRETRAIN", "EVALUATE"))
     parser.add_argument("--cohort", type=Path, nargs=2, metavar=("STUDY", "COHORT"), help="evaluate these subjects")
+    parser.add_argument("--pretrain-study", type=Path, metavar="STUDY", help="pretrain on these subjects")
+    parser.add_argument("--arm", nargs="+", action="append", default=[], metavar="WORD",
+                        help="NAME KEY=VALUE …: an ablation by settings of pretraining")  # fmt: skip
     parser.add_argument("--group", help="column that identifies the base subject")
     parser.add_argument("--leave-out", default="site", help="column to leave out; '' for none")
     parser.add_argument("--model", help="evaluate this model folder, or 'release', the model that ships")
@@ -220,7 +232,9 @@ def main() -> None:
     from anatograph.baselines.registry import METHODS
 
     rows = args.only or [slug for slug in METHODS if slug != "medicalnet"]  # needs published weights
-    if not args.model:
+    if args.pretrain_study:
+        study = args.pretrain_study
+    elif not args.model:
         _, study = draw(args.out / "pretrain", STAGES[args.stage].pretrain, args.subjects[0], args)
     if args.cohort:
         judged, cohort = args.cohort
@@ -233,13 +247,18 @@ def main() -> None:
         evaluate(folders[0], judged, cohort, (_given(args.model), None), rows, args)
     else:
         folders = []
+    arms: dict[str, list[Path]] = {name: [] for name, *_ in args.arm}
     for number, seed in enumerate(args.seeds):
         whole = pretrain(study, args.out / f"run-{seed}", seed, (), args)
         blind = pretrain(study, args.out / f"run-without-ce-{seed}", seed, ("model.conditional=false",), args)
         folders.append(args.out / f"benchmark-{seed}")
         some = rows if number == 0 else [slug for slug in (REFERENCE, *ABLATIONS) if slug in rows]
         evaluate(folders[-1], judged, cohort, (whole, blind), some, args)
-    compared = ablations(folders, args.folds)
+        for name, *settings in args.arm:
+            other = pretrain(study, args.out / f"run-{name}-{seed}", seed, settings, args)
+            arms[name].append(args.out / f"benchmark-{name}-{seed}")
+            evaluate(arms[name][-1], judged, cohort, (other, None), [REFERENCE], args)
+    compared = ablations(folders, args.folds, arms)
     compared.to_csv(args.out / "ablations.csv", index=False)
     (args.out / "release.md").write_text(page(folders, compared, args), encoding="utf-8")
     settings = {key: str(value) for key, value in vars(args).items()}
