@@ -133,13 +133,14 @@ def evaluate(folder: Path, study: Path, cohort: Path, models: tuple[Path, Path |
              args: argparse.Namespace) -> None:  # fmt: skip
     """One benchmark, with the models of one pretraining seed."""
     targets = targets_of(cohort)
+    blind: list[str | Path] = ["--model-without-ce", models[1]] if models[1] else []
     group = ["--group", args.group] if args.group else []
     leave_out = ["--leave-out", args.leave_out] if args.leave_out else []
     log = [name for name in LOG if name in targets]
     ordinal = [f"{name}=ordinal" for name in ORDINAL if name in targets]
     run(["benchmark", study, cohort, "--out", folder, "--target", *targets, "--preset", args.preset, "--region-truth",
-         "--folds", str(args.folds), "--repeats", str(args.repeats), "--model", models[0], *(["--model-without-ce",
-         models[1]] if models[1] else []), "--methods", *rows, *group, *leave_out, *(["--log", *log] if log else []),
+         "--folds", str(args.folds), "--repeats", str(args.repeats), "--model", models[0], *blind,
+         "--methods", *rows, *group, *leave_out, *(["--log", *log] if log else []),
          *(["--task", *ordinal] if ordinal else []), *(["--embeddings", *args.embeddings] if args.embeddings else [])],
         args.out / "log.txt")  # fmt: skip
 

@@ -62,6 +62,23 @@ def test_rows_are_the_models_own_features(scans: Scans, tmp_path: Path) -> None:
     np.testing.assert_allclose(plain.embed(scans), np.nanmean(regions, axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_patches_of_a_model_are_whitened_by_parts(scans: Scans, tmp_path: Path) -> None:
+    """Densities that took no part in the contrasts stay apart from what was learnt, as in the model's own regions."""
+    learnt = 16 - len(THRESHOLDS)
+    choices = {"density": True, "density_in_contrast": False, "whiten": 0.5}
+    row = WithoutGraph(a_model(scans, tmp_path / "model", **choices), progress=False)  # type: ignore[arg-type]
+    found = row.regions(scans)
+    model = load_model(tmp_path / "model")
+    subjects = [scans.study.subject(name) for name in scans.subject_ids]
+    plain = np.stack([model.embed(s.patches, s.edges, s.present).patch_features for s in subjects])
+    there = np.isfinite(plain).all(axis=2)
+    for part in (slice(0, learnt), slice(learnt, None)):
+        linear, *_ = np.linalg.lstsq(plain[there][:, part].astype(float), found[there][:, part], rcond=None)
+        np.testing.assert_allclose(plain[there][:, part] @ linear, found[there][:, part], rtol=1e-3, atol=1e-3)
+    assert row.embed(scans).shape == (len(subjects), 16)
+    assert row.about["pooling"]["learnt_per_part"] == learnt
+
+
 def test_both_rows_of_a_model_share_one_pass(scans: Scans, tmp_path: Path) -> None:
     folder = a_model(scans, tmp_path / "model")
     Anatograph(folder, progress=False).embed(scans)

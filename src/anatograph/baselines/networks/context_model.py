@@ -22,7 +22,7 @@ from anatograph.execution.files import write_text
 from anatograph.execution.progress import Progress
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.pooling import PoolingSettings
-from anatograph.learning.model.whitening import MOST, whitening
+from anatograph.learning.model.whitening import MOST, whitening_by_parts
 
 
 class ContextModelRow(CohortMethod):
@@ -73,8 +73,8 @@ class ContextModelRow(CohortMethod):
             self.about = {"pooling": functions.about(table.features.shape[1] // table.parts.count, table.parts.learnt)}
             return table.only(scans.subject_ids)
         regions = self.regions(scans)
-        whole = not self.before_graph and not self.learned_only
-        self.about = {"pooling": functions.about(regions.shape[2], table.parts.learnt if whole else 0)}
+        learnt = 0 if self.learned_only else table.parts.learnt
+        self.about = {"pooling": functions.about(regions.shape[2], learnt)}
         return np.stack([functions.pool(one) for one in regions])
 
     def regions(self, scans: Scans) -> NDArray[np.float64]:
@@ -93,7 +93,7 @@ class ContextModelRow(CohortMethod):
         if config.whiten > 0:
             ids = scans.study.subject_ids
             sample = np.stack([store.unwhitened(name)[:, part] for name in ids[:: -(-len(ids) // MOST)]])
-            features = features @ whitening(sample.astype(np.float64), config.whiten)
+            features = features @ whitening_by_parts(sample, config)
         return features
 
     def check(self, folder: Path) -> None:

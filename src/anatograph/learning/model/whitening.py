@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from anatograph.learning.model.config import ModelConfig
+
 FLOOR = 1e-3
 """Added to every eigenvalue, as a fraction of their mean."""
 
@@ -34,3 +36,14 @@ def whitening(nodes: NDArray[np.floating], exponent: float = 1.0) -> NDArray[np.
     values = np.maximum(values, 0.0)
     root = (values + FLOOR * (values.mean() or 1.0)) ** (exponent / 2)
     return np.asarray((vectors / root) @ vectors.T, dtype=np.float64)
+
+
+def whitening_by_parts(nodes: NDArray[np.floating], config: ModelConfig) -> NDArray[np.float64]:
+    """The matrix (F, F) for nodes (S, N, F): a block for the features of the contrasts, and one for those joined to
+    them, each as `whitening` has it. Fewer features than the model's are those of the contrasts."""
+    size = config.contrast_size
+    matrix = np.zeros((nodes.shape[-1],) * 2)
+    for part in (slice(0, size), slice(size, len(matrix))):
+        if part.stop > part.start:
+            matrix[part, part] = whitening(nodes[..., part], config.whiten)
+    return matrix

@@ -16,11 +16,10 @@ from anatograph.learning import collectives
 from anatograph.learning.contrast.batchnorm import recalibrate_batchnorm
 from anatograph.learning.data.cohort import TrainingCohort, TrainingStudy, random_rows
 from anatograph.learning.data.sampler import PatchSampler
-from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import save_model
 from anatograph.learning.model.origins import origins
-from anatograph.learning.model.whitening import MOST, whitening
+from anatograph.learning.model.whitening import MOST, whitening_by_parts
 from anatograph.learning.monitoring.online_probe import probe_labels, probe_score
 from anatograph.learning.seeding import RECALIBRATE, STATISTICS, numpy_generator
 from anatograph.learning.training.bank import Bank, build_bank
@@ -81,7 +80,7 @@ class ModelExporter:
         ready.eval()
         if ready.whitening is not None:
             nodes = torch.cat([region_nodes(ready, *some) for some in banked]).cpu().numpy()
-            ready.whitening.copy_(torch.from_numpy(_whitening(nodes, ready.config)))
+            ready.whitening.copy_(torch.from_numpy(whitening_by_parts(nodes, ready.config)))
         training: dict[str, Any] = {"epochs": epoch + 1, "updates": updates, "subjects": len(self.cohort.ids)}
         training |= {"cohort": self.study.digest(), **origins(self.study, self.folder.parent)}
         training["settings"] = self.settings.to_dict()
@@ -114,16 +113,6 @@ def first_graph_statistics(model: Model, bank: Bank) -> dict[str, Tensor]:
     banked = _chunks(bank, model.location_codes.device)
     recalibrate_batchnorm(ready.graph, banked, lambda batch: ready.nodes(*batch))
     return dict(ready.graph.state_dict())
-
-
-def _whitening(nodes: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float64]:
-    """The matrix for nodes (S, N, F): a block for the features of the contrasts, and one for those joined to them."""
-    size = config.contrast_size
-    matrix = np.zeros((nodes.shape[-1],) * 2)
-    for part in (slice(0, size), slice(size, len(matrix))):
-        if part.stop > part.start:
-            matrix[part, part] = whitening(nodes[..., part], config.whiten)
-    return matrix
 
 
 def _chunks(bank: Bank, device: torch.device) -> list[tuple[Tensor, Tensor]]:
