@@ -34,3 +34,7 @@ if __name__ == "__main__":
         ],
     )
     train(SmallStudy(subjects), run, settings, progress=False)
+    # A thread of the process group that outlives it can abort the process at its end, though rarely.
+    left = [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
+    if left:
+        raise SystemExit(f"the process group has left threads behind: {left}")

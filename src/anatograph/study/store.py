@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anatograph._version import __version__
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
@@ -23,14 +21,13 @@ from anatograph.execution.claims import alone, holder, tidy
 from anatograph.execution.failures import failures_in
 from anatograph.execution.files import clear_leftovers, remove_folder, whole_folder, write_text
 from anatograph.execution.folders import refuse_foreign
-from anatograph.limits import read_json
 from anatograph.study.blocks import INSIDE, by_subject, layout, packed_length, read_rows, unpack
+from anatograph.study.description import describe, read_description, refuse_difference
 from anatograph.study.identifiers import subject_folder
 from anatograph.study.settings import PreprocessSettings
 from anatograph.study.subject import PreparedSubject, StoredSubject, write_subject_files
 from anatograph.study.versions import VERSIONS
 
-FORMAT_VERSION = 1
 _OWN = {"atlas", "subjects", ".unfinished", ".claims", ".failed", ".lock"}
 _READERS = 16
 """Threads that check subjects: on a network file system a check is waiting, not work."""
@@ -63,7 +60,7 @@ class Study:
         path = Path(path)
         if (path / "study.json").is_file():
             study = cls.open(path)
-            study._refuse_difference(atlas, settings)
+            refuse_difference(path, study.about, atlas, settings)
             return study
         refuse_foreign(path, "a study", lambda entry: entry.name in _OWN)
         with alone(path / ".claims", "study.lock"):
@@ -72,17 +69,7 @@ class Study:
             with whole_folder(path / "atlas", path / ".unfinished") as folder:
                 save_atlas(atlas, folder)
             (path / "subjects").mkdir(exist_ok=True)
-            about = {
-                "format_version": FORMAT_VERSION,
-                "anatograph": __version__,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "atlas_hash": atlas.hash,
-                "landmarks": len(atlas),
-                "patch_size": atlas.patch_size,
-                "step": atlas.step,
-                "settings": settings.to_dict(),
-                "recipe": {step: [number] for step, number in VERSIONS.items()},
-            }
+            about = describe(atlas, settings)
             write_text(path / "study.json", json.dumps(about, indent=2) + "\n")
         return cls.open(path)
 
@@ -94,22 +81,7 @@ class Study:
             UserError: not a study, or one of a newer format.
         """
         path = Path(path)
-        file = path / "study.json"
-        if not file.is_file():
-            raise UserError(f"{path} is not a study (it has no study.json); make one with `anatograph preprocess`.")
-        try:
-            about: dict[str, Any] = read_json(file)
-            version = int(about["format_version"])
-            if not (1 <= int(about["landmarks"]) <= 10**6 and 4 <= int(about["patch_size"]) <= 128):
-                raise ValueError("impossible numbers of landmarks or voxels")
-            if not all(isinstance(n, int) for numbers in about.get("recipe", {}).values() for n in numbers):
-                raise ValueError("its step versions are not numbers")
-            if version <= FORMAT_VERSION:
-                return cls(path, about)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
-            raise UserError(f"{file} cannot be read ({error}); restore it, or preprocess into a new folder.") from error
-        raise UserError(f"The study {path} is of format {version}, this version reads up to {FORMAT_VERSION}; "
-                        "install a newer anatograph.")  # fmt: skip
+        return cls(path, read_description(path))
 
     @cached_property
     def atlas(self) -> Atlas:
@@ -294,19 +266,3 @@ class Study:
     def failures(self) -> list[Failure]:
         """The failures listed in ``failures.csv``, in its order."""
         return failures_in(self.path)
-
-    def _refuse_difference(self, atlas: Atlas, settings: PreprocessSettings) -> None:
-        there, here = self.settings.to_dict(), settings.to_dict()
-        differing = [
-            f"{name} is {there[name]} there and {here[name]} now" for name in here if there[name] != here[name]
-        ]
-        if atlas.hash != self.about["atlas_hash"]:
-            differing.append(
-                f"the atlas has {self.about['landmarks']} landmarks (hash {str(self.about['atlas_hash'])[:12]}) there "
-                f"and {len(atlas)} (hash {atlas.hash[:12]}) now; the study's own is {self.path / 'atlas'}"
-            )
-        if differing:
-            raise UserError(
-                f"The study {self.path} was made with other settings: {'; '.join(differing)}. "
-                "Give the same settings, or another folder for a new study."
-            )

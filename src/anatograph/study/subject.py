@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from anatograph.imaging.reading import read_mask, write_mask
 from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.limits import check_scan_size, read_json
 from anatograph.study.blocks import INSIDE, pack, packed_length, unpack
-from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, worst
+from anatograph.study.quality.levels import LEVELS, Concern, Figure, Level, concern_of, flags_of, worst
 from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save_slices
 from anatograph.study.versions import StepVersions, versions_of
 
@@ -77,11 +76,6 @@ class PreparedSubject:
     def flags(self) -> tuple[str, ...]:
         """What needs a reader's attention: the concerns at level ``check`` or ``reject``, in words."""
         return flags_of(self.concerns)
-
-
-def flags_of(concerns: Sequence[Concern]) -> tuple[str, ...]:
-    """Reasons of the concerns at level ``check`` or ``reject``."""
-    return tuple(concern.reason for concern in concerns if concern.level in ("check", "reject"))
 
 
 def write_subject_files(subject: PreparedSubject, folder: Path, atlas_hash: str) -> None:

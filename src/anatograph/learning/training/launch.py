@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ class Compute:
 def launched(settings: PretrainSettings) -> Iterator[Compute]:
     """Join the processes that ``torchrun`` started, if any, and leave them in order.
 
-    A process that exits while its group still exists may abort: gloo's threads are then torn down under it.
+    A process that exits while its group still exists may abort: gloo's threads then outlive the interpreter. The group
+    exists as long as anything refers to it, see `_join`.
     """
     kind = device_type(settings)
     joined = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -70,6 +72,9 @@ def bf16_on_processor() -> bool:
 
 def _join(kind: str) -> torch.device:
     """Connect to the other processes by the environment that ``torchrun`` sets; returns this process's device."""
+    # This module's functions have the default group as the default value of an argument. The first optimiser imports
+    # it, and imported while there is a group, it would keep that group and its threads until the process has ended.
+    importlib.import_module("torch.distributed.nn.functional")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if kind == "cuda":
         device = torch.device("cuda", local)

@@ -114,6 +114,11 @@ WORDS: tuple[tuple[str, Level], ...] = (
 """What the reader says of a file, by pattern; all else that it says is a ``check``."""
 
 
+def flags_of(concerns: Sequence[Concern]) -> tuple[str, ...]:
+    """Reasons of the concerns at level ``check`` or ``reject``."""
+    return tuple(concern.reason for concern in concerns if concern.level in ("check", "reject"))
+
+
 def worst(levels: Sequence[Level]) -> Level:
     """The gravest of several levels, ``ok`` for none."""
     return max(levels, key=LEVELS.index, default="ok")
