@@ -16,12 +16,12 @@ from anatograph.imaging.checks import check_frame, chest_volume
 from anatograph.imaging.dicom.choice import inspect_dicom_folder, read_dicom_folder
 from anatograph.imaging.dicom.headers import looks_like_dicom, quiet
 from anatograph.imaging.formats.header import FileHeader, scale_to_mm
-from anatograph.imaging.formats.read import read_file_header
+from anatograph.imaging.formats.read import SUFFIXES, read_file_header, suffix_of
 from anatograph.imaging.native import native_name
 from anatograph.imaging.orientation import lps_frame, lps_view
 from anatograph.imaging.sides import label_sides
 from anatograph.imaging.volume import Frame, Mask, Volume, vector
-from anatograph.imaging.writing import SUFFIXES, write_array, write_mask, write_volume
+from anatograph.imaging.writing import write_array, write_mask, write_volume
 
 __all__ = ["inspect_scan", "read_mask", "read_volume", "write_array", "write_mask", "write_volume"]
 
@@ -169,7 +169,7 @@ def _open(path: Path, what: str, whole: bool = False) -> tuple[sitk.ImageFileRea
     """A reader that has read a header with nothing wrong in it; ``whole`` unpacks the file to see that all is there."""
     if not path.exists():
         raise UserError(f"{path}: this file or folder does not exist; check the path.")
-    if not path.name.lower().endswith(SUFFIXES):
+    if suffix_of(path) is None:
         if looks_like_dicom(path):
             raise UserError(f"{path}: this is a single DICOM file; give the folder that holds the whole series.")
         raise UserError(f"{path}: not a {what} by its name; give {', '.join(SUFFIXES)} or a folder with DICOM files.")

@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from anatograph.errors import UserError
 from anatograph.execution.files import whole_file
 from anatograph.imaging.formats.nifti_words import NiftiWords, write_words
+from anatograph.imaging.formats.read import SUFFIXES, suffix_of
 from anatograph.imaging.native import native_name
 from anatograph.imaging.orientation import is_turned, stored_view
 from anatograph.imaging.volume import Mask, Volume
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Volume files that are read and written."""
-
 
 def volume_name(path: Path) -> str | None:
     """Name of a volume file without its ending; None for other files."""
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    ending = suffix_of(path)
     return None if ending is None else path.name[: -len(ending)]
 
 
@@ -78,7 +76,7 @@ def write_mask(path: str | Path, mask: Mask) -> None:
 
 def _write(path: Path, image: sitk.Image, words: NiftiWords | None = None) -> None:
     """Write under another name first, so that a file under its final name is complete."""
-    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    suffix = suffix_of(path)
     if suffix is None:
         raise UserError(f"{path}: the name does not say which file type; end it with one of {', '.join(SUFFIXES)}.")
     if words is not None and suffix not in (".nii", ".nii.gz"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
@@ -90,8 +90,8 @@ def register(atlas: Atlas, lungs: Mask, method: str = "deformable", seed: int = 
     _refuse_hopeless(checked.figures)
     result: AtlasMap = checked.map
     figures, reasons = checked.figures, checked.reasons
-    if method in ("deformable", "ants-syn"):
-        deformed = _deformed(fixed, moving, checked.map, method, seed)
+    if method in DEFORMATIONS:
+        deformed = DEFORMATIONS[method](fixed, moving, checked.map, seed)
         figures = {
             **map_quality(fixed, moving, atlas.landmarks, deformed, checked.map),
             **deformation_figures(fixed, deformed, atlas.landmarks),
@@ -115,12 +115,17 @@ def affine_dice(atlas: Atlas, lungs: Mask) -> float:
     return overlap(fixed, moving, fit_affine(fixed, moving, start).map)
 
 
-def _deformed(atlas: Shape, subject: Shape, affine: AffineMap, method: str, seed: int) -> DeformableMap:
-    if method == "ants-syn":
-        from anatograph.anatomy.registration.ants import deform
+def _ants_syn(atlas: Shape, subject: Shape, affine: AffineMap, seed: int) -> DeformableMap:
+    from anatograph.anatomy.registration.ants import deform
 
-        return deform(atlas, subject, affine, seed)
-    return fit_deformable(atlas, subject, affine)
+    return deform(atlas, subject, affine, seed)
+
+
+DEFORMATIONS: dict[str, Callable[[Shape, Shape, AffineMap, int], DeformableMap]] = {
+    "deformable": lambda atlas, subject, affine, seed: fit_deformable(atlas, subject, affine),
+    "ants-syn": _ants_syn,
+}
+"""Methods that deform: atlas, subject, our affine map to begin with, and seed, to the map atlas→subject."""
 
 
 def _published(atlas_shape: Shape, subject: Shape, atlas: Atlas, lungs: Mask, seed: int, notes: list[str]) -> _Checked:

@@ -11,6 +11,7 @@ from anatograph.imaging.dicom.grouping import group_series
 from anatograph.imaging.dicom.headers import Damaged, Headers, Slice, quiet, read_headers
 from anatograph.imaging.dicom.series import Series
 from anatograph.imaging.dicom.stack import Stack, load
+from anatograph.imaging.formats.read import suffix_of
 from anatograph.imaging.volume import Volume
 
 _ENOUGH = 300.0
@@ -176,7 +177,7 @@ def _headers(path: Path) -> Headers:
             "slices."
         )
     archives = sorted(p.name for p in path.iterdir() if p.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")))
-    volumes = sorted(p.name for p in path.iterdir() if p.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha")))
+    volumes = sorted(p.name for p in path.iterdir() if suffix_of(p) is not None)
     if archives:
         raise UserError(f"{path}: there are no DICOM files in this folder; unpack {archives[0]} first.")
     hint = f"; give the file itself, such as {volumes[0]}" if volumes else "; give the folder with the CT slices"

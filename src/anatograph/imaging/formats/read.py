@@ -6,6 +6,7 @@ bytes and without the voxels. The texts a header carries are kept for `anatograp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from anatograph.errors import UserError
@@ -15,6 +16,23 @@ from anatograph.imaging.formats.nifti import read_nifti
 from anatograph.imaging.formats.nrrd import read_nrrd
 from anatograph.limits import check_scan_size
 
+READERS: dict[str, Callable[[Path], FileHeader]] = {
+    ".nii.gz": read_nifti,
+    ".nii": read_nifti,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
+}
+"""Reader of the header by the ending of the name; the voxels are read, and written, by ITK."""
+SUFFIXES = tuple(READERS)
+"""Endings of the volume files that are read and written."""
+
+
+def suffix_of(path: Path) -> str | None:
+    """The ending of a volume file's name, in lower case; None for other files."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+
 
 def read_file_header(path: Path) -> FileHeader:
     """The header of a volume file, by the ending of its name.
@@ -23,16 +41,13 @@ def read_file_header(path: Path) -> FileHeader:
         UserError: not such a header, or one that claims more than `anatograph.limits.max_scan_bytes`, takes its voxels
             from a file that does not lie beside it, or contradicts itself about where they lie in the patient.
     """
-    name = path.name.lower()
+    suffix = suffix_of(path)
+    if suffix is None:
+        raise UserError(f"{path}: not a volume file by its name; give {', '.join(SUFFIXES)}.")
     try:
         if not path.is_file():
             raise UserError(f"{path}: not a regular file; give a file with a scan, or a folder with DICOM files.")
-        if name.endswith((".nii", ".nii.gz")):
-            header = read_nifti(path)
-        elif name.endswith((".nrrd", ".nhdr")):
-            header = read_nrrd(path)
-        else:
-            header = read_metaimage(path)
+        header = READERS[suffix](path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); copy the file again.") from None
     if not header.size or len(header.size) > 7 or min(header.size) < 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
+from anatograph.choices import LungMethod
 from anatograph.errors import UserError
-from anatograph.imaging.lungs.networks import Method, lungmask_lungs, totalsegmentator_lungs
+from anatograph.imaging.lungs.networks import lungmask_lungs, totalsegmentator_lungs
 from anatograph.imaging.lungs.quality import PLAUSIBLE_ML, lung_quality
 from anatograph.imaging.lungs.result import LungResult
 from anatograph.imaging.lungs.threshold import threshold_lungs
@@ -18,9 +19,15 @@ from anatograph.imaging.volume import Mask, Volume
 
 WEIGHTS_VARIABLE = "ANATOGRAPH_LUNGMASK_WEIGHTS"
 """Environment variable naming a lungmask weights file for ``auto`` and ``lungmask`` when none is given."""
+FINDERS: dict[str, Callable[[Volume, Path | None], tuple[Mask, tuple[str, ...]]]] = {
+    "threshold": lambda volume, weights: threshold_lungs(volume),
+    "lungmask": lambda volume, weights: lungmask_lungs(volume, weights or _known_weights()),
+    "totalsegmentator": totalsegmentator_lungs,
+}
+"""The methods: a scan and weights to a mask (right 1, left 2) on the scan's grid, and notes."""
 
 
-def segment_lungs(volume: Volume, method: Method = "auto", weights: Path | None = None) -> LungResult:
+def segment_lungs(volume: Volume, method: LungMethod = "auto", weights: Path | None = None) -> LungResult:
     """Lungs of a chest CT (HU, z, y, x), right 1 and left 2, on the scan's own grid.
 
     ``threshold`` needs nothing; ``lungmask`` a weights file (R231 state dict) and ``totalsegmentator`` a weights
@@ -28,20 +35,15 @@ def segment_lungs(volume: Volume, method: Method = "auto", weights: Path | None 
     installed and weights are available, else ``threshold``, and falls back when a result is implausible.
     Raises `UserError` where no lungs are found or a method cannot run.
     """
-    if method not in get_args(Method):
-        raise UserError(f"Unknown lung method {method!r}; choose one of {', '.join(get_args(Method))}.")
     if method == "auto":
         return _automatic(volume, weights)
+    if method not in FINDERS:
+        raise UserError(f"Unknown lung method {method!r}; choose one of auto, {', '.join(FINDERS)}.")
     return _run(volume, method, weights, ())
 
 
 def _run(volume: Volume, method: str, weights: Path | None, notes: tuple[str, ...]) -> LungResult:
-    if method == "threshold":
-        mask, found = threshold_lungs(volume)
-    elif method == "lungmask":
-        mask, found = lungmask_lungs(volume, weights or _known_weights())
-    else:
-        mask, found = totalsegmentator_lungs(volume, weights)
+    mask, found = FINDERS[method](volume, weights)
     quality = lung_quality(mask, volume)
     if float(quality["right_ml"]) > 0 and float(quality["left_ml"]) > 0 and not sides_agree(mask):
         swapped = np.array([0, Mask.LEFT, Mask.RIGHT, Mask.UNSIDED], dtype=np.uint8)[mask.array]

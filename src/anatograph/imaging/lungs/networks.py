@@ -7,7 +7,7 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from anatograph.errors import UserError
 from anatograph.imaging.volume import Mask, Volume
-
-Method = Literal["auto", "threshold", "lungmask", "totalsegmentator"]
-"""Ways to find lungs."""
 
 LUNGMASK_URL = "https://github.com/JoHof/lungmask/releases (unet_r231-d5d2fc3d.pth)"
 """Where a user finds the weights."""

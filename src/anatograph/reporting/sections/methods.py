@@ -19,14 +19,14 @@ _STATED = ("queue_size", "temperature", "optimiser", "learning_rate", "epochs", 
 _PACKAGES = {"python": "Python", "torch": "PyTorch", "SimpleITK": "SimpleITK", "scikit-learn": "scikit-learn",
              "numpy": "NumPy"}  # fmt: skip
 _OPTIMISERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "stochastic gradient descent"}
-_LUNGS = {
+LUNGS = {
     "given": ("masks supplied with the scans", ""),
     "threshold": ("thresholding with morphological clean-up", ""),
     "lungmask": ("lungmask", "lungmask"),
     "totalsegmentator": ("TotalSegmentator", "totalsegmentator"),
 }
 """Where lung masks come from, and the reference."""
-_REGISTRATIONS = {
+REGISTRATIONS = {
     "deformable": ("an affine and a deformable registration of lung masks", "simpleitk"),
     "affine": ("an affine registration of lung masks", "simpleitk"),
     "ants-affine": ("an affine registration by ANTs", "ants"),
@@ -81,8 +81,8 @@ def methods(
 def _preprocessing(made: Methods, study: Study, selection: Selection, steps: list[Step], discretion: Discretion) -> str:
     settings = study.settings.to_dict()
     lungs = Counter(str(study.subject(name).about.get("lungs_from", "")) for name in study.subject_ids)
-    masks = _listed(_cited(made, _LUNGS, name) + f" (n = {n})" for name, n in lungs.most_common())
-    register = _cited(made, _REGISTRATIONS, str(settings["registration"]))
+    masks = _listed(_cited(made, LUNGS, name) + f" (n = {n})" for name, n in lungs.most_common())
+    register = _cited(made, REGISTRATIONS, str(settings["registration"]))
     atlas = study.atlas
     text = (
         f"Lungs were delineated by {masks or 'lung masks'}. An atlas of {len(atlas)} landmarks, {atlas.step:g} mm "
