@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -13,11 +14,18 @@ class UserError(Exception):
     """
 
 
-def no_column(column: str, columns: Iterable[object], flag: str = "", purpose: str = "") -> UserError:
-    """The cohort table lacks a column that ``flag`` names; ``columns`` are those that it has."""
+def no_column(column: str, columns: Iterable[object], flag: str = "", purpose: str = "", role: str = "") -> UserError:
+    """The cohort table lacks a column that ``flag`` names; ``columns`` are those that it has.
+
+    The message proposes the column with the most similar name, or lists all where none is similar.
+    """
     begin = f"{flag}: the" if flag else "The"
+    kind = f"{role} column" if role else "column"
     end = f" {purpose}" if purpose else ""
-    return UserError(f"{begin} cohort has no column '{column}'{end}; it has: {', '.join(map(str, columns))}.")
+    names = [str(name) for name in columns]
+    near = difflib.get_close_matches(column, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(names)}."
+    return UserError(f"{begin} cohort has no {kind} '{column}'{end}; {hint}")
 
 
 def counted(number: int, noun: str) -> str:

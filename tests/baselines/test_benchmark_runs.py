@@ -132,7 +132,7 @@ def test_targets_that_cannot_be_evaluated_are_reported(synthetic: SyntheticStudy
         (["nonsense"], {}, "no column 'nonsense'"),
         (["few"], {}, "cannot be divided into 5 folds"),
         (["sick"], {"log": ["sick"]}, "no logarithm"),
-        (["sick"], {"covariates": ["weight"]}, "no column weight"),
+        (["sick"], {"covariates": ["weight"]}, "no column 'weight'"),
         (["sick"], {"group": "family"}, "no column 'family'"),
         (["sick"], {"preset": "huge"}, "no preset 'huge'"),
         (["sick"], {"repeats": 0}, "at least once"),

@@ -114,7 +114,7 @@ def test_canonical_correlation_of_single_columns_is_the_plain_one() -> None:
 
 def test_bad_requests_get_a_sentence(tmp_path: Path) -> None:
     embeddings, cohort = made(tmp_path, 40)
-    with pytest.raises(UserError, match="--column: the cohort has no column weight"):
+    with pytest.raises(UserError, match="--column: the cohort has no column 'weight'"):
         audit(embeddings, cohort, tmp_path / "out", columns=["weight"])
     plain = pd.read_csv(cohort).drop(columns=["age", "kernel", "ctdivol"])
     plain.to_csv(tmp_path / "plain.csv", index=False)

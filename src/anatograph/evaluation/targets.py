@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -11,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.choices import TargetKind, Task
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 
 MAX_INTEGER_CLASSES = 6
 """Whole numbers with at most this many different values are taken for scores (GOLD, CLE, mMRC, severity)."""
@@ -84,9 +83,7 @@ def read_target(table: pd.DataFrame, name: str, task: Task | None = None, log: b
             "`audit` alone."
         )
     if name not in table.columns:
-        near = difflib.get_close_matches(name, [str(c) for c in table.columns], n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; it has: {', '.join(map(str, table.columns))}."
-        raise UserError(f"The cohort has no column '{name}'{hint}")
+        raise no_column(name, table.columns)
     column = table[name]
     known = np.asarray(column.notna(), dtype=bool)
     rows = np.flatnonzero(known).astype(np.int64)

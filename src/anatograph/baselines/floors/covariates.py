@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anatograph.baselines.method import FoldMethod, Learns, Scans
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 
 COVARIATES = ("age", "sex", "site")
 """Columns used where none are named, as far as the cohort has them."""
@@ -50,10 +50,7 @@ def chosen_covariates(table: pd.DataFrame, requested: Sequence[str] | None) -> t
     """
     names = tuple(dict.fromkeys(requested)) if requested is not None else COVARIATES
     if requested is not None and (missing := [name for name in names if name not in table.columns]):
-        raise UserError(
-            f"The cohort has no column {', '.join(missing)} to use as a covariate; it has: "
-            f"{', '.join(map(str, table.columns))}."
-        )
+        raise no_column(missing[0], table.columns, purpose="to use as a covariate")
     usable = tuple(name for name in names if name in table.columns and table[name].nunique(dropna=True) > 1)
     for name in usable:
         if not pd.api.types.is_numeric_dtype(table[name]) and table[name].nunique() > _MAX_LEVELS:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from anatograph.embedding.review import study_of
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 
 KINDS: dict[str, str] = {
     "age": r"age|age_?(at_?)?(scan|ct)|age_?years?",
@@ -43,9 +43,7 @@ def nuisances(table: pd.DataFrame, embeddings: Path, named: Sequence[str]) -> tu
     table = _with_quality(table, embeddings)
     missing = [name for name in named if name not in table.columns]
     if missing:
-        raise UserError(
-            f"--column: the cohort has no column {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}."
-        )
+        raise no_column(missing[0], table.columns, "--column")
     chosen = {str(name): kind_of(str(name)) for name in (named or table.columns)}
     found = {name: kind or name for name, kind in chosen.items() if kind or named}
     if not found:

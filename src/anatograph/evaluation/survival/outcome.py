@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, no_column
 from anatograph.evaluation.targets import Target
 
 _YES = frozenset({"1", "1.0", "true", "yes", "event", "dead", "died"})
@@ -35,9 +34,7 @@ def read_survival(table: pd.DataFrame, name: str) -> Target:
     event_name, _, time_name = name.partition(":")
     for column, role in ((event_name, "event"), (time_name, "time")):
         if column not in table.columns:
-            near = difflib.get_close_matches(column, [str(c) for c in table.columns], n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(map(str, table.columns))}."
-            raise UserError(f"--target {name}: the cohort has no {role} column '{column}'; {hint}")
+            raise no_column(column, table.columns, f"--target {name}", role=role)
     known = np.asarray(table[event_name].notna() & table[time_name].notna(), dtype=bool)
     rows = np.flatnonzero(known).astype(np.int64)
     if not len(rows):
