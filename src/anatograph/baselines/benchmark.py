@@ -70,6 +70,7 @@ def benchmark(
     region_truth: bool = False,
     leave_out: str | None = None,
     include_flagged: bool = False,
+    exclude: Sequence[str] = (),
     device: Device = "auto",
     say: Say | None = None,
 ) -> BenchmarkResult:
@@ -83,8 +84,9 @@ def benchmark(
 
     ``leave_out`` names a column such as the scanner: besides the random folds each of its values is left out of the fit
     and predicted (metrics ``leave_out_…``), and each row says how well it reveals the column itself.  With ``group`` a
-    regression also has ``r_within_group``, the correlation within groups.  Scans that
-    the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
+    regression also has ``r_within_group``, the correlation within groups.  Scans in ``exclude``, and those that the
+    study's ``review.csv`` excludes or its table no longer lists, are left out, and those at level ``reject`` unless
+    ``include_flagged``.
 
     Writes ``results.csv``, ``table.md``, ``comparisons.csv``, ``folds.csv``, ``predictions.parquet``, with
     ``region_truth`` also ``regions.csv``, with ``leave_out`` ``column_accuracy.csv``, and an account to ``out``, and
@@ -101,7 +103,7 @@ def benchmark(
     options = options or MethodOptions()
     external = external_rows(options)
     rows = [*external, *_chosen(methods, options)]
-    opened, selection = usable(Study.open(study), include_flagged)
+    opened, selection = usable(Study.open(study), include_flagged, exclude)
     check_inputs(options, opened)
     scheme = CrossValidation(folds, repeats, group, seed, leave_out)
     design = make_design(opened, read_cohort(cohort), tasks, log, scheme)
@@ -114,7 +116,7 @@ def benchmark(
         "folds": folds, "repeats": repeats, "bootstrap": bootstrap, "group": group, "log": list(log), "tasks": tasks,
         "seed": seed, "preset": preset, "covariates": known, "options": options, "region_truth": region_truth,
         "pretrained_on": pretrained_on, "leave_out": leave_out, "device": device,
-        "include_flagged": include_flagged,
+        "include_flagged": include_flagged, "exclude": list(exclude),
     }  # fmt: skip
     claim = {
         "targets": names, "tasks": tasks, "folds": folds, "repeats": repeats, "group": group, "log": sorted(log),

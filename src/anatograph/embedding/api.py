@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import asdict
@@ -55,6 +55,7 @@ def embed(
     device: Device = "auto",
     include_flagged: bool = False,
     no_study: bool = False,
+    exclude: Sequence[str] = (),
     workers: int = 1,
     scheduler: str | None = None,
     worker_memory: float | None = None,
@@ -92,8 +93,10 @@ def embed(
         batch_size: patches at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
         include_flagged: whether to embed scans at quality level ``reject`` too, which are left out otherwise; those
-            that a study's ``review.csv`` excludes are always left out.  One CT is embedded at any level, and
-            ``quality`` and the notes say what is wrong with it.
+            that a study's ``review.csv`` excludes or that its cohort table no longer lists are always left out.  One CT
+            is embedded at any level, and ``quality`` and the notes say what is wrong with it.
+        exclude: scans of a study, a cohort or a folder that are left out; of a cohort or folder they are not even
+            preprocessed.
         no_study: of a cohort or a folder, whether to keep the vectors only, not the study.
         workers: local processes of one thread each; not for one CT; with ``out``, and not for a model in memory.
         scheduler: a dask scheduler's address or scheduler file, to work on instead.
@@ -127,6 +130,8 @@ def embed(
         )
     is_study = (source / "study.json").is_file()
     several = is_study or is_cohort(source)
+    if exclude and not several:
+        raise UserError(f"--exclude is for a study or a cohort of scans; {source} is a single CT.")
     for_one = {"lung_mask": lung_mask, "subject_id": subject_id}
     for_scans = {"lungs": lungs, "lung_weights": lung_weights, "registration": registration}
     if several:
@@ -148,10 +153,10 @@ def embed(
         if several and study is None:
             how = Preparation(atlas_of(network), prepared, weights, workers, scheduler, worker_memory,
                               progress is not None)  # fmt: skip
-            made = stack.enter_context(study_of(source, out, not no_study, how))
+            made = stack.enter_context(study_of(source, out, not no_study, how, exclude))
             study, failures = made.path, made.account.failures
         if study is not None:
-            opened, selection = usable(Study.open(study), include_flagged)
+            opened, selection = usable(Study.open(study), include_flagged, exclude)
             found = StudySource(opened, network, say_missing=is_study or out is None)
             found.notes += selection.notes
         else:
@@ -168,6 +173,7 @@ def embed(
             "source": str(source),
             "study": str(kept.resolve()) if kept is not None else None,
             "include_flagged": include_flagged,
+            "exclude": list(exclude),
             "model": str(folder) if folder is not None else "in memory",
             "release": network.release or None,
             "preprocessing": found.settings.to_dict(),

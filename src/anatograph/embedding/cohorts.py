@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anatograph.anatomy.atlas import Atlas
@@ -17,8 +17,9 @@ from anatograph.errors import UserError
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.study.cohort.scan_folders import scans_in
-from anatograph.study.cohort.table import CohortRow
+from anatograph.study.cohort.table import Cohort, CohortRow, read_cohort
 from anatograph.study.preprocess import preprocess
+from anatograph.study.quality.exclusion import excluded_ids
 from anatograph.study.settings import PreprocessSettings
 
 _TABLES = {".csv", ".tsv", ".parquet"}
@@ -62,8 +63,10 @@ def is_cohort(source: Path) -> bool:
 
 
 @contextmanager
-def study_of(source: Path, out: str | Path | None, keep: bool, how: Preparation) -> Iterator[ScanStudy]:
-    """Preprocess the scans of a cohort table or a folder, and give the study.
+def study_of(
+    source: Path, out: str | Path | None, keep: bool, how: Preparation, exclude: Sequence[str] = ()
+) -> Iterator[ScanStudy]:
+    """Preprocess the scans of a cohort table or a folder, but for those in ``exclude``, and give the study.
 
     With ``out`` and ``keep`` it is ``OUT.study``, and a folder's scans are listed in ``OUT.cohort.csv``; otherwise it
     is hidden beside ``OUT`` and removed on leaving without an error: a run that was stopped continues.  Without ``out``
@@ -74,12 +77,12 @@ def study_of(source: Path, out: str | Path | None, keep: bool, how: Preparation)
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="anatograph-") as folder:
-            yield _made(source, Path(folder), "scans", how)
+            yield _made(source, Path(folder), "scans", how, exclude)
         return
     table = parquet_path(out)
     table.parent.mkdir(parents=True, exist_ok=True)
     name = table.stem if keep else f".{table.stem}"
-    yield _made(source, table.parent, name, how)
+    yield _made(source, table.parent, name, how, exclude)
     if not keep:
         shutil.rmtree(table.with_name(f"{name}.study"), ignore_errors=True)
         table.with_name(f"{name}.cohort.csv").unlink(missing_ok=True)
@@ -98,14 +101,14 @@ def study_of_one(scan: Path, mask: Path | None, subject_id: str, how: Preparatio
         yield _made(table, Path(folder), "scan", how)
 
 
-def _made(source: Path, place: Path, name: str, how: Preparation) -> ScanStudy:
+def _made(source: Path, place: Path, name: str, how: Preparation, exclude: Sequence[str] = ()) -> ScanStudy:
     cohort = source
     if source.is_dir():
         cohort = place / f"{name}.cohort.csv"
         _write_table(cohort, scans_in(source))
     study = place / f"{name}.study"
     account = preprocess(
-        cohort,
+        _without(read_cohort(cohort), exclude),
         study,
         how.atlas,
         workers=how.workers,
@@ -119,6 +122,17 @@ def _made(source: Path, place: Path, name: str, how: Preparation) -> ScanStudy:
         reason = account.failures[0].reason if account.failures else account.stopped
         raise UserError(f"No scan of {source} could be used; the first reason: {reason}")
     return ScanStudy(study, account)
+
+
+def _without(cohort: Cohort, exclude: Sequence[str]) -> Cohort:
+    """A cohort without some of its scans. Raises UserError where it does not list them, or lists no other."""
+    named = excluded_ids(exclude, cohort.subject_ids, cohort.path)
+    kept = [number for number, row in enumerate(cohort.rows) if row.subject_id not in named]
+    if not kept:
+        raise UserError(f"--exclude leaves out every scan of {cohort.path}.")
+    rows, table = [cohort.rows[number] for number in kept], cohort.table.iloc[kept].reset_index(drop=True)
+    numbers = tuple(cohort.numbers[number] for number in kept) if cohort.numbers else ()
+    return replace(cohort, rows=rows, table=table, numbers=numbers)
 
 
 def _write_table(path: Path, rows: Sequence[CohortRow]) -> None:

@@ -37,20 +37,25 @@ class Aligned:
 
 
 def align(
-    embeddings: str | Path, cohort: str | Path, include_flagged: bool = False, join: str | Path | None = None
+    embeddings: str | Path,
+    cohort: str | Path,
+    include_flagged: bool = False,
+    join: str | Path | None = None,
+    exclude: Sequence[str] = (),
 ) -> Aligned:
     """Match embeddings with the cohort table by ``subject_id``, and with the columns of a further table ``join``.
 
-    Scans that the study's ``review.csv`` excludes by now are left out, and those at level ``reject`` unless
-    ``include_flagged``.
+    Scans in ``exclude`` and those that the study's ``review.csv`` excludes by now are left out, and those at level
+    ``reject`` unless ``include_flagged``.
 
     Raises:
-        UserError: a file that cannot be read, no subject in both, or a column that both tables have.
+        UserError: a file that cannot be read, no subject in both, a column that both tables have, or an unknown subject
+            in ``exclude``.
     """
     embedded = read_embeddings(embeddings)
-    known, left_out = without_left_out(embedded, include_flagged)
     table = read_cohort(cohort).table
     in_table = set(table["subject_id"])
+    known, left_out = without_left_out(embedded, include_flagged, exclude, in_table, by_table=False)
     both = sorted(set(known.subject_ids) & in_table)
     if not both:
         example = f"{known.subject_ids[0]} there, {table['subject_id'].iloc[0]} here"

@@ -83,6 +83,7 @@ class Job:
     learning_curve: bool
     visit_time: str | None
     join: str | Path | None
+    exclude: tuple[str, ...]
 
     def settings(self) -> dict[str, Any]:
         """For the account of the run."""
@@ -98,7 +99,7 @@ def analyse(embeddings: str | Path, cohort: str | Path, job: Job, progress: Call
     Raises:
         UserError: as `anatograph.evaluate`.
     """
-    data = align(embeddings, cohort, job.include_flagged, job.join)
+    data = align(embeddings, cohort, job.include_flagged, job.join, job.exclude)
     groups = group_numbers(data.table, job.group) if job.group else None
     harmonisation = read_harmonisation(data.table, job.harmonise, job.keep) if job.harmonise else None
     work = _Work(

@@ -39,20 +39,21 @@ def evaluate(
     learning_curve: bool = False,
     visit_time: str | None = None,
     join: str | Path | None = None,
+    exclude: Sequence[str] = (),
 ) -> Evaluation:
     """Cross-validated linear (R²), logistic (accuracy, balanced accuracy, AUC) or Cox (C-index) probe for each target.
 
     Standardisation and regularisation are chosen inside each training fold by an inner cross-validation.  ``group``
     names a column of the cohort (the patient, where there are several scans of one): neither outer nor inner folds
-    split its members.  The folds depend on the subjects, their labels and ``seed`` alone, so methods
-    can be compared on them.  ``log`` names targets to take the logarithm of.  ``permutations`` is the number
-    of repetitions with shuffled targets, which show the level of chance.  ``repeats`` is the number of divisions into
-    folds, over all of which mean and deviation are taken; ``bootstrap`` adds a 95 % interval from this many samples
-    of the subjects.  ``leave_out`` names a column such as the scanner, each value of which is predicted from the others
-    too (metrics ``leave_out_…``); with ``group`` a regression has ``r_within_group``, the correlation within groups.
-    Scans that the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless
-    ``include_flagged``.  With ``out`` it writes ``headlines.csv``, ``results.csv``, ``predictions.parquet`` and, where
-    requested, ``permutations.csv``.  ``save_probe`` is a folder for probes fitted on all subjects, for `predict`.
+    split its members.  The folds depend on the subjects, their labels and ``seed`` alone, so methods can be compared on
+    them.  ``log`` names targets to take the logarithm of.  ``permutations`` is the number of repetitions with shuffled
+    targets, which show the level of chance.  ``repeats`` is the number of divisions into folds, over all of which mean
+    and deviation are taken; ``bootstrap`` adds a 95 % interval from this many samples of the subjects.  ``leave_out``
+    names a column such as the scanner, each value of which is predicted from the others too (metrics ``leave_out_…``);
+    with ``group`` a regression has ``r_within_group``, the correlation within groups.  Scans in ``exclude`` and those
+    that the study's ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
+    With ``out`` it writes ``headlines.csv``, ``results.csv``, ``predictions.parquet`` and, where requested,
+    ``permutations.csv``.  ``save_probe`` is a folder for probes fitted on all subjects, for `predict`.
 
     ``adjust`` names covariates: ``adjusted.csv`` has their own figure, that of the embedding, that of both, and what
     the embedding adds (`added_value`).  ``harmonise`` names a column such as the site, whose effects on the features
@@ -93,6 +94,7 @@ def evaluate(
         learning_curve,
         visit_time,
         join,
+        tuple(exclude),
     )
     if out is None:
         return analyse(embeddings, cohort, job, progress)

@@ -69,6 +69,7 @@ def deviation(
     *,
     model: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Deviations:
     """Maps and tables of what is unusual for its place in the scans of some subjects.
 
@@ -90,6 +91,7 @@ def deviation(
         seed: of the parts in which reference subjects are measured against each other.
         model: for a CT, the model that embeds it; the release that ships with the package if not given.
         progress: called with each subject that is done.
+        exclude: subjects of the embeddings that are no reference.
 
     Raises:
         UserError: files that do not belong together, too few reference subjects, a reference of another model, or no
@@ -99,10 +101,12 @@ def deviation(
     if out is None:
         raise UserError("Give the folder for the maps: --out DIR.")
     given = {"cohort": None if cohort is None else str(cohort), "group": group, "seed": seed,
-             "reference": None if reference is None else str(reference)}  # fmt: skip
+             "reference": None if reference is None else str(reference), "exclude": list(exclude)}  # fmt: skip
     if embeddings is None:
         if cohort is not None or group is not None:
             raise UserError("--cohort and --group are for a study and its embeddings, not for a single CT.")
+        if exclude:
+            raise UserError("--exclude is for a study and its embeddings, not for a single CT.")
         with vectors_of_scan(Path(study), wanted, model) as scan:
             saved = reference_of_scan(reference, scan.model)
             said = {"scan": str(study), "model": str(scan.model), "subjects": [scan.subject_id], **given}
@@ -115,10 +119,13 @@ def deviation(
             raise UserError("Name the scans of the study to look at: --subject ID.")
         compared: ReferenceCohort | SavedReference
         if (file := saved_reference(reference)) is not None:
+            if exclude:
+                raise UserError(f"--exclude cannot take scans out of {file}, which holds statistics only; make the "
+                                "reference again with `anatograph reference --exclude`.")  # fmt: skip
             compared = load_reference(file)
         else:
             compared, notes = reference_cohort(run.regions, cohort, None if reference is None else str(reference),
-                                               group, seed)  # fmt: skip
+                                               group, seed, exclude)  # fmt: skip
             run.note(notes)
         return _deviations(run, wanted, compared, progress)
 

@@ -65,6 +65,7 @@ def explain(
     even_if_useless: bool = False,
     saved_probe: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Explained:
     """Maps of the evidence for a target in the scans of some subjects.
 
@@ -82,6 +83,8 @@ def explain(
     is grey and says so, unless ``even_if_useless``.  A scan outside the range of those that the probe was fitted on is
     named in a note, on its map and in its JSON (``range_p``, ``outside_range``).
 
+    Scans in ``exclude`` are left out of the probe, as in `evaluate`, and are no reference.
+
     With ``saved_probe``, a folder that `evaluate` wrote, that probe is explained, and no label is needed: contributions
     are relative to the other subjects of the embeddings, and the options of fitting do not apply.
 
@@ -95,18 +98,18 @@ def explain(
     settings = {"cohort": str(cohort), "target": target, "subjects": wanted, "group": group, "task": task,
                 "class": class_name, "every_class": every_class, "scale": scale, "log": log, "folds": folds,
                 "seed": seed, "probe": kind, "even_if_useless": even_if_useless,
-                "saved_probe": None if saved_probe is None else str(saved_probe)}  # fmt: skip
+                "saved_probe": None if saved_probe is None else str(saved_probe), "exclude": list(exclude)}  # fmt: skip
     with explanation_run("explain", out, study, embeddings, **settings) as run:
         regions = run.regions
         explainer: Explainer | SavedExplainer
         if saved_probe is None:
-            data = align(embeddings, cohort)
+            data = align(embeddings, cohort, exclude=exclude)
             read = read_target(data.table, target, task, log)
             groups = group_numbers(data.table, group) if group else None
             explainer = Explainer(data, read, regions, groups, folds, seed, kind)
             run.note(dict.fromkeys((*data.notes, *explainer.target.notes)))
         else:
-            explainer = SavedExplainer(saved_probe, target, read_embeddings(embeddings), regions)
+            explainer = SavedExplainer(saved_probe, target, read_embeddings(embeddings), regions, exclude)
             run.note(explainer.notes)
         images = {row.subject_id: row.image for row in read_cohort(cohort).rows}
         known, held_out = explainer.target, explainer.held_out

@@ -76,17 +76,19 @@ def reference_cohort(
     reference: str | None = None,
     group: str | None = None,
     seed: int = 0,
+    exclude: Sequence[str] = (),
 ) -> tuple[ReferenceCohort, list[str]]:
     """All subjects in the embeddings, or those with ``reference`` "COLUMN=VALUE"; and notes on the choice.
 
-    ``group`` names a column whose equal values are one patient.  Subjects that the study rejects or excludes by now are
-    no reference.
+    ``group`` names a column whose equal values are one patient.  Subjects in ``exclude``, and those that the study
+    rejects or excludes by now, are no reference.
 
     Raises:
-        UserError: no cohort to look in, no such column or value, or fewer than 10 subjects.
+        UserError: no cohort to look in, no such column or value, fewer than 10 subjects, or an unknown one in
+            ``exclude``.
     """
     table_file = regions.path.with_name(regions.path.name.removesuffix(".regions.zarr") + ".parquet")
-    names, notes = still_used(table_file, regions.subject_ids)
+    names, notes = still_used(table_file, regions.subject_ids, exclude=exclude)
     if (reference or group) and cohort is None:
         raise UserError("Give the cohort table too: --reference and --group are columns of it.")
     group_of: dict[str, int] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,22 @@ class SavedExplainer:
     subjects' regions are not kept with a probe.
     """
 
-    def __init__(self, folder: str | Path, target: str, embeddings: Embeddings, regions: Regions) -> None:
-        """Raises UserError for a folder without this probe, or embeddings of another model or pooling."""
+    def __init__(
+        self, folder: str | Path, target: str, embeddings: Embeddings, regions: Regions, exclude: Sequence[str] = ()
+    ) -> None:
+        """Subjects in ``exclude`` are no reference.
+
+        Raises:
+            UserError: a folder without this probe, embeddings of another model or pooling, or an unknown subject in
+                ``exclude``.
+        """
         probes, about = load_probes(folder)
         self.notes = check_embeddings(
             about, embeddings.about, embeddings.features.shape[1], probes, str(embeddings.path)
         )
         self.saved = _chosen(probes, target, folder)
+        self._reference_ids, left_out = still_used(embeddings.path, regions.subject_ids, exclude=exclude)
+        self.notes = [*self.notes, *left_out]
         self.regions, self._embeddings = regions, embeddings
         self.pooling = regions.pooling(embeddings.pooling)
         nothing = np.zeros(0)
@@ -42,10 +51,6 @@ class SavedExplainer:
     def held_out(self) -> Headline:
         """The score of the cross-validation that the probe was saved with."""
         return Headline.from_dict(self.saved.held_out)
-
-    @cached_property
-    def _reference_ids(self) -> list[str]:
-        return still_used(self._embeddings.path, self.regions.subject_ids)[0]
 
     def fitted_for(self, subject_id: str) -> Fitted:
         """The probe, which is the same for every subject."""

@@ -51,6 +51,7 @@ def similar(
     cohort: str | Path | None = None,
     group: str | None = None,
     seed: int = 0,
+    exclude: Sequence[str] = (),
 ) -> Similar:
     """The ``k`` subjects nearest to one by embedding and, with ``study``, the regions nearest to some of its own.
 
@@ -58,7 +59,7 @@ def similar(
     Regions: Mahalanobis distance of h'_j at the same landmark.  The regions are ``landmarks``, or the four that deviate
     most from those of all other subjects.  With ``study`` pictures are drawn of the slices and patches that it
     stores; the scans themselves are not needed.  The subject's own ``group`` (its other scans) is left out,
-    and so are scans that the study rejects or excludes.
+    and so are scans in ``exclude`` and those that the study rejects or excludes.
 
     Raises:
         UserError: an unknown subject or landmark, or too few subjects.
@@ -68,10 +69,11 @@ def similar(
     if study is None and len(landmarks):
         raise UserError("--landmark needs --study, whose patches it shows.")
     settings = {"subject": subject, "k": k, "landmarks": list(landmarks),
-                "cohort": None if cohort is None else str(cohort), "group": group, "seed": seed}  # fmt: skip
+                "cohort": None if cohort is None else str(cohort), "group": group, "seed": seed,
+                "exclude": list(exclude)}  # fmt: skip
     with explanation_run("similar", out, study, embeddings, **settings) as run:
         own = _own_group(subject, cohort, group)
-        table, notes = _candidates(embeddings, subject)
+        table, notes = _candidates(embeddings, subject, exclude)
         run.note(notes)
         nearest = nearest_subjects(table, subject, k, own)
         stem = file_stem(subject, "similar")
@@ -86,7 +88,7 @@ def similar(
             from anatograph.explanation.similar_picture import draw_regions, draw_subjects
 
             run.study.subject(subject)
-            regions_table = _nearest_regions(run, subject, k, landmarks, own, seed)
+            regions_table = _nearest_regions(run, subject, k, landmarks, own, seed, exclude)
             pictures.append(draw_subjects(run.folder / f"{stem}.png", run.study, subject, nearest))
             about["picture"] = pictures[-1].name
             if regions_table is not None:
@@ -104,7 +106,7 @@ def similar(
     return Similar(nearest, regions_table, pictures, run.account)
 
 
-def _candidates(embeddings: str | Path, subject: str) -> tuple[Embeddings, list[str]]:
+def _candidates(embeddings: str | Path, subject: str, exclude: Sequence[str]) -> tuple[Embeddings, list[str]]:
     """The subject and those that its study uses by now, and a sentence that counts the rest.
 
     Raises:
@@ -113,7 +115,7 @@ def _candidates(embeddings: str | Path, subject: str) -> tuple[Embeddings, list[
     table = read_embeddings(embeddings)
     if subject not in table.subject_ids:
         raise UserError(f"{table.path} has no subject '{subject}'.")
-    used, notes = still_used(table.path, table.subject_ids)
+    used, notes = still_used(table.path, table.subject_ids, exclude=exclude)
     names = [name for name in table.subject_ids if name == subject or name in used]
     if len(names) < 2:
         raise UserError(f"{table.path} holds {subject} alone, so there is nothing to compare it with.")
@@ -165,7 +167,13 @@ def _own_group(subject: str, cohort: str | Path | None, group: str | None) -> fr
 
 
 def _nearest_regions(
-    run: ExplanationRun, subject: str, k: int, landmarks: Sequence[int], own: frozenset[str], seed: int
+    run: ExplanationRun,
+    subject: str,
+    k: int,
+    landmarks: Sequence[int],
+    own: frozenset[str],
+    seed: int,
+    exclude: Sequence[str],
 ) -> pd.DataFrame | None:
     """For each landmark the ``k`` most similar regions of other subjects; None, and a note, where these are too few."""
     study, regions = run.study, run.regions
@@ -173,7 +181,7 @@ def _nearest_regions(
         run.note([f"regions are compared among at least {LEAST_SUBJECTS + 1} subjects; "
                   f"here there are {len(regions.subject_ids)}"])  # fmt: skip
         return None
-    compared, _ = reference_cohort(regions, seed=seed)
+    compared, _ = reference_cohort(regions, seed=seed, exclude=exclude)
     calibrated, kept = compared.without(sorted(own))
     nodes = regions.unwhitened(subject)
     there: NDArray[np.bool_] = np.isfinite(nodes).all(axis=1).reshape(-1)

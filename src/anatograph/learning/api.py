@@ -29,13 +29,15 @@ def pretrain(
     group: str | None = None,
     cohort: str | Path | None = None,
     minutes: float | None = None,
+    exclude: Sequence[str] = (),
 ) -> RunAccount:
     """Pretrain on a study and leave the model in ``run/model``.
 
     ``preset`` is paper, reference, quick or default; ``config`` a TOML or JSON file over it; ``overrides`` texts such
     as "epochs=5" over both.  The same call continues a run that was stopped; with ``resume`` and nothing else it
     continues with its own settings.  ``minutes`` plans a shorter run for this machine (``minutes=M`` of the settings).
-    Scans that ``review.csv`` excludes are left out, and those at level ``reject`` unless ``include_flagged``.
+    Scans that ``exclude`` names, that ``review.csv`` excludes or that the cohort table no longer lists are left out,
+    and those at level ``reject`` unless ``include_flagged``.  With ``resume`` and no ``exclude`` the run's own applies.
 
     ``group`` is a column of the cohort table, such as the patient, whose scans are not contrasted with each other;
     ``cohort`` is that table, by default the one that the study was last preprocessed from.
@@ -44,11 +46,14 @@ def pretrain(
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
     """
     from anatograph.learning.training.presets import build_settings
+    from anatograph.learning.training.run_folder import saved_exclusions
     from anatograph.study.cohort.origin import table_of_study
     from anatograph.study.quality.selection import usable
     from anatograph.study.store import Study
 
-    opened, selection = usable(Study.open(study), include_flagged)
+    if resume and not exclude:
+        exclude = saved_exclusions(Path(run))
+    opened, selection = usable(Study.open(study), include_flagged, exclude)
     if minutes is not None:
         overrides = [*overrides, f"minutes={minutes}"]
     given = preset is not None or config is not None or bool(overrides) or group is not None
@@ -56,7 +61,7 @@ def pretrain(
         table = table_of_study(opened) if cohort is None else Path(cohort)
         overrides = [*overrides, f"group={group}", f"group_table={table.resolve()}"]
     settings = None if resume and not given else build_settings(preset, config, overrides)
-    return train(opened, run, settings, resume=resume, progress=progress, notes=selection.notes)
+    return train(opened, run, settings, resume, progress, selection.notes, list(exclude))
 
 
 def train(
@@ -66,11 +71,13 @@ def train(
     resume: bool = False,
     progress: bool = True,
     notes: Sequence[str] = (),
+    excluded: Sequence[str] = (),
 ) -> RunAccount:
     """Pretrain on an open study (Algorithm 1) and leave the model in ``run/model``.
 
     ``settings`` None: the run's own with ``resume``, else the default preset. A run that was stopped in any way
-    continues from its last checkpoint and ends with the bits of one that was not stopped. ``notes`` go to the account.
+    continues from its last checkpoint and ends with the bits of one that was not stopped. ``notes`` go to the account,
+    and ``excluded``, the scans that the user left out, to its settings.
     Under ``torchrun`` every process calls this and takes a share of the work.
 
     Returns the account of the run, which is also written to ``run/pretrain.run.json``. Raises ``UserError`` as
@@ -91,7 +98,7 @@ def train(
             f"pretraining contrasts subjects with each other and needs at least 2; this study has {len(ids)}. "
             "Preprocess more subjects into it."
         )
-    about = {"atlas_hash": study.atlas.hash, "subjects": ids}
+    about = {"atlas_hash": study.atlas.hash, "subjects": ids, "excluded": list(excluded)}
     chosen = check_run(run, settings, resume, about)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then requests large pages, from its first array on
     keep_memory()
@@ -99,7 +106,7 @@ def train(
         probe_labels(Path(chosen.probe_table), chosen.probe_target)
     with launched(chosen) as compute:
         collectives.barrier()  # every process has looked at the folder before anything is written there
-        account = RunAccount("pretrain", chosen.to_dict(), run)
+        account = RunAccount("pretrain", chosen.to_dict() | {"exclude": list(excluded)}, run)
         for note in notes:
             account.note(note)
         first = collectives.rank() == 0
@@ -109,7 +116,7 @@ def train(
         if not begun and (chosen.minutes or (progress and trainer.schedule.total >= LEAST_UPDATES)):
             chosen, expected = plan(trainer)
             account.note(expected)
-            account.settings = chosen.to_dict()
+            account.settings |= chosen.to_dict()
             if progress and first:
                 trainer.monitor.progress.say(expected)
             del trainer  # its networks have seen a few updates, and its queues take memory

@@ -14,6 +14,7 @@ from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.slice_drawings import SliceDrawing, draw_slices, encoded
 from anatograph.study.quality.gallery import judged
 from anatograph.study.quality.levels import LEVELS, Level
+from anatograph.study.quality.selection import Selection
 from anatograph.study.quality.slices import cut_slices
 from anatograph.study.quality.table import read_levels
 from anatograph.study.scans import find_scan
@@ -66,6 +67,8 @@ class Card:
     """Where the mask came from."""
     excluded: bool = False
     """Whether the reader's verdict in ``review.csv`` leaves it out of all other sections."""
+    away: str = ""
+    """Why it is left out of all other sections, where that is no verdict of the reader."""
     pictures: list[Picture] = field(default_factory=list)
     """Empty where they did not fit or could not be drawn."""
     partial: bool = False
@@ -85,18 +88,18 @@ def cards(
     discretion: Discretion,
     most_bytes: float,
     progress: Callable[[], None] = lambda: None,
-    excluded: Mapping[str, str] | None = None,
+    selection: Selection | None = None,
 ) -> tuple[list[Card], list[str]]:
     """A card for every subject, the worst first, and in words what did not fit into ``most_bytes``.
 
-    ``images`` say where scans lie; they are read only where an earlier version stored no slices.  Subjects in
-    ``excluded`` are marked.
+    ``images`` say where scans lie; they are read only where an earlier version stored no slices.  Subjects that
+    ``selection`` withdraws are marked.
     """
     levels = read_levels(study.path)
     found = [(subject, *judged(subject, levels)) for subject in map(study.subject, study.subject_ids)]
     found.sort(key=lambda one: (-LEVELS.index(one[1]), -len(one[2])))
     usual = int((~in_lung(study.atlas)).sum())
-    made = [_card(*one, discretion, one[0].subject_id in (excluded or ()), usual) for one in found]
+    made = [_card(*one, discretion, selection or Selection(()), usual) for one in found]
     subjects = [subject for subject, _, _ in found]
     sample = [_slices(subject, study, images) for subject in subjects[:_SAMPLE]]
     left = most_bytes - _MARKUP * len(made)
@@ -131,7 +134,12 @@ def failures(study: Study, discretion: Discretion) -> list[Failure]:
 
 
 def _card(
-    subject: StoredSubject, level: Level, reasons: Sequence[str], discretion: Discretion, excluded: bool, usual: int
+    subject: StoredSubject,
+    level: Level,
+    reasons: Sequence[str],
+    discretion: Discretion,
+    selection: Selection,
+    usual: int,
 ) -> Card:
     """``usual``: landmarks of the atlas that lie outside its own lungs, as many do in the chest wall."""
     quality = subject.quality
@@ -149,8 +157,15 @@ def _card(
         tuple(discretion.reason(reason) for reason in reasons),
         tuple(figures),
         str(subject.about.get("lungs_from", "")),
-        excluded,
+        subject.subject_id in selection.excluded,
+        _away(subject.subject_id, selection),
     )
+
+
+def _away(subject_id: str, selection: Selection) -> str:
+    if subject_id in selection.named:
+        return "left out by --exclude"
+    return "no longer in the cohort table" if subject_id in selection.unlisted else ""
 
 
 def _slices(subject: StoredSubject, study: Study, images: Mapping[str, Path]) -> tuple[list[SliceDrawing] | str, bool]:

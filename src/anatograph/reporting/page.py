@@ -14,16 +14,18 @@ from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
 from anatograph.reporting.cards import FIGURES, Card, cards
 from anatograph.reporting.maps import find_maps
-from anatograph.reporting.parts import Given, parts_of, sections_of
+from anatograph.reporting.parts import Given, Made, parts_of, sections_of
 from anatograph.reporting.privacy import discretion_of, reviewable, withheld_notices
 from anatograph.reporting.sections.cases import cases
 from anatograph.reporting.sections.flow import flow, steps_of
 from anatograph.reporting.sections.methods import methods
 from anatograph.reporting.sections.settings import settings as read_settings
 from anatograph.reporting.sections.tables import read_json
-from anatograph.reporting.viewers import Viewer, choose, viewers
+from anatograph.reporting.viewers import Viewer, viewers
+from anatograph.reporting.viewers import choose as choose_subjects
 from anatograph.study.cohort import Cohort, read_cohort
-from anatograph.study.quality.selection import select
+from anatograph.study.quality.exclusion import excluded_ids, known_ids
+from anatograph.study.quality.selection import choose
 from anatograph.study.store import Study
 
 MOST_BYTES = 28e6
@@ -48,33 +50,39 @@ def report(
     identities: bool = False,
     most_bytes: float = MOST_BYTES,
     progress: bool = False,
+    exclude: Sequence[str] = (),
 ) -> Path:
     """Write a page about a study that opens offline, and return it.
 
-    Parts that are not given are left out.  ``cohort`` is the table to summarise and colour by; without it the one
-    that the study was filled from, if it is still there.  ``evaluation`` is the folder of `evaluate`, or several with
-    that of `audit` among them.  ``densitometry`` is the table of quantitative CT; without it ``densitometry.parquet``
-    in the study, beside the embeddings or in the folders of the evaluation.  ``explanations`` are folders with maps,
-    and with the test-retest error that `change` measured; ``subjects`` are those whose scans the viewer holds, by
-    default the first few that have maps.  The page holds no name, DICOM identifier, file path or date unless
-    ``identities`` is set, and makes no network request.
+    Parts that are not given are left out.  ``cohort`` is the table to summarise and colour by; without it the one that
+    the study was filled from, if it is still there.  ``evaluation`` is the folder of `evaluate`, or several with that
+    of `audit` among them.  ``densitometry`` is the table of quantitative CT; without it ``densitometry.parquet`` in the
+    study, beside the embeddings or in the folders of the evaluation.  ``explanations`` are folders with maps, and with
+    the test-retest error that `change` measured; ``subjects`` are those whose scans the viewer holds, by default the
+    first few that have maps.  Scans in ``exclude``, and those that were excluded when ``embeddings`` and ``evaluation``
+    were made, stand in the flow of the scans and are left out of all sections but the quality cards.  The page holds no
+    name, DICOM identifier, file path or date unless ``identities`` is set, and makes no network request.
 
     Raises:
-        UserError: a part that is named but missing, or is something else.
+        UserError: a part that is named but missing, or is something else, or an unknown scan in ``exclude``.
     """
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"The page {path} needs a name that ends in .html.")
     assets.require()
     whole = Study.open(study)
-    selection = select(whole)
-    opened = whole.without(selection.excluded)
+    made_with = Made.read(embeddings, _listed(evaluation))
+    named = excluded_ids(exclude, known_ids(whole), f"the study {whole.path}") | made_with.excluded
+    selection = choose(whole, made_with.include_flagged, named)
+    opened = whole.without(selection.withdrawn)
     known = _cohort(opened, cohort)
     folders = [Path(folder) for folder in _listed(explanations)]
     maps = find_maps(folders, opened.subject_ids)
     given = Given.of(opened.path, run, embeddings, _listed(evaluation), folders, benchmark, densitometry)
-    chosen = choose(opened, subjects, maps)
-    settings = {"study": str(study), "subjects": chosen, "identities": identities, "title": title}
+    given = given.without(selection.withdrawn)
+    chosen = choose_subjects(opened, subjects, maps)
+    settings = {"study": str(study), "subjects": chosen, "identities": identities, "title": title,
+                "exclude": list(exclude)}  # fmt: skip
     with (
         RunAccount("report", settings, path) as account,
         Progress("report", len(whole) + len(chosen), "subject", progress) as bar,
@@ -82,7 +90,7 @@ def report(
         discretion, columns, withheld = discretion_of(whole, known, identities)
         review, unreviewable = reviewable(whole, discretion)
         context = parts_of(opened, known, columns, discretion, given)
-        embedded = None if given.vectors is None else len(given.vectors.subject_ids)
+        embedded = None if given.vectors is None else len(set(given.vectors.subject_ids) & {*selection.subject_ids})
         steps = steps_of(whole, len(known.rows) if known else None, selection, embedded)
         context["flow"] = flow(steps, discretion)
         places_of = [Path(part) if part is not None else None for part in (run, embeddings, given.evaluation)]
@@ -100,7 +108,7 @@ def report(
             shown, omitted = viewers(opened, chosen, maps, images, discretion, share, bar.step)
         with account.stage("cards"):
             left -= sum(viewer.size for viewer in shown)
-            made, more = cards(whole, images, discretion, left, bar.step, selection.excluded)
+            made, more = cards(whole, images, discretion, left, bar.step, selection)
         omitted = [*omitted, *more, *map(discretion.sentence, selection.notes)]
         if unreviewable:
             omitted.append(unreviewable)

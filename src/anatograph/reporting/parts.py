@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anatograph._version import __version__
-from anatograph.embedding.table import Embeddings, read_embeddings
+from anatograph.embedding.table import Embeddings, parquet_path, read_embeddings
+from anatograph.execution.account import RunAccount
 from anatograph.reporting.cards import failures
 from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
@@ -16,6 +17,7 @@ from anatograph.reporting.sections.densitometry import densitometry as read_dens
 from anatograph.reporting.sections.densitometry import find_densitometry
 from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
 from anatograph.reporting.sections.repeats import repeats as read_repeats
+from anatograph.reporting.sections.tables import read_json
 from anatograph.reporting.sections.training import training as read_training
 from anatograph.reporting.subjects import subject_map, summarise
 from anatograph.study.cohort import Cohort
@@ -72,6 +74,39 @@ class Given:
             find_densitometry(densitometry, [study, *folders, *beside]),
             densitometry is not None,
         )
+
+    def without(self, subject_ids: Collection[str]) -> Given:
+        """The same, without the embeddings of these subjects."""
+        vectors = self.vectors
+        if vectors is None or not (left_out := set(subject_ids) & set(vectors.subject_ids)):
+            return self
+        kept = [name for name in vectors.subject_ids if name not in left_out]
+        return replace(self, vectors=replace(vectors, subject_ids=kept, features=vectors.only(kept)))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Which scans the results on the page were made with, by their accounts."""
+
+    excluded: frozenset[str]
+    """Scans that the user excluded when the embeddings or the evaluation were made."""
+    include_flagged: bool
+    """Whether the embeddings hold scans that quality control rejects, on request."""
+
+    @classmethod
+    def read(cls, embeddings: str | Path | None, evaluation: Sequence[str | Path]) -> Made:
+        """From the accounts beside the results; nothing is excluded where there is none."""
+        accounts = [Path(folder) / "evaluate.run.json" for folder in evaluation]
+        vectors = None if embeddings is None else RunAccount("embed", {}, parquet_path(embeddings)).path
+        said = [_settings(path) for path in (*accounts, vectors) if path is not None]
+        named = [one.get("exclude", []) for one in said]
+        found = frozenset(str(name) for names in named if isinstance(names, list) for name in names)
+        return cls(found, vectors is not None and bool(said[-1].get("include_flagged")))
+
+
+def _settings(account: Path) -> dict[str, Any]:
+    settings = (read_json(account) or {}).get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def parts_of(

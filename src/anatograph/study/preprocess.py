@@ -14,6 +14,7 @@ from anatograph.execution.account import RunAccount
 from anatograph.execution.progress import Progress
 from anatograph.execution.scheduling import ended_like_interrupted
 from anatograph.study.cohort import Cohort, CohortRow, read_cohort
+from anatograph.study.cohort.origin import record_table
 from anatograph.study.pending import find_pending, settle_versions
 from anatograph.study.prepare import prepare_subject
 from anatograph.study.run import PreprocessRun
@@ -80,7 +81,11 @@ def preprocess(
     """
     settings = settings or PreprocessSettings(lungs, registration, graph_rule=graph, rho=rho, seed=seed)
     weights = None if weights is None else Path(weights).resolve()
-    described = {"cohort": str(getattr(cohort, "path", cohort)), "study": str(study), **settings.to_dict()}
+    described = {
+        "cohort": str((cohort.path if isinstance(cohort, Cohort) else Path(cohort)).absolute()),
+        "study": str(study),
+        **settings.to_dict(),
+    }
     described |= {"atlas": _name(atlas), "weights": str(weights or ""), "workers": workers, "scheduler": scheduler}
     described["deidentified_only"] = deidentified_only
     with RunAccount("preprocess", described, Path(study)) as account:
@@ -90,6 +95,7 @@ def preprocess(
         since = account.save().stat().st_mtime  # saved so that a run that is killed has left its settings
         opened.clear_leftovers()
         pending = find_pending(opened, table, tuple(redo), mixed)
+        record_table(opened, table.path)
         for note in pending.notes:
             account.note(note)
         jobs = [

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from anatograph.choices import BenchmarkPreset, Device, Question, Task
 from anatograph.cli.command import Command, argument, option, required
-from anatograph.cli.commands.options import Scoring
+from anatograph.cli.commands.options import Scoring, Selecting
 from anatograph.cli.output import DONE, finish, say
 from anatograph.errors import UserError, counted
 
@@ -87,7 +87,7 @@ class Evaluate(Scoring):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Command):
+class Audit(Selecting):
     """What else the embedding encodes: age, sex, site, kernel, slice thickness, dose, breath."""
 
     page = "evaluation.md"
@@ -103,7 +103,6 @@ class Audit(Command):
     folds: int = option(5)
     group: str | None = option(None, "column whose equal values stay in one fold", metavar="COLUMN")
     seed: int = option(0, "of the folds")
-    include_flagged: bool = option(False, "use scans at quality level reject too")
 
     def execute(self) -> int:
         """Audit and print the tables."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
 from anatograph.cli.command import Command, argument, option
-from anatograph.cli.commands.options import Parallel
+from anatograph.cli.commands.options import Parallel, Selecting
 from anatograph.cli.output import finish
 from anatograph.errors import counted
 
@@ -19,7 +19,7 @@ _SCANS = "for scans without a study (default: as the scans that the model was tr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Parallel):
+class Embed(Selecting, Parallel):
     """Embed one CT, a study, a cohort table or a folder of scans.
 
     Without --model the model that ships with the package is used. Of a cohort or a folder the study OUT.study is made
@@ -41,7 +41,6 @@ class Embed(Parallel):
     patch_features: bool = option(False, "also write OUT.patches.zarr, the features before the graph network")
     batch_size: int = option(64, "patches per batch", metavar="N", minimum=1)
     device: Device = option("auto")
-    include_flagged: bool = option(False, "use scans at quality level reject too")
     no_study: bool = option(False, "of a cohort or folder, keep the vectors only and not the study")
     lungs: LungMethod | None = option(None, "source of the lung mask", group=_SCANS)
     lung_mask: Path | None = option(None, "of a single CT, the lung mask itself", metavar="MASK", group=_SCANS)

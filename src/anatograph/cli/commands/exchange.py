@@ -7,12 +7,13 @@ from pathlib import Path
 
 from anatograph.choices import ExportFormat, ImageExport, TableLayout
 from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.commands.options import Selecting
 from anatograph.cli.output import finish
 from anatograph.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(Command):
+class Export(Selecting):
     """Write embeddings as a table for another tool: AnnData, CSV, Stata or R."""
 
     page = "export.md"
@@ -22,7 +23,6 @@ class Export(Command):
     cohort: Path | None = option(None, "cohort table whose columns to add, paths excepted", metavar="COHORT")
     layout: TableLayout = option("wide", "one row per subject (wide), subject and feature, or subject and landmark")
     no_regions: bool = option(False, "leave out the regions, and the coordinates of the landmarks")
-    include_flagged: bool = option(False, "use scans at quality level reject too")
 
     def execute(self) -> int:
         """Write it and name the files."""

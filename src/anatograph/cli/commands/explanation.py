@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.choices import MapScale, ProbeKind, Task
-from anatograph.cli.command import Command, argument, option, optional_argument, required
-from anatograph.cli.commands.options import Comparison
+from anatograph.cli.command import argument, option, optional_argument, required
+from anatograph.cli.commands.options import Comparison, Excluding
 from anatograph.cli.output import counter, finish
 from anatograph.errors import counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(Command):
+class Explain(Excluding):
     """Heatmaps of the evidence for a target, on the scan's own grid."""
 
     page = "explain.md"
@@ -84,7 +84,7 @@ class Deviation(Comparison):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference(Command):
+class Reference(Excluding):
     """Write what is normal at each landmark, from healthy scans, for `deviation`."""
 
     page = "explain.md"
@@ -112,7 +112,7 @@ class Reference(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similar(Command):
+class Similar(Excluding):
     """Find the subjects, and the regions, most similar to a subject's."""
 
     page = "explain.md"

@@ -27,7 +27,21 @@ class Parallel(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring(Command):
+class Excluding(Command):
+    """Option of the commands that can leave scans out."""
+
+    exclude: tuple[str, ...] = option((), "scans to leave out, by subject_id", metavar="ID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selecting(Excluding):
+    """Options of the commands that leave out what quality control rejects."""
+
+    include_flagged: bool = option(False, "use scans at quality level reject too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Selecting):
     """Options of the commands that predict targets by cross-validation."""
 
     targets: tuple[str, ...] = required("columns to predict", flag="--target", metavar="NAME")
@@ -47,11 +61,10 @@ class Scoring(Command):
         passed=False,
     )
     log: tuple[str, ...] = option((), "targets to take the logarithm of", metavar="NAME")
-    include_flagged: bool = option(False, "use scans at quality level reject too")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Command):
+class Comparison(Excluding):
     """Options of the commands that compare a scan with reference subjects."""
 
     cohort: Path | None = option(None, "table with the columns of --reference and --group", metavar="COHORT")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.commands.options import Excluding
 from anatograph.cli.output import DONE
 
 
@@ -27,7 +28,7 @@ class Qc(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Command):
+class Report(Excluding):
     """One self-contained page of a study and its results."""
 
     page = "report.md"

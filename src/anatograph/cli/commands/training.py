@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anatograph.cli.command import Command, argument, option, required
+from anatograph.cli.commands.options import Selecting
 from anatograph.cli.output import DONE, finish
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(Command):
+class Pretrain(Selecting):
     """Interleaved contrastive pretraining; data-parallel under torchrun."""
 
     page = "pretraining.md"
@@ -34,7 +35,6 @@ class Pretrain(Command):
         None, "plan a run that takes at most M minutes on this machine", unset="the whole recipe", metavar="M"
     )
     resume: bool = option(False, "continue with the run's own settings; the same command continues it too")
-    include_flagged: bool = option(False, "use scans at quality level reject too")
 
     def execute(self) -> int:
         """Train and name the model's folder."""

@@ -51,6 +51,7 @@ def audit(
     seed: int = 0,
     include_flagged: bool = False,
     progress: Callable[[str], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Audited:
     """How well the embedding predicts age, sex, site, kernel, slice thickness, dose and breath, linearly and not.
 
@@ -62,6 +63,7 @@ def audit(
     ``directions``, how far the two probes' out-of-fold answers do (canonical correlations, 0 to 1; NaN where the
     nuisance is not predicted better than chance); and the target's figure with and without the nuisance's linear effect
     on the features, removed inside the training folds.  Writes ``audit.csv``, ``audit_shared.csv`` and ``audit.png``.
+    Subjects in ``exclude`` are left out.
 
     Raises:
         UserError: files that do not fit each other, or no column to audit.
@@ -75,9 +77,10 @@ def audit(
         "group": group,
         "seed": seed,
         "include_flagged": include_flagged,
+        "exclude": list(exclude),
     }
     with RunAccount("audit", settings, out) as account:
-        data = align(embeddings, cohort, include_flagged)
+        data = align(embeddings, cohort, include_flagged, exclude=exclude)
         table, kinds = nuisances(data.table, Path(embeddings), columns)
         groups = group_numbers(table, group) if group else None
         work = _Work(data.features, groups, folds, seed, data.parts)

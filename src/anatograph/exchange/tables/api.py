@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +40,15 @@ def export(
     layout: TableLayout = "wide",
     no_regions: bool = False,
     include_flagged: bool = False,
+    exclude: Sequence[str] = (),
 ) -> Exported:
     """Write embeddings in the format of another tool.
 
     ``anndata`` writes ``OUT.h5ad`` with regions in ``obsm``; ``csv`` and ``stata`` write ``OUT.csv`` and ``OUT.dta`` in
     one of three layouts (`anatograph.exchange.tables.layouts.blocks`); ``r`` writes a CSV and ``OUT.R``, which reads it
-    with base R.  ``cohort`` adds its columns, but for paths.  Subjects that the study's review excludes are left out,
-    and those at level ``reject`` unless ``include_flagged``.  Values are written such that the same float32 is read
-    back.
+    with base R.  ``cohort`` adds its columns, but for paths.  Subjects in ``exclude`` or that the study's review
+    excludes are left out, and those at level ``reject`` unless ``include_flagged``.  Values are written such that the
+    same float32 is read back.
 
     Raises:
         UserError: a file that cannot be read, an ``out`` with another format's ending, a layout that the format or the
@@ -59,12 +61,13 @@ def export(
     if to == "anndata" and layout != "wide":
         raise UserError("AnnData has one layout, with the regions in obsm; leave --layout out.")
     path = _path(Path(out), to)
-    content = read_content(embeddings, cohort, not no_regions or layout == "regions", include_flagged)
+    content = read_content(embeddings, cohort, not no_regions or layout == "regions", include_flagged, exclude)
     if layout == "regions" and content.regions is None:
         raise UserError(f"{embeddings} has no store of regions beside it, so --layout regions has nothing to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"embeddings": str(embeddings), "to": to, "cohort": None if cohort is None else str(cohort),
-                "layout": layout, "no_regions": no_regions, "include_flagged": include_flagged}  # fmt: skip
+                "layout": layout, "no_regions": no_regions, "include_flagged": include_flagged,
+                "exclude": list(exclude)}  # fmt: skip
     files = [path]
     with RunAccount("export", settings, path) as account:
         for note in content.notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,22 @@ def feature_names(count: int) -> list[str]:
 
 
 def read_content(
-    embeddings: str | Path, cohort: str | Path | None, with_regions: bool, include_flagged: bool
+    embeddings: str | Path,
+    cohort: str | Path | None,
+    with_regions: bool,
+    include_flagged: bool,
+    exclude: Sequence[str] = (),
 ) -> Content:
     """Read embeddings, join the cohort table by ``subject_id``, and open the store of regions.
 
     Raises:
-        UserError: a file that cannot be read, no subject in both, or a cohort column named like a feature.
+        UserError: a file that cannot be read, no subject in both, or a cohort column named like a feature, or an
+            unknown subject in ``exclude``.
     """
-    known, notes = without_left_out(read_embeddings(embeddings), include_flagged)
+    listed = () if cohort is None else read_cohort(cohort).subject_ids
+    known, notes = without_left_out(
+        read_embeddings(embeddings), include_flagged, exclude, listed, by_table=cohort is None
+    )
     single = known.features.astype(np.float32)
     features = single if np.array_equal(single, known.features) else known.features
     names = tuple(feature_names(features.shape[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ def reference(
     of: str | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Reference:
     """Write the landmark-wise statistics of healthy scans, against which `deviation` compares a single scan.
 
@@ -71,6 +72,7 @@ def reference(
         of: who the subjects are, such as "healthy never-smokers"; shown wherever the reference is used.
         seed: of the calibration, and of the choice where there are more than 1,000 subjects.
         progress: called with each subject that is embedded.
+        exclude: scans of the study that are left out.
 
     Raises:
         UserError: fewer than 10 subjects, no such column or value, or a study that does not fit the model.
@@ -82,10 +84,10 @@ def reference(
     path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     folder = resolve_model(model)
     settings = {"study": str(study), "where": where, "model": str(folder), "group": group, "of": of, "seed": seed,
-                "cohort": None if cohort is None else str(cohort)}  # fmt: skip
+                "cohort": None if cohort is None else str(cohort), "exclude": list(exclude)}  # fmt: skip
     with RunAccount("reference", settings, path) as account:
         network = load_model(folder)
-        opened, selection = usable(Study.open(study))
+        opened, selection = usable(Study.open(study), exclude=exclude)
         for note in selection.notes:
             account.note(note.replace("; --include-flagged uses them", ""))
         table = _table(opened, cohort, needed=bool(where or group))

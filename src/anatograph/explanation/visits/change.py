@@ -57,6 +57,7 @@ def change(
     group: str | None = None,
     seed: int = 0,
     repeat_scans: str | None = None,
+    exclude: Sequence[str] = (),
 ) -> Change:
     """Compare two scans of one subject at the same landmarks.
 
@@ -65,10 +66,11 @@ def change(
     the Mahalanobis length of h'_after - h'_before over its median among pairs of reference subjects.  Two maps on the
     grid of the later scan, and one table.
 
-    Where the study knows the lung volumes, ``shift_corrected`` and ``deviation_change_corrected`` are of the later scan
-    as at the lung volume of the earlier (`fit_breath`).  ``repeat_scans`` names a column of the cohort whose equal
-    values are scans of one patient on the same day: ``test_retest.csv`` then has the error of every region
-    (`Repeatability`), and each region of the table whether its change exceeds it.
+    Scans in ``exclude`` are no reference.  Where the study knows the lung volumes, ``shift_corrected`` and
+    ``deviation_change_corrected`` are of the later scan as at the lung volume of the earlier (`fit_breath`).
+    ``repeat_scans`` names a column of the cohort whose equal values are scans of one patient on the same day:
+    ``test_retest.csv`` then has the error of every region (`Repeatability`), and each region of the table whether its
+    change exceeds it.
 
     Raises:
         UserError: files that do not belong together, a missing scan, too few reference subjects or repeat scans.
@@ -76,10 +78,11 @@ def change(
     if before == after:
         raise UserError(f"--before and --after are the same scan, {before}; name two.")
     settings = {"before": before, "after": after, "cohort": None if cohort is None else str(cohort),
-                "reference": reference, "group": group, "seed": seed, "repeat_scans": repeat_scans}  # fmt: skip
+                "reference": reference, "group": group, "seed": seed, "repeat_scans": repeat_scans,
+                "exclude": list(exclude)}  # fmt: skip
     with explanation_run("change", out, study, embeddings, **settings) as run:
         regions, atlas = run.regions, run.study.atlas
-        compared, notes = reference_cohort(regions, cohort, reference, group, seed)
+        compared, notes = reference_cohort(regions, cohort, reference, group, seed, exclude)
         run.note(notes)
         for name in (before, after):
             run.study.subject(name)

@@ -67,10 +67,19 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
         raise UserError(f"{run} was started on a study with another atlas; start a new run.")
     if began.get("subjects") != study.get("subjects"):
         raise UserError(
-            f"{run} was started with {len(began.get('subjects', []))} subjects and the study now has "
-            f"{len(study.get('subjects', []))}, not the same ones; start a new run for the new study."
+            f"{run} was started on other subjects ({_changes(began.get('subjects', []), study.get('subjects', []))}); "
+            "give the same --exclude, review.csv and cohort table to continue it, or start a new run in another folder."
         )
     return settings
+
+
+def saved_exclusions(run: Path) -> list[str]:
+    """The scans that the user left out of a run that was begun; empty where there is none."""
+    try:
+        named = json.loads((run / STUDY).read_text(encoding="utf-8")).get("excluded", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [str(name) for name in named]
 
 
 def begin_run(run: Path, settings: PretrainSettings, study: dict[str, Any]) -> None:
@@ -80,6 +89,13 @@ def begin_run(run: Path, settings: PretrainSettings, study: dict[str, Any]) -> N
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / STUDY, json.dumps(study) + "\n")
     write_text(run / SETTINGS, settings.to_json())
+
+
+def _changes(old: list[str], new: list[str]) -> str:
+    """How many subjects are no longer there, and how many are new, with the first names."""
+    lost, added = [n for n in old if n not in set(new)], [n for n in new if n not in set(old)]
+    parts = [(lost, "left out now"), (added, "new")]
+    return "; ".join(f"{len(names)} {what}: {', '.join(names[:3])}" for names, what in parts if names)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

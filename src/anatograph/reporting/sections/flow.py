@@ -76,12 +76,14 @@ def steps_of(study: Study, listed: int | None, selection: Selection, embedded: i
     stages = Counter(failure.stage for failure in failures)
     details = ", ".join(f"{stage} ({n})" for stage, n in stages.most_common())
     total = len(study)
-    known = max(listed or 0, total + len(failures))
+    known = max((listed or 0) + len(selection.unlisted), total + len(failures))
     waiting = known - total - len(failures)
     first = [("failed", len(failures), details), ("not preprocessed", waiting, "")]
     second = [
         ("rejected by quality control", len(selection.rejected), ""),
         ("excluded by the reader", len(selection.excluded), _comments(selection)),
+        ("excluded by the analyst", len(selection.named), ""),
+        ("no longer in the cohort table", len(selection.unlisted), ""),
     ]
     used = len(selection.subject_ids)
     steps = [

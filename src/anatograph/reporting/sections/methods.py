@@ -96,6 +96,10 @@ def _preprocessing(made: Methods, study: Study, selection: Selection, steps: lis
         reasons = Counter(discretion.sentence(comment) for comment in selection.excluded.values() if comment)
         said = f" ({'; '.join(f'{text_}, {n}' for text_, n in reasons.most_common(5))})" if reasons else ""
         text += f" A reader excluded {len(selection.excluded)} on inspection{said}."
+    if selection.named:
+        text += f" {_scans(len(selection.named))} excluded by the analyst for reasons to be given here."
+    if selection.unlisted:
+        text += f" {_scans(len(selection.unlisted))} taken out of the cohort after preprocessing."
     return text
 
 
@@ -103,6 +107,8 @@ def _pretraining(made: Methods, run: Path) -> str:
     settings, account = read_json(run / "settings.json") or {}, read_json(run / "pretrain.run.json") or {}
     done = account.get("results", {})
     count = f" on {done['subjects']} subjects" if isinstance(done.get("subjects"), int) else ""
+    left_out = account.get("settings", {}).get("exclude") or []
+    count += f" ({len(left_out)} excluded by the analyst)" if isinstance(left_out, list) and left_out else ""
     length = f", {done['updates']} updates in all" if isinstance(done.get("updates"), int) else ""
     said = {name: settings.get(name, "?") for name in _STATED}
     said["optimiser"] = _OPTIMISERS.get(str(said["optimiser"]), said["optimiser"])
@@ -147,6 +153,10 @@ def _evaluation(made: Methods, account: Json, embeddings: Path | None) -> str:
     if settings.get("log"):
         text += f" {_listed(map(str, settings['log']))} entered as natural logarithms."
     return text
+
+
+def _scans(number: int) -> str:
+    return "One scan was" if number == 1 else f"{number} scans were"
 
 
 def _cited(made: Methods, known: Mapping[str, tuple[str, str]], name: str) -> str:

@@ -100,6 +100,16 @@ def read_cohort(path: str | Path) -> Cohort:
     return cohort
 
 
+def listed_ids(path: str | Path) -> set[str] | None:
+    """The ``subject_id`` of every row of a table, faulty rows included; None where the table cannot be read."""
+    try:
+        table = _read_table(Path(path))
+        names = {str(name).strip(): name for name in table.columns}
+        return {_text(value) for value in table[names["subject_id"]]} - {""}
+    except (UserError, OSError, KeyError):
+        return None
+
+
 def inspect_cohort(path: str | Path) -> tuple[Cohort, list[str]]:
     """The good rows of a cohort table, and a sentence for every fault of the others.
 
