@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from anatograph.embedding.table import write_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.headline import headline
 from anatograph.evaluation.probes.cox import fit_cox_probe
-from anatograph.evaluation.saved.probe import fit_range, load_probes
+from anatograph.evaluation.saved.probe import LEAST_CALIBRATED, fit_range, load_probes
 from anatograph.evaluation.scores import Predictions
 from anatograph.evaluation.targets import Target
 
@@ -135,8 +136,27 @@ def test_too_few_subjects_for_an_interval_are_said(tmp_path: Path) -> None:
     pd.DataFrame({"subject_id": ids, "image": "x.nii", "value": values}).to_csv(tmp_path / "c.csv", index=False)
     anatograph.evaluate(tmp_path / "few", tmp_path / "c.csv", "value", save_probe=tmp_path / "probe")
     done = anatograph.predict(tmp_path / "probe", tmp_path / "few", tmp_path / "out.csv")
-    assert np.isinf(done.table["high"]).all()
-    assert any("calibrated on 14 subjects, too few for an interval of 95%" in note for note in done.account.notes)
+    (note,) = (note for note in done.account.notes if "calibrated on 14 subjects" in note)
+    assert note.endswith("too few for an interval of 95% (it takes 19), so low, high and coverage are empty")
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert written[["low", "high", "coverage"]].isna().all(axis=None)
+    assert written["prediction"].notna().all()
+    assert not written["outside_range"].any()
+    assert any("too few to call a scan outside their range" in note for note in done.account.notes)
+    misses = [np.linspace(0, 1, n) for n in (LEAST_CALIBRATED - 1, LEAST_CALIBRATED)]
+    few, enough = (replace(load_probes(tmp_path / "probe")[0][0], misses=one).margin for one in misses)
+    assert (few, enough) == (np.inf, 1.0)
+
+
+def test_too_few_subjects_for_plausible_classes_leave_them_empty(tmp_path: Path) -> None:
+    features, values = draw(16, 6)
+    write(tmp_path, "few", features)
+    table = {"subject_id": [f"few{k:03d}" for k in range(16)], "image": "x.nii"}
+    pd.DataFrame({**table, "sick": np.where(values > np.median(values), "yes", "no")}).to_csv(tmp_path / "c.csv")
+    anatograph.evaluate(tmp_path / "few", tmp_path / "c.csv", "sick", 4, save_probe=tmp_path / "probe")
+    done = anatograph.predict(tmp_path / "probe", tmp_path / "few", tmp_path / "out.parquet")
+    assert done.table["plausible_classes"].isna().all()
+    assert any(note.endswith("so plausible_classes is empty") for note in done.account.notes)
 
 
 def test_the_range_is_calibrated() -> None:

@@ -167,6 +167,11 @@ class Explainer:
         self._ranges: dict[int, Range] = {}
         self._references: dict[tuple[int, str | None], tuple[Direction, Reference]] = {}
 
+    @property
+    def fitted_on(self) -> int:
+        """Number of the subjects that the largest fold's probe is fitted on."""
+        return max(len(train) for train, _ in self._folds)
+
     def fitted_for(self, subject_id: str) -> Fitted:
         """The probe fitted without this subject and its group.
 

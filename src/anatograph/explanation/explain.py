@@ -15,7 +15,7 @@ from anatograph.embedding.table import read_embeddings
 from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.headline import Headline
-from anatograph.evaluation.saved.probe import FALSE_ALARMS, outside_range
+from anatograph.evaluation.saved.probe import FALSE_ALARMS, outside_range, range_unknown
 from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount
 from anatograph.explanation.contribution import Contribution, Explainer, probe_kind
@@ -121,6 +121,8 @@ def explain(
             )
             run.note([f"{useless}: {held_out}; the maps{what}"])
         outside: list[str] = []
+        if unknown := range_unknown(explainer.fitted_on):
+            run.note([unknown])
 
         def one(name: str) -> list[tuple[Path, Contribution]]:
             run.study.subject(name)

@@ -52,6 +52,11 @@ class SavedExplainer:
         """The score of the cross-validation that the probe was saved with."""
         return Headline.from_dict(self.saved.held_out)
 
+    @property
+    def fitted_on(self) -> int:
+        """Number of the training subjects whose range is known."""
+        return len(self.saved.range.distances)
+
     def fitted_for(self, subject_id: str) -> Fitted:
         """The probe, which is the same for every subject."""
         return Fitted(self.saved.probe, self.target)

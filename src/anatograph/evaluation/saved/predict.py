@@ -18,10 +18,12 @@ from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.saved.probe import (
     COVERAGE,
     FALSE_ALARMS,
+    LEAST_CALIBRATED,
     SavedProbe,
     check_embeddings,
     load_probes,
     outside_range,
+    range_unknown,
 )
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import whole_file
@@ -51,7 +53,8 @@ def predict(
     """Predict the targets of saved probes for new subjects.
 
     Intervals hold 95 % of held-out subjects of the cohort that the probe was fitted on (split conformal prediction of
-    the cross-validated errors); classes whose probability is too low for that are not ``plausible_classes``. For a time
+    the cross-validated errors); classes whose probability is too low for that are not ``plausible_classes``.  A probe
+    that was calibrated on fewer than 19 subjects cannot promise that, and these columns are then empty.  For a time
     to an event, ``risk`` is the probability of the event by ``horizon``, and ``observed`` the share of the held-out
     subjects in the same ``third`` of the predicted risk that had it by then (Kaplan-Meier, 95 % interval).
     ``range_p`` is the share of subjects like those fitted on whose embedding is as far from theirs or farther
@@ -85,12 +88,16 @@ def predict(
             if not held_out.better_than_chance:
                 say(f"{one.target}: this probe does not predict better than chance ({held_out})")
             if one.survival is None and not np.isfinite(one.margin):
+                empty = "plausible_classes is empty" if one.classes else "low, high and coverage are empty"
                 unbounded = (
                     f"{one.target}: the probe was calibrated on {counted(len(one.misses), 'subject')}, too few for an "
-                    f"interval of {COVERAGE:.0%}, so none is given"
+                    f"interval of {COVERAGE:.0%} (it takes {LEAST_CALIBRATED}), so {empty}"
                 )
                 account.note(unbounded)
                 say(unbounded)
+            if unknown := range_unknown(len(one.range.distances)):
+                account.note(f"{one.target}: {unknown}")
+                say(account.notes[-1])
             tables.append(_table(one, names, features))
         table = pd.concat(tables, ignore_index=True)
         outside = sorted(set(table.loc[table["outside_range"], "subject_id"]))
@@ -137,14 +144,18 @@ def _table(one: SavedProbe, names: list[str], features: NDArray[np.float64]) -> 
         labels = np.array(one.classes, dtype=object)
         plausible = [
             "|".join(name for name, p in zip(one.classes, chance, strict=True) if 1 - p <= one.margin + 1e-9)
+            if np.isfinite(one.margin)
+            else None  # all classes would be plausible
             for chance in chances
         ]
         rows |= {"predicted_class": labels[chances.argmax(axis=1)], "plausible_classes": plausible}
         rows |= {f"probability_{name}": chances[:, k] for k, name in enumerate(one.classes)}
     else:
         value = one.probe.predict(features)
-        ends = [value, value - one.margin, value + one.margin]
+        margin = one.margin if np.isfinite(one.margin) else np.nan
+        ends = [value, value - margin, value + margin]
         value, low, high = (np.exp(end) for end in ends) if one.log else ends
-        rows |= {"prediction": value, "low": low, "high": high, "coverage": COVERAGE}
+        coverage = COVERAGE if np.isfinite(margin) else np.nan
+        rows |= {"prediction": value, "low": low, "high": high, "coverage": coverage}
     p = one.range.p(features)
     return pd.DataFrame({**rows, "range_p": p, "outside_range": p <= FALSE_ALARMS})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anatograph._version import __version__
 from anatograph.choices import TargetKind
 from anatograph.embedding.compatible import check_same_model
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.evaluation.folds import make_folds
 from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.probes.linear import Probe, fit_probe
@@ -32,6 +32,8 @@ from anatograph.limits import read_json
 FORMAT_VERSION = 1
 COVERAGE = 0.95
 """Of an interval, and of a set of classes."""
+LEAST_CALIBRATED = 19
+"""Subjects that an interval of this coverage takes, and a p of `FALSE_ALARMS`: n of them allow n / (n + 1) at most."""
 FALSE_ALARMS = 0.05
 """Share of subjects like those fitted on that are nevertheless called outside their range."""
 _ABOUT, _ARRAYS = "probes.json", "probes.npz"
@@ -88,7 +90,10 @@ class SavedProbe:
 
     @property
     def margin(self) -> float:
-        """What 95 % of held-out subjects miss at most, with the correction for n subjects (split conformal)."""
+        """What 95 % of held-out subjects miss at most, with the correction for n subjects (split conformal).
+
+        Infinite with fewer than `LEAST_CALIBRATED` of them.
+        """
         n = len(self.misses)
         rank = int(np.ceil((n + 1) * COVERAGE)) - 1
         return float(self.misses[rank]) if rank < n else float("inf")
@@ -250,6 +255,16 @@ def check_embeddings(
         wanted = probes[0].probe.weights.shape[1]
         raise UserError(f"{source} has {width} features, the probe was fitted on {wanted}; embed with the same model.")
     return [] if known else ["whether the embeddings are of the probe's model could not be checked"]
+
+
+def range_unknown(subjects: int) -> str:
+    """A sentence where a probe was fitted on too few subjects to call any scan outside their range; else empty."""
+    if subjects >= LEAST_CALIBRATED:
+        return ""
+    return (
+        f"the probe was fitted on {counted(subjects, 'subject')}, too few to call a scan outside their range at "
+        f"{FALSE_ALARMS:.0%} false alarms (it takes {LEAST_CALIBRATED})"
+    )
 
 
 def outside_range(outside: Sequence[str], of: int) -> str:
