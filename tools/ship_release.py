@@ -3,7 +3,8 @@
 python tools/ship_release.py RUN/model anatograph-ct-2 --study STUDY --where diagnosis=healthy \
     --results "held-out phantoms"=EVALUATION --of "healthy phantoms"
 
-Everything but a reference of the same model is written anew, so it may be run again, with other results for instance.
+Everything but a reference of the same model and subjects, in the release or in RUN/model, is written anew, so it may be
+run again, with other results for instance.
 The atlas is left out where it is the package's own.
 
 python tools/ship_release.py --pin
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -31,12 +33,13 @@ from anatograph.imaging.writing import write_volume
 from anatograph.learning.model.card import model_card
 from anatograph.learning.model.folder import load_model, read_config
 from anatograph.learning.model.origins import origins
-from anatograph.learning.releases.resolve import RELEASE_NAME
 from anatograph.learning.releases.shipped import FOLDER, INDEX, REFERENCE, default_release, file_sha256
 from anatograph.phantoms import PhantomSettings, make_subject
 from anatograph.study.store import Study
 
 PINNED = Path(__file__).resolve().parents[1] / "tests" / "embedding" / "pinned"
+RELEASE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-\d+")
+"""Such as ``anatograph-ct-2``: a name and a number."""
 PHANTOM = {"seed": 4242, "index": 0, "spacing_mm": 2.5}
 """The phantom whose vector is pinned to each release."""
 
@@ -79,7 +82,8 @@ def ship(given: argparse.Namespace) -> None:
     index["releases"].pop(given.name, None)
     _write_index({**index, "default": None})
     folder = FOLDER / given.name
-    known = _known_reference(folder / REFERENCE, model.digest, given)
+    known = next((one for place in (folder, given.model)
+                  if (one := _known_reference(place / REFERENCE, model.digest, given)) is not None), None)  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copyfile(given.model / "model.safetensors", folder / "model.safetensors")

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
+from safetensors.numpy import save
 from test_model_folder import box_atlas
 
 from anatograph import cli
@@ -72,9 +74,12 @@ def test_what_is_damaged_or_not_a_model_is_refused(hub: HubServer, model: Path) 
     hub.models["lung-group/damaged"] = {**hub.models[NAME], "model.safetensors": bytes(weights)}
     with pytest.raises(UserError, match="damaged or belongs to another model"):
         pull("lung-group/damaged")
+    assert "damaged" in (models("lung-group/damaged", verify=True)[0].faults or ("",))[0]
     hub.models["lung-group/text"] = {"config.json": b"{}", "README.md": b"another kind of model"}
-    with pytest.raises(UserError, match="not the configuration of a model"):
-        pull("lung-group/text")
+    hub.models["lung-group/bare"] = {"README.md": b"no configuration"}
+    for other in ("lung-group/text", "lung-group/bare"):
+        with pytest.raises(UserError, match=f"{other} is on the hub, but it is not a model of anatograph"):
+            pull(other)
     with pytest.raises(UserError, match="The hub has no model lung-group/none"):
         pull("lung-group/none")
     for wrong in ("../x", "one-word", "a/b/c"):
@@ -82,6 +87,44 @@ def test_what_is_damaged_or_not_a_model_is_refused(hub: HubServer, model: Path) 
             pull(wrong)
         with pytest.raises(UserError, match="OWNER/NAME"):
             push(model, wrong)
+
+
+def test_models_of_other_packages_in_the_cache_are_not_listed(
+    hub: HubServer, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(model, NAME)
+    pull(NAME)
+    config = json.loads(hub.models[NAME]["config.json"])
+    hub.models["lung-group/half"] = {"config.json": json.dumps({**config, "architecture": 3}).encode()}
+    hub.models["language/model"] = {"config.json": b'{"architectures": ["Other"]}', "model.safetensors": b"x"}
+    for unusable in ("lung-group/half", "language/model"):
+        with pytest.raises(UserError, match=unusable):
+            pull(unusable)
+    assert {one.name for one in models() if one.origin == "hub"} == {NAME, "lung-group/half"}
+    capsys.readouterr()
+    assert cli.main(["models"]) == 1
+    printed = capsys.readouterr().out
+    assert "lung-group/half: hub, cannot be used\n  wrong: " in printed
+    assert f"{NAME}: 8 features" in printed
+
+
+def test_a_reference_of_another_model_is_a_fault(hub: HubServer, model: Path) -> None:
+    push(model, NAME)
+    for about, words in (({"model": "f00d"}, "reference of another model"), ({}, "is damaged")):
+        content = save({"mean": np.zeros(1)}, {"anatograph": json.dumps(about)})
+        hub.models["lung-group/other"] = {**hub.models[NAME], "reference.safetensors": content}
+        with pytest.raises(UserError, match=f"lung-group/other was fetched but cannot be used: .*{words}"):
+            pull("lung-group/other")
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    hub: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(model, NAME)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cannot be written into the cache .*file/cache.* or set HF_HOME"):
+        pull(NAME)
 
 
 def test_an_unfinished_model_is_not_pushed(hub: HubServer, model: Path, tmp_path: Path) -> None:

@@ -98,8 +98,10 @@ def test_a_build_without_a_model_says_so(build: Callable[..., Path]) -> None:
         resolve_model(None)
     with pytest.raises(UserError, match=r"no release of that name: it carries tiny-ct-7"):
         resolve_model("anatograph-ct-99")
-    with pytest.raises(UserError, match="no model here"):
+    with pytest.raises(UserError, match=r"no folder nowhere, and this build ships no release of that name: it carries"):
         load_model("nowhere")
+    with pytest.raises(UserError, match=r"no folder run/model, and no model of that name was pulled"):
+        load_model("run/model")
 
 
 def test_what_this_build_ships_is_whole() -> None:

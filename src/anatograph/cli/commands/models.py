@@ -76,6 +76,8 @@ class Push(Command):
 
 
 def _summary(one: ModelInfo) -> str:
+    if not one.config:
+        return f"{one.origin}, cannot be used"
     architecture, atlas = one.config["architecture"], one.config["atlas"]
     return (f"{architecture['feature_size']} features of each of {atlas['landmarks']} landmarks, "
             f"{one.megabytes:.1f} MB, {one.origin}")  # fmt: skip

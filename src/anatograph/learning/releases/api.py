@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anatograph.errors import UserError
+from safetensors import SafetensorError, safe_open
+
+from anatograph.errors import UserError, plain
 from anatograph.learning.model.folder import load_model, read_config
-from anatograph.learning.releases.hub import HUB_NAME, download, in_cache, upload, with_atlas
+from anatograph.learning.releases.hub import HUB_NAME, download, in_cache, is_ours, upload, with_atlas
 from anatograph.learning.releases.resolve import resolve_model
 from anatograph.learning.releases.shipped import REFERENCE, default_release, shipped_releases
 
@@ -28,7 +31,7 @@ class ModelInfo:
     default: bool
     """Whether it is used where no model is given."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Its ``config.json``."""
+    """Its ``config.json``; empty where that cannot be used, which is among the faults then."""
     faults: tuple[str, ...] | None = None
     """What `models` with ``verify`` found; empty where every hash is right, None where it was not asked to look."""
 
@@ -46,10 +49,13 @@ class ModelInfo:
 def models(model: str | Path | None = None, verify: bool = False) -> list[ModelInfo]:
     """The models that can be used by name: those that ship with the package, and those pulled from the hub.
 
+    Models of other packages in the hub's cache are not listed; one of this package whose ``config.json`` cannot be used
+    is, with that fault.
+
     Args:
         model: only this one; may be a model folder.
         verify: whether to read every file and compare its hash: with those of the release, or with the one in the
-            model's own ``config.json``.
+            model's own ``config.json``. A reference must be of the model, too.
 
     Raises:
         UserError: an unknown model.
@@ -63,17 +69,19 @@ def models(model: str | Path | None = None, verify: bool = False) -> list[ModelI
     else:
         found = [(one, folder, "shipped") for one, folder in shipped.items()]
         found += [(one, folder, "hub") for one, folder in in_cache().items()]
-    return [
-        ModelInfo(
-            one,
-            folder,
-            origin,
-            default is not None and folder == default.folder,
-            read_config(folder),
-            _faults(one, folder) if verify else None,
-        )
-        for one, folder, origin in found
-    ]
+    listed = []
+    for one, folder, origin in found:
+        is_default = default is not None and folder == default.folder
+        try:
+            config = read_config(folder)
+        except UserError as error:
+            if model is not None:
+                raise
+            listed.append(ModelInfo(one, folder, origin, is_default, {}, (str(error),)))
+            continue
+        faults = _faults(one, folder) if verify else None
+        listed.append(ModelInfo(one, folder, origin, is_default, config, faults))
+    return listed
 
 
 def pull(model: str, revision: str | None = None, offline: bool = False) -> ModelInfo:
@@ -93,9 +101,18 @@ def pull(model: str, revision: str | None = None, offline: bool = False) -> Mode
     if model in shipped_releases():
         return models(model)[0]
     if not HUB_NAME.fullmatch(model):
-        raise UserError(f"'{model}' is not a model of the hub; give OWNER/NAME, or the name of a shipped release.")
+        known = ", ".join(shipped_releases()) or "none in this build"
+        raise UserError(
+            f"'{model}' is not a model of the hub; give OWNER/NAME, or the name of a shipped release ({known})."
+        )
     folder = download(model, revision, offline)
-    load_model(folder)
+    if not is_ours(folder):
+        raise UserError(
+            f"{model} is on the hub, but it is not a model of anatograph, whose config.json names its version; check "
+            "the name."
+        )
+    if faults := _faults(model, folder):
+        raise UserError(f"{model} was fetched but cannot be used: {faults[0]}")
     return ModelInfo(model, folder, "hub", False, read_config(folder), ())
 
 
@@ -131,7 +148,20 @@ def _faults(name: str, folder: Path) -> tuple[str, ...]:
     if name in releases:
         return tuple(releases[name].damaged())
     try:
-        load_model(folder)
+        model = load_model(folder)
     except UserError as error:
         return (str(error),)
-    return ()
+    return _reference_faults(folder / REFERENCE, model.digest)
+
+
+def _reference_faults(file: Path, digest: str) -> tuple[str, ...]:
+    """What is wrong with the reference of a model whose weights have this hash; nothing where it has none."""
+    if not file.is_file():
+        return ()
+    try:
+        with safe_open(file, "numpy") as opened:
+            about = json.loads((opened.metadata() or {})["anatograph"])
+        other = about["model"] != digest
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        return (f"{file} is damaged ({plain(str(error))[:200]}); copy the model folder again, or remove that file.",)
+    return (f"{file} is the reference of another model; copy the model folder again, or remove it.",) if other else ()

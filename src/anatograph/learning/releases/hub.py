@@ -5,6 +5,7 @@ Only the files of a model folder are fetched (`FILES`): nothing that could be ru
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.errors import UserError, plain
+from anatograph.limits import read_json
 
 FILES = ("config.json", "model.safetensors", "README.md", "reference.safetensors", "atlas/atlas.json",
          "atlas/lungs.nii.gz", "atlas/landmarks.mrk.json")  # fmt: skip
 """What is fetched and uploaded."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """OWNER/NAME of a model on the hub."""
+_LOCAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.ENOTDIR}
+"""Errors of the cache on disk, not of the network."""
 
 
 def pulled(name: str, revision: str | None = None) -> Path | None:
@@ -50,8 +54,8 @@ def upload(folder: Path, name: str, private: bool, message: str) -> str:
         done = api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message=message)
     except Exception as error:  # the package passes on errors of its HTTP library, which have no common class
         raise UserError(
-            f"{name} could not be uploaded ({_reason(error)}); log in with `hf auth login`, and check that you may "
-            "write there."
+            f"{name} could not be uploaded ({_reason(error)}); check the network, log in with "
+            "`hf auth login`, and check that you may write there."
         ) from error
     return str(done.commit_url)
 
@@ -75,12 +79,21 @@ def in_cache() -> dict[str, Path]:
     """The models of this package in the hub's cache by name; empty where the package is missing."""
     try:
         hub = _package()
-        repositories = hub.scan_cache_dir().repos
+        repositories = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE).repos
     except Exception:  # no package, no cache yet, or one that cannot be read: nothing to list
         return {}
     names = sorted(one.repo_id for one in repositories if one.repo_type == "model")
     folders = {name: pulled(name) for name in names if HUB_NAME.fullmatch(name)}
-    return {name: folder for name, folder in folders.items() if folder is not None and (folder / FILES[0]).is_file()}
+    return {name: folder for name, folder in folders.items() if folder is not None and is_ours(folder)}
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder of the hub's cache, which other packages use too, holds a model of this one."""
+    try:
+        config = read_json(folder / FILES[0])
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "anatograph_version" in config
 
 
 def _snapshot(name: str, revision: str | None, offline: bool) -> Path:
@@ -99,6 +112,12 @@ def _snapshot(name: str, revision: str | None, offline: bool) -> Path:
     except errors.RevisionNotFoundError as error:
         raise UserError(f"The model {name} has no revision {revision}; give a branch, a tag or a commit.") from error
     except Exception as error:  # the package passes on errors of its HTTP library, which have no common class
+        if isinstance(error, OSError) and error.errno in _LOCAL:
+            cache = hub.constants.HF_HUB_CACHE
+            raise UserError(
+                f"{name} cannot be written into the cache {cache} ({_reason(error)}); make room there, or set "
+                "HF_HOME to a folder where you may write."
+            ) from error
         raise UserError(f"{name} cannot be pulled ({_reason(error)}); try again.") from error
     return Path(folder)
 
@@ -106,6 +125,7 @@ def _snapshot(name: str, revision: str | None, offline: bool) -> Path:
 def _package() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
         raise UserError("Models of the hub need the package huggingface-hub: pip install 'anatograph[hub]'.") from error

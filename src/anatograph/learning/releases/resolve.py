@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from anatograph.errors import UserError
 from anatograph.learning.releases.hub import HUB_NAME, pulled
 from anatograph.learning.releases.shipped import NONE_SHIPPED, shipped_model, shipped_releases
-
-RELEASE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-\d+")
-"""Such as ``anatograph-ct-2``: a name and a number."""
 
 
 def resolve_model(model: str | Path | None) -> Path:
@@ -25,12 +21,20 @@ def resolve_model(model: str | Path | None) -> Path:
     if model is None:
         return shipped_model()
     path, name = Path(model), str(model)
-    releases = {} if path.exists() else shipped_releases()
+    if path.exists():
+        return path
+    releases = shipped_releases()
     if name in releases:
         return releases[name].folder
-    if not path.exists() and RELEASE_NAME.fullmatch(name):
+    if HUB_NAME.fullmatch(name):
+        folder = pulled(name)
+        if folder is None:
+            raise UserError(
+                f"There is no folder {name}, and no model of that name was pulled; check the path, or `anatograph pull "
+                f"{name}`."
+            )
+        return folder
+    if path.name == name:
         known = f"it carries {', '.join(releases)}" if releases else NONE_SHIPPED
         raise UserError(f"There is no folder {name}, and this build ships no release of that name: {known}.")
-    if not path.exists() and HUB_NAME.fullmatch(name):
-        return pulled(name) or path
     return path
