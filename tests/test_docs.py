@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import anatograph
 from anatograph import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,3 +94,11 @@ def test_files_named_in_the_architecture_exist() -> None:
     places = [ROOT, ROOT / "src", *(p for p in (ROOT / "src").rglob("*") if p.is_dir())]
     missing = [name for pair in named if (name := pair[0] or pair[1]) and not any((p / name).exists() for p in places)]
     assert not missing
+
+
+def test_the_api_page_has_every_public_name_and_the_python_page_every_function() -> None:
+    api, python = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("api.md", "python-api.md"))
+    listed = set(re.findall(r"^::: anatograph\.(\w+)$", api, re.MULTILINE))
+    assert listed == set(anatograph.__all__) - {"__version__"}
+    functions = {name for name in anatograph.__all__ if inspect.isfunction(getattr(anatograph, name))}
+    assert {name for name in functions if f"`{name}" not in python} == set()

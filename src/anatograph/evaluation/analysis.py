@@ -53,7 +53,7 @@ class Evaluation:
     notes: tuple[str, ...]
     """What was decided and left out, in plain sentences."""
     headlines: pd.DataFrame
-    """target, metric, value, low, high, n, chance, better_than_chance: one figure a target, with a 95 % interval."""
+    """target, metric, value, low, high, n, chance, better_than_chance: one figure per target, with a 95 % interval."""
     permutations: pd.DataFrame | None = None
     """target, metric, observed, chance_mean, chance_std, p: the same with shuffled targets."""
     left_out: pd.DataFrame | None = None

@@ -73,7 +73,7 @@ class Evaluate(Scoring):
         found = self.call(task=_tasks(self.task, self.targets, get_args(Question)), progress=say)
         for note in found.notes:
             say(f"note: {note}")
-        print("One figure a target, held out, with its 95 % interval:")
+        print("One figure per target, held out, with its 95 % interval:")
         print(found.headlines.round(3).to_string(index=False))
         print("\nAll figures, mean and standard deviation over the folds:")
         print(found.results.round(3).to_string(index=False))
