@@ -218,5 +218,6 @@ def test_the_report_counts_them_in_its_flow_and_methods(small: Small, parts: Pat
     assert page.count("left out by --exclude</span>") == 2
     assert page.count("no longer in the cohort table</span>") == 1
     assert '"subjects":["p04"' in page.replace(" ", "")  # of the map of subjects
+    assert "The evaluation counts 4 scans that this page leaves out (p00, p01, p02 and 1 more)" in page
     everyone = build(parts, small, tmp_path / "all.html").read_text(encoding="utf-8")
     assert "excluded by the analyst" not in everyone

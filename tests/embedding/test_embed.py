@@ -15,8 +15,9 @@ import anatograph
 from anatograph import cli
 from anatograph.anatomy.atlas import build_atlas
 from anatograph.embedding.api import embed
+from anatograph.embedding.previous import set_aside_other
 from anatograph.embedding.regions import Regions
-from anatograph.embedding.table import read_embeddings
+from anatograph.embedding.table import read_embeddings, write_embeddings
 from anatograph.errors import UserError
 from anatograph.learning.model.config import ModelConfig
 from anatograph.learning.model.embedding_model import Model
@@ -92,6 +93,29 @@ def test_one_scan_does_not_replace_a_study(small: Small, tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"holds embeddings of \d+ subjects; give another OUT"):
         embed(small.folder / "3.nii.gz", tmp_path / "all", model=small.model)
     assert (tmp_path / "all.parquet").read_bytes() == before
+
+
+def test_the_embeddings_of_another_study_are_set_aside_and_said(tmp_path: Path) -> None:
+    def written(name: str, ids: list[str], **settings: str) -> Path:
+        about = {"pooling": {"rule": "mean", "parts": ["all"], "learnt_per_part": 1}}
+        table = write_embeddings(tmp_path / name, ids, np.eye(len(ids), 2, dtype=np.float32), about)
+        (tmp_path / f"{name}.run.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
+        (tmp_path / f"{name}.regions.zarr").mkdir()
+        return table
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    table = written("e", ["a", "b"], source=str(old), study=str(old))
+    assert set_aside_other(table, old, old) is None
+    assert set_aside_other(table, tmp_path / "cohort.csv", old) is None  # the cohort that this study was made from
+    said = set_aside_other(table, new, new)
+    assert said == f"{table} held the embeddings of 2 subjects of {old}; it is now {tmp_path / 'e.previous.parquet'}"
+    assert not table.exists()
+    assert {path.name for path in tmp_path.glob("e.*")} == {
+        "e.previous.parquet", "e.previous.run.json", "e.previous.regions.zarr"
+    }  # fmt: skip
+    again = written("e", ["a"], source=str(tmp_path / "scan.nii.gz"))
+    assert "e.previous-2.parquet" in str(set_aside_other(again, new, new))
+    assert set_aside_other(again, new, new) is None  # nothing lies there any more
 
 
 def test_a_model_of_an_unfinished_run_is_said(small: Small, tmp_path: Path) -> None:

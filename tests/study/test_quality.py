@@ -90,6 +90,9 @@ def test_the_table_lists_every_scan_with_its_figures_the_worst_first(study: Stud
     assert {"lungs_volume_ml", "registration_dice", "landmarks", "lungs_from"} <= rows[0].keys()
     assert float(rows[0]["lungs_volume_ml"]) > 0
     assert read_levels(study.path)[names[1]] == ("check", "check: odd")
+    (study.path / "quality.csv").rename(study.path / "kept.csv")
+    assert to_look_at(study.path) == []
+    (study.path / "kept.csv").rename(study.path / "quality.csv")
     assert to_look_at(study.path) == [
         f"1 scan rejected: {names[-1]} (no lung)", f"1 scan to check: {names[1]} (odd)"
     ]  # fmt: skip
@@ -105,6 +108,9 @@ def test_a_reason_may_hold_a_semicolon(study: Study) -> None:
     level, reasons = judged(study.subject(name), read_levels(study.path))
     assert (level, reasons) == ("check", ["check: stretched: by 2; turned by 40°", "note: thick"])
     assert separate("") == []
+    grade(study, name)
+    write_quality(study)
+    assert to_look_at(study.path) == [f"{len(study)} scans in the study, none rejected or to check"]
 
 
 def test_one_scan_under_two_identifiers_is_named(study: Study) -> None:

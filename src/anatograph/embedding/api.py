@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anatograph.choices import Device, LungMethod, PoolingRule, RegistrationMethod
 from anatograph.embedding.cohorts import Preparation, is_cohort, study_of
-from anatograph.embedding.previous import set_aside
+from anatograph.embedding.previous import set_aside, set_aside_other
 from anatograph.embedding.result import Embedded, ScanQuality
 from anatograph.embedding.run import EmbedRun, landmarks_of
 from anatograph.embedding.sources import ScanSource, Source, StudySource, atlas_of, check_id, settings_for
@@ -170,7 +170,7 @@ def embed(
         if kept is not None and not is_study:
             found.notes.append(f"the study is {kept}; --no-study keeps the vectors only")
         settings = {
-            "source": str(source),
+            "source": str(source.absolute()),
             "study": str(kept.resolve()) if kept is not None else None,
             "include_flagged": include_flagged,
             "exclude": list(exclude),
@@ -183,7 +183,8 @@ def embed(
             "workers": workers,
             "scheduler": scheduler,
         }
-        if not several and (moved := set_aside(parquet_path(out), found)) is not None:
+        old = parquet_path(out)
+        if (moved := set_aside_other(old, source, kept) if several else set_aside(old, found)) is not None:
             found.notes.append(moved)
             say(moved)
         place = Workplace.choose(workers, scheduler, len(found.subject_ids), worker_memory or WORKER_GB)

@@ -1,14 +1,14 @@
-"""The embedding of another scan that lies where a new one is to be written: kept under a name of its own."""
+"""Embeddings of another scan or study that lie where new ones are to be written: kept under a name of their own."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from anatograph.embedding.sources import Source
 from anatograph.embedding.table import beside, read_embeddings
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.account import RunAccount
+from anatograph.limits import read_json
 
 
 def set_aside(table: Path, scan: Source) -> str | None:
@@ -23,25 +23,53 @@ def set_aside(table: Path, scan: Source) -> str | None:
     if not table.is_file():
         return None
     held = read_embeddings(table).subject_ids
-    account = RunAccount("embed", {}, table).path
-    try:
-        source = Path(json.loads(account.read_text(encoding="utf-8"))["settings"]["source"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):
-        source = scan.path.resolve()
+    source = _places(table).get("source", scan.path.resolve())
     if held == scan.subject_ids and source == scan.path.resolve():
         return None
     if len(held) != 1:
         raise UserError(
             f"{table} holds embeddings of {len(held)} subjects; give another OUT, or remove that file first."
         )
-    new = _free(table, held[0])
+    new = _renamed(table, held[0])
+    return f"{table} held the embedding of {held[0]}, made from {source}; it is now {new}"
+
+
+def set_aside_other(table: Path, source: Path, study: Path | None) -> str | None:
+    """Rename the embeddings of another study, cohort or scan to ``OUT.previous.parquet``, with what belongs to them.
+
+    Nothing happens where ``table`` does not exist, where its account names this source or this study, or where there is
+    no account. Returns a sentence that says what was renamed.
+    """
+    made_from = _places(table) if table.is_file() else {}
+    here = {source.resolve(), *([] if study is None else [study.resolve()])}
+    if not made_from or here & set(made_from.values()):
+        return None
+    held = len(read_embeddings(table).subject_ids)
+    new = _renamed(table, "previous")
+    return f"{table} held the embeddings of {counted(held, 'subject')} of {made_from['source']}; it is now {new}"
+
+
+def _places(table: Path) -> dict[str, Path]:
+    """``source`` and, where there is one, ``study`` of a table, by its account; empty without an account."""
+    try:
+        settings = read_json(RunAccount("embed", {}, table).path)["settings"]
+        found = {"source": Path(settings["source"]).resolve()}
+        return found | ({"study": Path(settings["study"]).resolve()} if settings.get("study") else {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _renamed(table: Path, name: str) -> Path:
+    """Give a table, its stores and its account another name, and return it."""
+    new = _free(table, name)
     for kind in ("regions", "patches"):
         if beside(table, kind).exists():
             beside(table, kind).rename(beside(new, kind))
+    account = RunAccount("embed", {}, table).path
     if account.is_file():
         account.rename(RunAccount("embed", {}, new).path)
     table.rename(new)
-    return f"{table} held the embedding of {held[0]}, made from {source}; it is now {new}"
+    return new
 
 
 def _free(table: Path, name: str) -> Path:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from anatograph.anatomy.places import places
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.account import RunAccount
 from anatograph.execution.files import write_text
 from anatograph.execution.progress import Progress
 from anatograph.reporting import assets
 from anatograph.reporting.cards import FIGURES, Card, cards
 from anatograph.reporting.maps import find_maps
-from anatograph.reporting.parts import Given, Made, parts_of, sections_of
+from anatograph.reporting.parts import Given, Made, left_out_yet_counted, parts_of, sections_of
 from anatograph.reporting.privacy import discretion_of, reviewable, withheld_notices
 from anatograph.reporting.sections.cases import cases
 from anatograph.reporting.sections.flow import flow, steps_of
@@ -25,7 +25,7 @@ from anatograph.reporting.viewers import Viewer, viewers
 from anatograph.reporting.viewers import choose as choose_subjects
 from anatograph.study.cohort import Cohort, read_cohort
 from anatograph.study.quality.exclusion import excluded_ids, known_ids
-from anatograph.study.quality.selection import choose
+from anatograph.study.quality.selection import choose, some
 from anatograph.study.store import Study
 
 MOST_BYTES = 28e6
@@ -112,6 +112,11 @@ def report(
         omitted = [*omitted, *more, *map(discretion.sentence, selection.notes)]
         if unreviewable:
             omitted.append(unreviewable)
+        if counted_in := left_out_yet_counted(tested, selection.withdrawn):
+            omitted.append(
+                f"the evaluation counts {counted(len(counted_in), 'scan')} that this page leaves out "
+                f"({discretion.sentence(some(counted_in))}); evaluate again without them"
+            )
         for sentence in omitted:
             account.note(sentence)
         context |= _frame(opened, known, made, shown, title)

@@ -15,6 +15,7 @@ from anatograph.reporting.redaction import Discretion
 from anatograph.reporting.sections.benchmark import benchmark as read_benchmark
 from anatograph.reporting.sections.densitometry import densitometry as read_densitometry
 from anatograph.reporting.sections.densitometry import find_densitometry
+from anatograph.reporting.sections.evaluation import EvaluationSection
 from anatograph.reporting.sections.evaluation import evaluation as read_evaluation
 from anatograph.reporting.sections.repeats import repeats as read_repeats
 from anatograph.reporting.sections.tables import read_json
@@ -82,6 +83,13 @@ class Given:
             return self
         kept = [name for name in vectors.subject_ids if name not in left_out]
         return replace(self, vectors=replace(vectors, subject_ids=kept, features=vectors.only(kept)))
+
+
+def left_out_yet_counted(evaluation: EvaluationSection | None, withdrawn: Collection[str]) -> list[str]:
+    """Scans that the page leaves out and whose predictions the evaluation nevertheless counts."""
+    if evaluation is None or evaluation.predictions is None:
+        return []
+    return sorted(set(evaluation.predictions["subject_id"].astype(str)) & set(withdrawn))
 
 
 @dataclass(frozen=True)

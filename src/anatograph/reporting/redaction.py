@@ -42,14 +42,15 @@ _PERSON = re.compile(r"\^")
 _TOKEN = re.compile(r"\S+")
 _EDGES = "()[]{}<>\"'`,;:.!?…"
 _WORD = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
-_NUMBER = re.compile(r"[+-]?\d{1,5}(?:\.\d{1,6})?(?:e[+-]?\d{1,2})?%?")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,5}|\d{1,3}(?:,\d{3}){1,2})(?:\.\d{1,6})?(?:e[+-]?\d{1,2})?%?")
 _UNIT = re.compile(r"(?:mm³?|ml|cm|HU|°|µm|s|MB|GB)")
 _SYMBOL = re.compile(r"[-–×=<>≤≥±/%+]+")
 _KNOWN = frozenset(
     re.findall(
         r"\S+",
         "A AUC CT CTs CPU DICOM Dice GB GPU HU I ITK LPS MB MetaImage NIfTI NRRD PET MR RAS LAS R² SimpleITK The This "
-        "It There These Give ANTs OSError ValueError RuntimeError MemoryError No Not Only All",
+        "It There These Give ANTs OSError ValueError RuntimeError MemoryError No Not Only All "
+        "review.csv quality.csv failures.csv study.json",
     )
 )
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”")

@@ -48,7 +48,9 @@ def summarise(table: pd.DataFrame, columns: Sequence[str]) -> list[ColumnSummary
             numbers = values.to_numpy(dtype=float)
             low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
             summary = f"median {middle:.4g}, IQR {low:.4g} to {high:.4g}, "
-            summary += f"{numbers.min():.4g} to {numbers.max():.4g}"
+            summary += f"range {numbers.min():.4g} to {numbers.max():.4g}"
+            if numbers.min() == numbers.max():
+                summary = f"{middle:.4g} in all"
             bars = np.histogram(numbers[np.isfinite(numbers)], bins=_BARS)[0].tolist()
         else:
             counts = values.value_counts()

@@ -97,7 +97,7 @@ def _preprocessing(made: Methods, study: Study, selection: Selection, steps: lis
         said = f" ({'; '.join(f'{text_}, {n}' for text_, n in reasons.most_common(5))})" if reasons else ""
         text += f" A reader excluded {len(selection.excluded)} on inspection{said}."
     if selection.named:
-        text += f" {_scans(len(selection.named))} excluded by the analyst for reasons to be given here."
+        text += f" {_scans(len(selection.named))} excluded by the analyst (state the reason)."
     if selection.unlisted:
         text += f" {_scans(len(selection.unlisted))} taken out of the cohort after preprocessing."
     return text

@@ -92,8 +92,8 @@ def same_scans(study: Path) -> dict[str, str]:
 
 
 def to_look_at(study: Path) -> list[str]:
-    """Sentences that name the scans of a study at the levels reject and check, with their reasons; none where all are
-    well."""
+    """Sentences that name the scans of a study at the levels reject and check, with their reasons, or say that there is
+    none; empty for a study without a table."""
     found = read_levels(study)
     sentences = []
     for level, words in (("reject", "rejected"), ("check", "to check")):
@@ -105,6 +105,8 @@ def to_look_at(study: Path) -> list[str]:
         if named:
             more = f", and {len(named) - _NAMED} more in {NAME}" if len(named) > _NAMED else ""
             sentences.append(f"{counted(len(named), 'scan')} {words}: {', '.join(named[:_NAMED])}{more}")
+    if found and not sentences:
+        sentences.append(f"{counted(len(found), 'scan')} in the study, none rejected or to check")
     return sentences
 
 
