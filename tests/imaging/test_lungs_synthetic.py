@@ -182,6 +182,17 @@ def test_ground_glass_and_emphysema_are_lung(chest: Chest) -> None:
         assert min(overlap(segment_lungs(sick.volume(), "threshold").mask, sick)) > 0.96
 
 
+def test_confluent_emphysema_of_one_lung_is_not_gas() -> None:
+    """Dark lung with the chest wall around it, and lung of usual density only in between."""
+    sick = draw()
+    left = sick.lungs == Mask.LEFT
+    septa = np.indices(SHAPE)[0] % 5 >= 3
+    sick.hu[left] = np.where(septa[left], -850, -985)
+    mask = segment_lungs(sick.volume(), "threshold").mask
+    assert min(overlap(mask, sick)) > 0.96
+    assert (mask.lungs & sick.gas).sum() < 0.02 * sick.gas.sum()
+
+
 def test_offset_of_the_scanner(chest: Chest) -> None:
     for offset in (-50.0, 50.0):
         shifted = draw()
@@ -189,6 +200,15 @@ def test_offset_of_the_scanner(chest: Chest) -> None:
         mask = segment_lungs(shifted.volume(), "threshold").mask
         assert min(overlap(mask, shifted)) > 0.96
         assert (mask.lungs & shifted.gas).sum() < 0.02 * shifted.gas.sum()
+
+
+def test_noise_of_a_sharp_kernel_hides_no_gas(chest: Chest) -> None:
+    """White noise of 120 HU makes single blocks of the airway far darker than its air is."""
+    opened = draw()
+    opened.hu[(np.hypot(opened.x - 60, opened.y + 25) < 14) & (opened.z > -95) & (opened.z < -50)] = -850
+    mask = segment_lungs(opened.volume(noise=120.0), "threshold").mask
+    assert (mask.lungs & opened.gas).sum() < 0.05 * opened.gas.sum()
+    assert min(overlap(mask, opened)) > 0.95
 
 
 def test_one_lung_only_is_said(chest: Chest) -> None:

@@ -13,7 +13,7 @@ VERSIONS: dict[str, int] = {
     "read": 1,
     "align": 1,
     "lungs:given": 1,
-    "lungs:threshold": 2,
+    "lungs:threshold": 3,
     "lungs:lungmask": 1,
     "lungs:totalsegmentator": 1,
     "register:deformable": 1,

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from anatograph.imaging.lungs.grid import Bool, CoarseGrid, components, dilate, erode
+from anatograph.imaging.lungs.grid import Bool, CoarseGrid, Triple, components, dilate, erode
 from anatograph.imaging.lungs.sides import flood
 from anatograph.imaging.volume import bounding_box
 
 GAS_STEP_HU = 65.0
 """After light smoothing, pure gas is at most this much denser than tracheal air; so are bullae."""
+SMOOTH_MM = 2.0
+"""Standard deviation of that smoothing."""
+NOISE_HU = 70.0
+"""Noise of blocks beyond this has to be taken into account; 27 to 50 HU in ordinary scans."""
+DECILE = 1.28
+"""The lowest tenth of Gaussian noise begins this many standard deviations below its mean."""
+SPECKLE = 2.5
+"""Noise, as smoothing leaves it, seldom goes beyond this many standard deviations."""
 LUNG_AROUND = 0.2
 """Less than this share of the surroundings of gas is lung (real scans: gas at most 0.12, bullae at least 0.34)."""
+PURE = 0.8
+"""Of gas away from its walls at least this share is as dark as gas; confluent emphysema has lung in between."""
+PURE_MM = 5.0
+"""That far from any wall, where its partial volume and thin folds of bowel do not count."""
+PURE_ML = 20.0
+"""Emphysema that has the chest wall around it instead of lung fills much of a lung, so smaller pockets are not tested."""
 SMALLEST_ML = 0.5
 """Smaller pockets are handled when components are chosen."""
 
@@ -26,26 +41,50 @@ def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
     if not core.any():
         core = air
     lung = float(np.median(grid.hu[core]))
+    noise = _noise(grid, air & ~airway)
     inner = erode(airway, 3.9, grid.spacing)
     if inner.any():
         # Where blur or thick slices leave no pure air in the trachea, its darkest part is nearest to gas.
-        gas = min(float(np.median(grid.hu[inner])), float(np.percentile(grid.hu[airway], 10)))
+        darkest = float(np.percentile(grid.hu[airway], 10)) + DECILE * max(0.0, noise - NOISE_HU)
+        gas = min(float(np.median(grid.hu[inner])), darkest)
     else:
         gas = float(np.percentile(grid.hu[core], 0.5))
     gas = min(max(gas, -1024.0), -900.0)
-    return min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
+    level = min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
+    return min(level, lung - SPECKLE * noise * _left_by_smoothing(grid.spacing)) if noise > NOISE_HU else level
+
+
+def _noise(grid: CoarseGrid, air: Bool) -> float:
+    """Standard deviation of the noise of blocks in HU: from neighbours in x that lie deep in the air."""
+    core = erode(air, 4.0, grid.spacing)
+    pairs = core[:, :, 1:] & core[:, :, :-1]
+    return float(np.median(np.abs(np.diff(grid.hu, axis=2)[pairs]))) / 0.954 if pairs.any() else 0.0
+
+
+def _smoothed(hu: NDArray[np.float32], spacing: Triple) -> NDArray[np.float32]:
+    return np.asarray(ndimage.gaussian_filter(hu, [SMOOTH_MM / s for s in spacing], truncate=2.5))
+
+
+def _left_by_smoothing(spacing: Triple) -> float:
+    """Share of the standard deviation of white noise that smoothing leaves."""
+    impulse = np.zeros((9, 9, 9), dtype=np.float32)
+    impulse[4, 4, 4] = 1
+    return float(np.linalg.norm(_smoothed(impulse, spacing)))
 
 
 def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
     """Pockets of pure gas that are surrounded by soft tissue rather than by lung, z, y, x.
 
     ``air`` is the air inside the body, ``level`` that of `gas_level`. Where a thin wall of stomach or bowel lets gas
-    and lung merge, the border between them is put on the brightest ridge.
+    and lung merge, the border between them is put on the brightest ridge. Confluent emphysema that fills a lung has
+    the chest wall around it instead of lung, but unlike gas it has lung within.
     """
-    smooth = ndimage.gaussian_filter(grid.hu, [2.0 / s for s in grid.spacing], truncate=2.5)
+    smooth = _smoothed(grid.hu, grid.spacing)
     labels, sizes = components(air & (smooth < level) & ~airway)
     gas = np.zeros_like(air)
     margin = [int(np.ceil(14.0 / s)) + 1 for s in grid.spacing]
+    deep = erode(air, PURE_MM, grid.spacing)
+    dark = smooth < level + SPECKLE * _noise(grid, air & ~airway) * _left_by_smoothing(grid.spacing)
     for k, place in enumerate(ndimage.find_objects(labels), start=1):
         if sizes[k] * grid.voxel_ml < SMALLEST_ML:
             continue
@@ -56,7 +95,9 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
         pocket = dilate(labels[around] == k, 5.0, grid.spacing) & (hu < -700) & air[around] & ~airway[around]
         shell = dilate(pocket, 8.0, grid.spacing) & ~dilate(pocket, 3.5, grid.spacing) & ~airway[around]
         lung = (hu[shell] > level) & (hu[shell] < -600)
-        if lung.size and float(lung.mean()) < LUNG_AROUND:
+        if not lung.size or float(lung.mean()) >= LUNG_AROUND:
+            continue
+        if sizes[k] * grid.voxel_ml < PURE_ML or float(dark[around][pocket & deep[around]].mean()) > PURE:
             gas[around] |= pocket
     return _flooded(grid, air & ~airway, gas)
 
