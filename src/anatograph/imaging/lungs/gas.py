@@ -27,7 +27,7 @@ PURE = 0.8
 PURE_MM = 5.0
 """That far from any wall, where its partial volume and thin folds of bowel do not count."""
 PURE_ML = 20.0
-"""Emphysema that has the chest wall around it instead of lung fills much of a lung, so smaller pockets are not tested."""
+"""Emphysema with the chest wall around it instead of lung fills much of a lung, so smaller pockets are not tested."""
 SMALLEST_ML = 0.5
 """Smaller pockets are handled when components are chosen."""
 
@@ -35,7 +35,8 @@ SMALLEST_ML = 0.5
 def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
     """HU that separates pure gas from this subject's lung: halfway between, nearer the gas where the lung is dense.
 
-    Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too.
+    Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too. In a very
+    noisy scan the level stays so far from lung that its noise does not reach it.
     """
     core = erode(air & ~airway, 4.0, grid.spacing)
     if not core.any():
@@ -83,8 +84,6 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
     labels, sizes = components(air & (smooth < level) & ~airway)
     gas = np.zeros_like(air)
     margin = [int(np.ceil(14.0 / s)) + 1 for s in grid.spacing]
-    deep = erode(air, PURE_MM, grid.spacing)
-    dark = smooth < level + SPECKLE * _noise(grid, air & ~airway) * _left_by_smoothing(grid.spacing)
     for k, place in enumerate(ndimage.find_objects(labels), start=1):
         if sizes[k] * grid.voxel_ml < SMALLEST_ML:
             continue
@@ -97,8 +96,12 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
         lung = (hu[shell] > level) & (hu[shell] < -600)
         if not lung.size or float(lung.mean()) >= LUNG_AROUND:
             continue
-        if sizes[k] * grid.voxel_ml < PURE_ML or float(dark[around][pocket & deep[around]].mean()) > PURE:
-            gas[around] |= pocket
+        if sizes[k] * grid.voxel_ml > PURE_ML:
+            deep = pocket & erode(air[around], PURE_MM, grid.spacing)
+            noise = _noise(grid, air & ~airway) * _left_by_smoothing(grid.spacing)
+            if float((smooth[around][deep] < level + SPECKLE * noise).mean()) < PURE:
+                continue
+        gas[around] |= pocket
     return _flooded(grid, air & ~airway, gas)
 
 
