@@ -35,8 +35,8 @@ SMALLEST_ML = 0.5
 def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
     """HU that separates pure gas from this subject's lung: halfway between, nearer the gas where the lung is dense.
 
-    Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too. In a very
-    noisy scan the level stays so far from lung that its noise does not reach it.
+    Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too. In a
+    very noisy scan the level stays so far from lung that its noise does not reach it.
     """
     core = erode(air & ~airway, 4.0, grid.spacing)
     if not core.any():
