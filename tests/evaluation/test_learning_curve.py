@@ -44,21 +44,32 @@ def visits() -> pd.DataFrame:
 
 
 def test_slopes_are_least_squares_and_belong_to_the_first_scan() -> None:
-    found = read_slope(visits(), "FEV1pp", "person", "years")
+    found = read_slope(visits(), visits(), "FEV1pp", "person", "years")
     assert list(found.rows) == [1, 4, 6]
     np.testing.assert_allclose(found.values, [-2.0, 0.0, -10.0], atol=1e-12)
     assert any("1 of 4 patients have FEV1pp at fewer than two times" in note for note in found.notes)
 
 
+def test_visits_without_an_embedding_count_for_the_slope() -> None:
+    """Lung function is measured more often than a CT is taken."""
+    embedded = visits().query("years == 0").reset_index(drop=True)  # p1, p2, p3, p4
+    found = read_slope(embedded, visits(), "FEV1pp", "person", "years")
+    assert list(found.rows) == [0, 1, 2]
+    np.testing.assert_allclose(found.values, [-2.0, 0.0, -10.0], atol=1e-12)
+    unnamed = visits().assign(person=["p2", "p1", "p1", "p1", "p2", "p3", None, "p4", "p2"])
+    assert len(read_slope(embedded, unnamed, "FEV1pp", "person", "years").rows) == 2  # p3's first visit is nobody's
+
+
 def test_bad_slopes_get_a_sentence() -> None:
     with pytest.raises(UserError, match="slope needs --group and --visit-time"):
-        read_slope(visits(), "FEV1pp", None, None)
+        read_slope(visits(), visits(), "FEV1pp", None, None)
     with pytest.raises(UserError, match="no column 'when'"):
-        read_slope(visits(), "FEV1pp", "person", "when")
+        read_slope(visits(), visits(), "FEV1pp", "person", "when")
+    odd, alike = visits().assign(years=["then"] + ["1"] * 8), visits().assign(years=1.0)
     with pytest.raises(UserError, match="s0 has 'then'"):
-        read_slope(visits().assign(years=["then"] + ["1"] * 8), "FEV1pp", "person", "years")
+        read_slope(odd, odd, "FEV1pp", "person", "years")
     with pytest.raises(UserError, match="none of 4 patients has 'FEV1pp' at two different times"):
-        read_slope(visits().assign(years=1.0), "FEV1pp", "person", "years")
+        read_slope(alike, alike, "FEV1pp", "person", "years")
 
 
 def test_the_rate_is_predicted_from_the_first_scan(tmp_path: Path) -> None:

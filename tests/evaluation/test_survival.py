@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu, norm, pearsonr
+from scipy.stats import binomtest, mannwhitneyu, norm, pearsonr
 from statsmodels.duration.hazard_regression import PHReg
 
 from anatograph import cli
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
-from anatograph.evaluation.power import power_notes, smallest_area, smallest_r2
+from anatograph.evaluation.power import power_notes, smallest_area, smallest_concordance, smallest_r2
 from anatograph.evaluation.probes.cox import COX_STRENGTHS, baseline_hazard, fit_cox, fit_cox_probe
 from anatograph.evaluation.survival.concordance import follow_up_limit, harrell, uno
-from anatograph.evaluation.survival.curves import calibration_slope, kaplan_meier, log_rank
+from anatograph.evaluation.survival.curves import calibration_slope, kaplan_meier, log_rank, share_with_event
 from anatograph.evaluation.targets import Target
 from fixtures.vectors import save_cohort
 
@@ -113,6 +113,14 @@ def test_calibration_slope_finds_predictions_that_are_too_extreme() -> None:
     assert extreme.high < 1
 
 
+def test_a_third_without_an_event_is_not_certain_to_stay_without() -> None:
+    times, events = np.array([1.0, 2, 3, 4, 5, 6]), np.array([0.0, 0, 0, 0, 0, 1])
+    share, low, high = share_with_event(times, events, 3.5)
+    assert (share, low) == (0, 0)
+    assert high == pytest.approx(binomtest(0, 3).proportion_ci(method="exact").high)  # three were followed until then
+    assert share_with_event(times, events, 7.0)[0] == 1
+
+
 def test_the_probe_learns_the_hazard_and_stays_at_chance_without_one() -> None:
     x, times, events = draw(300, 5, 6)
     probe = fit_cox_probe(x * 3 + 5, times, events, seed=0)
@@ -188,6 +196,12 @@ def test_what_a_cohort_can_show() -> None:
     r = np.sqrt(smallest_r2(30))
     draws = [random.multivariate_normal([0, 0], [[1, r], [r, 1]], 30) for _ in range(400)]
     assert np.mean([pearsonr(*both.T).pvalue < 0.05 for both in draws]) == pytest.approx(0.8, abs=0.06)
+    x, times, events = draw(120, 1, 10, effect=0.0)
+    chance = [harrell(times, events, random.permutation(x[:, 0])) for _ in range(600)]
+    reach = (smallest_concordance(times, events) - 0.5) / np.std(chance)
+    assert reach == pytest.approx(1.96 + 0.84, rel=0.08)
+    everyone = Target("y", "survival", np.arange(60), np.ones(60), times=random.exponential(size=60))
+    assert power_notes(everyone) == []  # nobody is censored: sixty events carry the question
     counts = Target("n", "regression", np.arange(60), np.array([0.0] * 54 + [1, 2, 1, 3, 1, 4]))
     assert "6 counts above 0 among 60 subjects, too few" in power_notes(counts)[0]
     few = Target("y", "regression", np.arange(30), random.normal(size=30))

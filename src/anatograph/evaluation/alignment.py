@@ -28,6 +28,8 @@ class Aligned:
     """(n, F) their features."""
     notes: tuple[str, ...]
     """Which subjects were left out."""
+    cohort: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """All rows of the cohort table, also those without an embedding."""
     parts: Parts = ONE_PART
     """Parts of the features, the first of which says nothing of place (`anatograph.learning.model.pooling`)."""
     pooling: PoolingSettings = field(default_factory=PoolingSettings)
@@ -72,7 +74,7 @@ def align(
     rows = table.set_index("subject_id", drop=False).loc[both].reset_index(drop=True)
     if join is not None:
         rows = _joined(rows, Path(join), notes)
-    return Aligned(rows, known.only(both), tuple(notes), known.parts, known.pooling, known.about)
+    return Aligned(rows, known.only(both), tuple(notes), table, known.parts, known.pooling, known.about)
 
 
 def _joined(rows: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:

@@ -113,7 +113,7 @@ def analyse(embeddings: str | Path, cohort: str | Path, job: Job, progress: Call
     chosen, faults = [], []
     for name, task in job.tasks.items():
         try:
-            chosen.append(usable(_read(data.table, name, task, job), groups, job.folds))
+            chosen.append(usable(_read(data, name, task, job), groups, job.folds))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -249,17 +249,19 @@ class _Work:
         )
 
 
-def _read(table: pd.DataFrame, name: str, task: Question | None, job: Job) -> Target:
+def _read(data: Aligned, name: str, task: Question | None, job: Job) -> Target:
     """The target: a column, its slope over visits, or the columns of an event and its time.
 
     Raises:
         UserError: columns that cannot be predicted, or options that do not apply to survival.
     """
+    table = data.table
     if is_survival(name, table.columns):
         for given, flag in ((task, "--task"), (name in job.log or None, "--log")):
             if given is not None:
                 raise UserError(f"{flag} does not apply to the survival target {name}; leave it out for this target.")
         return read_survival(table, name)
     if task == "slope":
-        return read_slope(table, name, job.group, job.visit_time, name in job.log)
+        visits = data.cohort if name in data.cohort.columns else table  # columns of --join are in the latter
+        return read_slope(table, visits, name, job.group, job.visit_time, name in job.log)
     return read_target(table, name, task, name in job.log)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anatograph.evaluation.probes.cox import CoxProbe, fit_cox_probe
 from anatograph.evaluation.probes.linear import Probe
 from anatograph.evaluation.scores import Predictions
-from anatograph.evaluation.survival.curves import THIRDS, kaplan_meier, survival_at, thirds_of
+from anatograph.evaluation.survival.curves import THIRDS, share_with_event, thirds_of
 from anatograph.evaluation.survival.outcome import horizon
 from anatograph.evaluation.targets import Target
 from anatograph.learning.model.pooling import Parts
@@ -85,8 +85,7 @@ def fit_saved_survival(
     observed = []
     for k in range(len(THIRDS)):
         own = part == k
-        alive, low, high = survival_at(kaplan_meier(target.times[own], target.values[own]), when)
-        observed.append((1 - alive, 1 - high, 1 - low))
+        observed.append(share_with_event(target.times[own], target.values[own], when))
     cuts = np.array([(risk[part <= k].max() + risk[part > k].min()) / 2 for k in range(len(THIRDS) - 1)])
     probe = Probe(cox.weights[None], np.array([cox.intercept]), 0, cox.strength, 0.0, 1.0)
     return probe, SavedSurvival(cox.times, cox.hazard, when, cuts, np.array(observed, dtype=np.float64))

@@ -12,7 +12,7 @@ from anatograph.evaluation.probes.cox import PartialLikelihood, fit_cox
 
 Array = NDArray[np.float64]
 THIRDS = ("low", "middle", "high")
-_Z = 1.959964
+_Z, _TAIL = 1.959964, 0.025
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,18 @@ def kaplan_meier(times: Array, events: Array) -> pd.DataFrame:
     return pd.concat([pd.DataFrame([first]), rows[rows["events"] > 0]], ignore_index=True)
 
 
-def survival_at(curve: pd.DataFrame, time: float) -> tuple[float, float, float]:
-    """Survival and its interval at ``time`` on a curve of `kaplan_meier`."""
-    row = curve[curve["time"] <= time].iloc[-1]
-    return float(row["survival"]), float(row["low"]), float(row["high"])
+def share_with_event(times: Array, events: Array, horizon: float) -> tuple[float, float, float]:
+    """Share with the event by ``horizon`` (Kaplan-Meier) and its 95 % interval, from ``times`` and ``events`` (n,).
+
+    Without an event by then, where Greenwood's variance is 0, the upper end is exact for the m subjects who were
+    followed to the horizon: 1 - 0.025^(1/m), that of Clopper and Pearson (1934).
+    """
+    curve = kaplan_meier(times, events)
+    row = curve[curve["time"] <= horizon].iloc[-1]
+    if row["survival"] == 1:
+        followed = int((times >= horizon).sum())
+        return 0.0, 0.0, float(1 - _TAIL ** (1 / followed)) if followed else 1.0
+    return 1 - float(row["survival"]), 1 - float(row["high"]), 1 - float(row["low"])
 
 
 def log_rank(times: Array, events: Array, part: NDArray[np.int64]) -> tuple[float, float]:

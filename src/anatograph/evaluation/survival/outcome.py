@@ -28,8 +28,7 @@ def read_survival(table: pd.DataFrame, name: str) -> Target:
     is the time from the scan to either, in any unit, above 0.  Subjects that lack one of both are left out and counted.
 
     Raises:
-        UserError: a missing column, values that are neither, times that are no positive numbers, no event, or no
-            subject followed without one.
+        UserError: a missing column, values that are neither, times that are not positive numbers, or no event.
     """
     event_name, _, time_name = name.partition(":")
     for column, role in ((event_name, "event"), (time_name, "time")):

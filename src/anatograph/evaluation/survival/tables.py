@@ -14,7 +14,7 @@ from anatograph.evaluation.survival.curves import (
     calibration_slope,
     kaplan_meier,
     log_rank,
-    survival_at,
+    share_with_event,
     thirds_of,
 )
 from anatograph.evaluation.survival.outcome import horizon
@@ -38,7 +38,7 @@ def survival_tables(target: Target, rounds: Sequence[Predictions]) -> dict[str, 
     for k, name in enumerate(THIRDS):
         own = part == k
         curve = kaplan_meier(times[own], events[own])
-        alive, low, high = survival_at(curve, when)
+        observed, low, high = share_with_event(times[own], events[own], when)
         curves.append(curve.assign(target=target.name, third=name))
         calibration.append(
             {
@@ -48,9 +48,9 @@ def survival_tables(target: Target, rounds: Sequence[Predictions]) -> dict[str, 
                 "events": int(events[own].sum()),
                 "horizon": when,
                 "predicted": float(by_horizon[own].mean()),
-                "observed": 1 - alive,
-                "low": 1 - high,
-                "high": 1 - low,
+                "observed": observed,
+                "low": low,
+                "high": high,
             }
         )
     statistic, p = log_rank(times, events, part)
