@@ -35,7 +35,8 @@ EXTENTS = [
     "consolidation_extent",
     "air_trapping_extent",
 ]
-AUDITED = ["age", "sex", "bmi", "site", "noise_hu", "slice_mm", "lung_volume_l", "placebo"]
+AUDITED = {"sex": True, "site": True, "lung_volume_l": True, "age": False, "bmi": False, "placebo": False}
+"""Columns, and whether the scans show them plainly (of age and BMI little is drawn: apical caps, noise)."""
 
 
 def explained(values: Array, columns: pd.DataFrame) -> float:
@@ -199,12 +200,10 @@ def audit_rows(found: anatograph.Audited) -> Iterator[str]:
     """What the embedding encodes, and whether lung function shares a direction with it."""
     for _, row in found.table.iterrows():
         figure = numbers(row, ("linear", "linear_low", "linear_high"))
-        name = "AUC" if row["metric"] == "auc" else "R²"
-        question = f"`audit`: {name} of {row['column']}"
-        if row["column"] == "placebo":
-            yield limit(question, 0.0, figure, int(row["n"]))
-        else:
-            yield table_row(question, f"above {row['chance']:g}", figure, figure[1] > row["chance"], int(row["n"]))
+        name, drawn = "AUC" if row["metric"] == "auc" else "R²", AUDITED[str(row["column"])]
+        truth = "shown" if drawn else "hardly shown" if row["column"] != "placebo" else "not shown"
+        yield table_row(f"`audit`: {name} of {row['column']}", truth, figure,
+                        (figure[1] > row["chance"]) == drawn, int(row["n"]))  # fmt: skip
 
 
 def draw_and_embed(out: Path, subjects: int, spacing: float) -> None:
@@ -246,7 +245,7 @@ def answers(out: Path, draws: int) -> Iterator[str]:
     rates = (at_last["FEV1pp"] - at_first["FEV1pp"]) / (at_last["years"] - at_first["years"])
     most, head = explained(rates.to_numpy(np.float64), at_first[EXTENTS]), slope.headlines.iloc[0]
     yield limit("R² of the slope of FEV1pp, by the true extents", most, numbers(head), int(head["n"]))
-    audited = anatograph.audit(vectors, table, out / "audit", columns=AUDITED, targets=["FEV1pp"])
+    audited = anatograph.audit(vectors, table, out / "audit", columns=list(AUDITED), targets=["FEV1pp"])
     yield from audit_rows(audited)
     shared = audited.shared[["column", "labels", "directions", "value", "value_without"]]
     yield "\n" + shared.round(2).to_string(index=False)

@@ -62,6 +62,16 @@ def test_a_folder_tree(tmp_path: Path) -> None:
         build_cohort("folder", root, tmp_path / "none.csv", pattern="nothing")
 
 
+def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
+    series(tmp_path / "archive" / "ct", "P1", "1.2.840.5.1")
+    series(tmp_path / "tree" / "own", "P2", "1.2.840.5.2")
+    for name, goal in (("a", tmp_path / "archive"), ("b", tmp_path / "archive"), ("again", tmp_path / "tree" / "own"),
+                       ("loop", tmp_path / "tree")):  # fmt: skip
+        (tmp_path / "tree" / name).symlink_to(goal)
+    build_cohort("folder", tmp_path / "tree", tmp_path / "c.csv")
+    assert read_cohort(tmp_path / "c.csv").subject_ids == ["a", "own"]
+
+
 def test_identifiers_are_valid_and_unique() -> None:
     assert unique_identifiers(["a b", "a_b", "a/b", "a_b_2"]) == ["a_b", "a_b_3", "a_b_4", "a_b_2"]
     assert len(set(unique_identifiers(["x" * 70] * 12))) == 12

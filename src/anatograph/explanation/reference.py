@@ -106,7 +106,8 @@ def reference_cohort(
     if len(names) < LEAST_SUBJECTS:
         raise UserError(
             f"{counted(len(names), 'subject')} {what} {'is' if len(names) == 1 else 'are'} too few to say what is "
-            f"usual; a reference needs at least {LEAST_SUBJECTS}."
+            f"usual; a reference needs at least {LEAST_SUBJECTS}: add subjects, or compare with the reference of the "
+            "model that ships (`deviation --reference shipped`)."
         )
     names, on_size = at_most(names, seed)
     notes += [f"the reference is the {len(names)} subjects {what}; no subject is compared with itself", *on_size]

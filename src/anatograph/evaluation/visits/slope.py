@@ -55,9 +55,10 @@ def read_slope(
     if np.ptp(slopes) == 0:
         raise UserError(f"'{name}' changes equally in all patients, so there is no difference to predict.")
     order = np.argsort(rows)
+    over = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(min(counts))
     notes = [
-        f"{name} is the change per unit of {time} over {min(counts)} to {max(counts)} visits, predicted from the "
-        "earliest scan"
+        f"{name} is the change per unit of {time} over {over} visits, with or without an embedding, predicted from the "
+        "earliest scan that has one"
     ]
     if len(rows) < count:
         notes.append(f"{count - len(rows)} of {count} patients have {name} at fewer than two times and are left out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,19 @@ def read_source(folder: Path, frame: Frame, identified: bool) -> Source:
     stack = series[0].stack
     if stack is None or len(stack.planes) != frame.shape[0]:
         raise UserError(f"{folder} holds a different scan from the study's; preprocess this subject again.")
-    slices = [pydicom.dcmread(one.path, stop_before_pixels=True) for one in stack.planes if one is not None]
+    with warnings.catch_warnings():  # elements are decoded when they are first looked at; notes say what matters
+        warnings.filterwarnings("ignore", message="Invalid value for VR")
+        slices = [pydicom.dcmread(one.path, stop_before_pixels=True) for one in stack.planes if one is not None]
+        missing = [key for key in ("StudyInstanceUID", "SeriesInstanceUID") if not slices[0].get(key)]
+        instances = {str(one.get("SOPInstanceUID", "")) for one in slices}
     if not identified:
         _refuse_identified(slices[0], folder)
-    missing = [key for key in ("StudyInstanceUID", "SeriesInstanceUID") if not slices[0].get(key)]
-    if missing or len({str(one.get("SOPInstanceUID", "")) for one in slices}) < len(slices):
+    if missing or len(instances) < len(slices):
         lacking = ", ".join(missing) or "a SOPInstanceUID of each slice"
-        raise UserError(f"{folder}: its headers lack {lacking}, so results cannot refer to it; restore the headers.")
+        raise UserError(
+            f"{folder}: its headers lack {lacking}, so results cannot refer to it; restore the "
+            "headers, or use --to slicer, which needs none."
+        )
     return Source(tuple(slices), _is_aligned(slices, stack, frame), tuple(_complete(slices)))
 
 

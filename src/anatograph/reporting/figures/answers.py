@@ -100,14 +100,15 @@ def adjusted(table: pd.DataFrame) -> list[Figure]:
         targets = list(dict.fromkeys(rows["target"].astype(str)))
         series = [(model, spans(rows[rows["model"] == model])) for model in _MODELS]
         added = table[(table["model"] == "added") & (table["metric"] == metric)].to_dict("records")
+        tested = any(float(r["p"]) == float(r["p"]) for r in added)
         said = "; ".join(
-            f"{r['target']} {float(r['value']):+.3f} ({float(r['low']):+.3f} to {float(r['high']):+.3f}, "
-            f"{_p(float(r['p']))})"
+            f"{r['target']} {float(r['value']):+.3f} ({float(r['low']):+.3f} to {float(r['high']):+.3f}"
+            + (f", {_p(float(r['p']))})" if tested else ")")
             for r in added
         )
         caption = (
             f"Held-out {name} of nested models on the same folds, with 95 % bootstrap intervals. Added by the "
-            f"embedding beyond the covariates, with a permutation test: {said}."
+            f"embedding beyond the covariates{', with a permutation test' if tested else ''}: {said}."
         )
         found.append(points(identifier("adjusted", str(metric)), name, chance, targets, series, caption))
     return found

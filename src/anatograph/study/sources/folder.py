@@ -23,6 +23,7 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
     """Write the table of all chest-CT candidates below ``root``.
 
     A scan is a volume file (NIfTI, NRRD, MetaImage) or a folder that holds at least 16 DICOM files of modality CT.
+    Links to folders are followed, each folder being taken once.
     Files named as masks (``_mask``, ``_seg``, ``_lungs`` …) are passed over; one beside a scan, named ``SCAN_lungs`` or
     ``SCAN_mask``, becomes its ``lungs``.  ``pattern`` (glob, on the path below ``root`` or the name) chooses scans.
 
@@ -35,8 +36,14 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
     found: list[tuple[Path, dict[str, Any]]] = []
     passed: Counter[tuple[str, str]] = Counter()
     seen = 0
-    for where, folders, names in os.walk(root):
-        folders.sort()
+    visited: set[str] = set()
+    for where, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(where)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = _own(where, folders, root)
         seen += len(names)
         if seen > MAX_FOLDER_FILES * 100:
             raise UserError(f"{root}: more than {MAX_FOLDER_FILES * 100:,} files; give the folder of one data set.")
@@ -73,6 +80,12 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
             "--pattern"
         )
     return write_recipe_table("folder", _filled(rows), out, notes)
+
+
+def _own(where: str, folders: list[str], root: Path) -> list[str]:
+    """Folders in ascending order, without links to others below ``root``, which are found at their own place."""
+    inside, here = root.resolve(), Path(where)
+    return [n for n in sorted(folders) if not ((here / n).is_symlink() and (here / n).resolve().is_relative_to(inside))]
 
 
 def _fits(path: Path, root: Path, pattern: str) -> bool:
