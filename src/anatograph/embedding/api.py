@@ -1,4 +1,4 @@
-"""From one CT, a study or a cohort of scans to vectors: one a subject, one a region."""
+"""From one CT, a study or a cohort of scans to vectors: one per subject, one per region."""
 
 from __future__ import annotations
 

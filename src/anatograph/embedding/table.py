@@ -104,7 +104,7 @@ def read_rows(file: Path, what: str, hint: str) -> pd.DataFrame:
     repeated = table["subject_id"][table["subject_id"].duplicated()]
     if len(repeated):
         names = ", ".join(sorted(set(repeated))[:5])
-        raise UserError(f"{file} has more than one row for {names}; keep one a subject.")
+        raise UserError(f"{file} has more than one row for {names}; keep one per subject.")
     return table
 
 

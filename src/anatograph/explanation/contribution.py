@@ -139,7 +139,7 @@ class Fitted:
 
 
 class Explainer:
-    """The probes of a target, one a fold, each fitted once, when the first of its held-out subjects is explained.
+    """The probes of a target, one per fold, each fitted once, when the first of its held-out subjects is explained.
 
     The folds are those of `evaluate` with the same ``folds`` and ``seed``; with ``probe`` "evaluate" what is explained
     is the answer in its table of predictions. A subject without a value of the target is explained by a probe of

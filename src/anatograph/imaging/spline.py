@@ -19,7 +19,7 @@ from anatograph.imaging.volume import Volume
 Interpolation = Literal["bspline", "linear"]
 
 MARGIN = 14
-"""Voxels read beyond what is sampled: the filter's reach, 0.27 a voxel, is 1e-8 there."""
+"""Voxels read beyond what is sampled: the filter's reach, 0.27 per voxel, is 1e-8 there."""
 
 
 def coefficients(array: NDArray[np.int16], interpolation: Interpolation) -> NDArray[np.float32]:
