@@ -37,7 +37,9 @@ def lungmask_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, tuple[st
         raise UserError(f"{weights}: there is no lungmask weights file; give the path of the .pth file.")
     labels: NDArray[np.uint8] = _inferer(weights, weights.stat().st_mtime_ns).apply(np.ascontiguousarray(volume.array))
     if not labels.any():
-        raise UserError(f"lungmask found no lungs in {volume.source or 'the scan'}.")
+        raise UserError(
+            f"lungmask found no lungs in {volume.source or 'the scan'}; check that it is a chest CT, or give a mask."
+        )
     return Mask(labels.astype(np.uint8), volume.frame), (f"lungmask with the weights {weights.name}",)
 
 
@@ -115,7 +117,9 @@ def totalsegmentator_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, 
             lobe = sitk.GetArrayFromImage(sitk.ReadImage(str(target / f"{name}.nii.gz")))
             array[lobe > 0] = side
     if not array.any():
-        raise UserError(f"TotalSegmentator found no lungs in {volume.source or 'the scan'}.")
+        raise UserError(
+            f"TotalSegmentator found no lungs in {volume.source or 'the scan'}; check that it is a chest CT, or give a mask."
+        )
     return Mask(array, volume.frame), (f"TotalSegmentator with the weights in {weights}",)
 
 

@@ -35,7 +35,7 @@ def lung_quality(mask: Mask, volume: Volume) -> dict[str, float | bool | str]:
     array = mask.array
     where = ndimage.find_objects((array > 0).view(np.uint8))
     if not where or where[0] is None:
-        raise UserError(f"The lung mask of {volume.source or 'the scan'} is empty.")
+        raise UserError(f"The lung mask of {volume.source or 'the scan'} is empty; draw the lungs, or leave it out.")
     box = where[0]
     inner = array[box]
     voxel_ml = mask.frame.voxel_volume / 1000.0

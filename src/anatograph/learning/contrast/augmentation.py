@@ -3,7 +3,7 @@
 Statistically the published transforms (contrast, then noise, then elastic and affine together; MONAI's
 ``RandAdjustContrast``, ``RandGaussianNoise``, ``Rand3DElastic``), drawn for a batch at once.
 
-Letters in shapes: B patches, G transforms (one per patch, or one per subject), P patch side, R terms of the smooth basis.
+Letters in shapes: B patches, G transforms (one per patch or per subject), P patch side, R terms of the smooth basis.
 """
 
 from __future__ import annotations

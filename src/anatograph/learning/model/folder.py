@@ -105,7 +105,9 @@ def load_model(folder: str | Path) -> Model:
     check_release(folder, str(config.get("release") or ""), str(config["weights_sha256"]))
     try:
         if (folder / WEIGHTS).stat().st_size > _LARGEST_WEIGHTS:
-            raise UserError(f"{folder}: {WEIGHTS} is larger than any model of this version.")
+            raise UserError(
+                f"{folder}: {WEIGHTS} is larger than any model of this version; copy the model folder again."
+            )
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise UserError(f"{folder}: {WEIGHTS} cannot be read ({error}); copy the model folder again.") from error
@@ -116,7 +118,9 @@ def load_model(folder: str | Path) -> Model:
         model.load_state_dict(parse_tensors(weights))
     except (RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{folder}: the weights do not fit the architecture in {CONFIG} ({reason}).") from error
+        raise UserError(
+            f"{folder}: the weights do not fit the architecture in {CONFIG} ({reason}); copy the model folder again."
+        ) from error
     model.atlas = atlas
     model.preprocessing = config.get("preprocessing", {})
     model.unfinished = _unfinished(config.get("training"))
@@ -181,15 +185,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{folder}: no model here ({CONFIG} cannot be read); give the folder that holds it.") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / CONFIG}: not the configuration of a model ({error!r}).") from error
+        raise UserError(f"{folder / CONFIG}: not the configuration of a model ({error!r}); copy it again.") from error
     if version > FORMAT_VERSION:
         raise UserError(f"{folder}: this model is of format {version}; install a newer anatograph.")
     missing = [name for name in ("architecture", "input", "atlas", "weights_sha256") if name not in config]
     broken = [name for name in ("architecture", "input", "atlas") if not isinstance(config.get(name, {}), dict)]
     if broken or not isinstance(config.get("preprocessing", {}), dict):
-        raise UserError(f"{folder / CONFIG}: {', '.join(broken) or 'preprocessing'} is not a table of settings.")
+        raise UserError(
+            f"{folder / CONFIG}: {', '.join(broken) or 'preprocessing'} is not a table of settings; copy it again."
+        )
     if missing or "hash" not in config["atlas"]:
-        raise UserError(f"{folder / CONFIG}: incomplete, {', '.join(missing) or 'atlas.hash'} is missing.")
+        raise UserError(
+            f"{folder / CONFIG}: incomplete, {', '.join(missing) or 'atlas.hash'} is missing; copy it again."
+        )
     return config
 
 
@@ -199,5 +207,5 @@ def _check_input(folder: Path, settings: ModelConfig, stated: Mapping[str, Any])
         if stated.get(name) != value:
             raise UserError(
                 f"{folder / CONFIG}: the model expects {name} = {stated.get(name)!r}, "
-                f"but this version would feed it {value!r}."
+                f"but this version would feed it {value!r}; install the version that trained it."
             )
