@@ -118,7 +118,8 @@ def totalsegmentator_lungs(volume: Volume, weights: Path | None) -> tuple[Mask, 
             array[lobe > 0] = side
     if not array.any():
         raise UserError(
-            f"TotalSegmentator found no lungs in {volume.source or 'the scan'}; check that it is a chest CT, or give a mask."
+            f"TotalSegmentator found no lungs in {volume.source or 'the scan'}; check that it is a chest CT, or give a "
+            "mask."
         )
     return Mask(array, volume.frame), (f"TotalSegmentator with the weights in {weights}",)
 
