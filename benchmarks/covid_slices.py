@@ -34,7 +34,8 @@ from anatograph.evaluation.alignment import align
 from anatograph.evaluation.probes.linear import fit_probe
 from anatograph.evaluation.region_truth import region_target, region_truth
 from anatograph.evaluation.targets import read_target
-from anatograph.explanation.contribution import Contribution, Explainer, reference_of, towards
+from anatograph.explanation.contribution import Contribution, reference_of, towards
+from anatograph.explanation.explainer import Explainer
 from anatograph.explanation.norms.use import reference_of_scan, vectors_of_scan
 from anatograph.explanation.painting import paint
 from anatograph.imaging.reading import read_volume

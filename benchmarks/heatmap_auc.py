@@ -39,7 +39,7 @@ from anatograph.embedding.regions import open_pair
 from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align
 from anatograph.evaluation.targets import read_target
-from anatograph.explanation.contribution import Explainer
+from anatograph.explanation.explainer import Explainer
 from anatograph.explanation.painting import paint
 from anatograph.explanation.reference import ReferenceCohort, reference_cohort
 from anatograph.study.store import Study

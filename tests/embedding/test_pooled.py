@@ -17,7 +17,7 @@ from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.targets import read_target
-from anatograph.explanation.contribution import Explainer
+from anatograph.explanation.explainer import Explainer
 from anatograph.learning.model.pooling import ONE_PART, PoolingSettings, make_pooling
 from fixtures.small import Small
 

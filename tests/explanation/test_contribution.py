@@ -16,8 +16,9 @@ from anatograph.errors import UserError
 from anatograph.evaluation.alignment import align, group_numbers
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.targets import read_target
-from anatograph.explanation.contribution import Contribution, Explainer
+from anatograph.explanation.contribution import Contribution
 from anatograph.explanation.explain import explain
+from anatograph.explanation.explainer import Explainer
 from fixtures.small import Small
 
 

@@ -15,8 +15,8 @@ from anatograph import cli
 from anatograph.errors import UserError
 from anatograph.evaluation.evaluate import evaluate
 from anatograph.evaluation.saved.predict import predict
-from anatograph.explanation.contribution import Explainer
 from anatograph.explanation.explain import explain
+from anatograph.explanation.explainer import Explainer
 from fixtures.small import Small
 
 

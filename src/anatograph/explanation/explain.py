@@ -18,7 +18,8 @@ from anatograph.evaluation.headline import Headline
 from anatograph.evaluation.saved.probe import FALSE_ALARMS, outside_range, range_unknown
 from anatograph.evaluation.targets import read_target
 from anatograph.execution.account import RunAccount
-from anatograph.explanation.contribution import Contribution, Explainer, probe_kind
+from anatograph.explanation.contribution import Contribution
+from anatograph.explanation.explainer import Explainer, probe_kind
 from anatograph.explanation.legend import MapLegend
 from anatograph.explanation.map_files import RegionMap, file_stem
 from anatograph.explanation.run import explanation_run, listed
