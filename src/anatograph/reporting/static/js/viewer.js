@@ -138,13 +138,15 @@
     else nv.createOnLocationChange();
   }
 
-  // Only what belongs to the chosen subject and map stands below the picture.
+  // Only what belongs to the chosen subject and map stands below the picture, its colour bar first.
   function show() {
     for (const article of section.querySelectorAll(".shown")) {
       article.classList.toggle("current", article.dataset.subject === by("v-subject").value);
       for (const part of article.querySelectorAll(".mapped"))
         part.classList.toggle("current", part.dataset.map === by("v-map").value);
     }
+    const legend = section.querySelector(".shown.current .mapped.current .legend");
+    by("v-legend").replaceChildren(...(legend ? [legend.cloneNode(true)] : []));
   }
 
   function listMaps() {
