@@ -194,6 +194,13 @@ def test_change(extended: Extended, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert np.nanmax(np.abs(same.after - same.before)) < 0.1
     with pytest.raises(UserError, match="two different patients"):
         anatograph.change(extended.study, extended.embeddings, "p03", "p09", tmp_path, extended.cohort, group="person")
+    few = [f"p{k:02d}" for k in (0, 1, 2, 4, 5, 6, 7, 8, 10, 11)]  # said before the reference, which is too small
+    with pytest.raises(UserError, match="two different patients"):
+        anatograph.change(
+            extended.study, extended.embeddings, "p03", "p09", tmp_path, extended.cohort, group="person", exclude=few
+        )
+    with pytest.raises(UserError, match="too few to say what is usual"):
+        anatograph.change(extended.study, extended.embeddings, "vLPS", "vRAS", tmp_path, exclude=few)
     assert any("was not checked" in note for note in same.account.notes)
     with pytest.raises(UserError, match="the same scan"):
         anatograph.change(extended.study, extended.embeddings, "p03", "p03", tmp_path)

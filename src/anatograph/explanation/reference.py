@@ -96,7 +96,7 @@ def reference_cohort(
         table = read_cohort(cohort).table
         known = set(table["subject_id"])
         if group:
-            group_of = dict(zip(table["subject_id"], group_numbers(table, group).tolist(), strict=True))
+            group_of = groups_in(table, group)
         if reference:
             chosen = subjects_with(table, reference)
             names = [name for name in names if name in chosen]
@@ -114,6 +114,11 @@ def reference_cohort(
     features = np.stack([regions.unwhitened(name) for name in names])
     groups = np.array([group_of[name] for name in names], dtype=np.int64) if group else None
     return ReferenceCohort(names, features, groups, group_of, seed, what), notes
+
+
+def groups_in(table: pd.DataFrame, column: str) -> dict[str, int]:
+    """The number of every subject's group in a cohort table. UserError as `group_numbers`."""
+    return dict(zip(table["subject_id"], group_numbers(table, column).tolist(), strict=True))
 
 
 def at_most(names: list[str], seed: int) -> tuple[list[str], list[str]]:

@@ -17,10 +17,11 @@ from anatograph.execution.account import RunAccount
 from anatograph.explanation.legend import MapLegend
 from anatograph.explanation.map_files import RegionMap, file_stem
 from anatograph.explanation.normative import Calibrated, Normative
-from anatograph.explanation.reference import ReferenceCohort, reference_cohort
+from anatograph.explanation.reference import ReferenceCohort, groups_in, reference_cohort
 from anatograph.explanation.run import explanation_run
 from anatograph.explanation.visits.breath import BreathEffect, fit_breath, lung_volumes
 from anatograph.explanation.visits.repeatability import FEW_PAIRS, Repeatability, measure_repeats, repeat_pairs
+from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 
 _PAIRS = 400
@@ -82,13 +83,14 @@ def change(
                 "exclude": list(exclude)}  # fmt: skip
     with explanation_run("change", out, study, embeddings, **settings) as run:
         regions, atlas = run.regions, run.study.atlas
-        compared, notes = reference_cohort(regions, cohort, reference, group, seed, exclude)
-        run.note(notes)
         for name in (before, after):
             run.study.subject(name)
-        _check_one_patient(before, after, group, compared.group_of)
         if group is None:
             run.note(["whether both scans are of one patient was not checked; --group COLUMN does"])
+        elif cohort is not None:
+            _check_one_patient(before, after, group, groups_in(read_cohort(cohort).table, group))
+        compared, notes = reference_cohort(regions, cohort, reference, group, seed, exclude)
+        run.note(notes)
         pairs = [] if repeat_scans is None else repeat_pairs(cohort, repeat_scans, compared.subject_ids)
         first, second = regions.unwhitened(before), regions.unwhitened(after)
         calibrated, kept = compared.without([before, after])
@@ -205,14 +207,12 @@ def _notes(breath: BreathEffect | None, repeats: Repeatability | None) -> list[s
     return notes
 
 
-def _check_one_patient(before: str, after: str, group: str | None, group_of: Mapping[str, int]) -> None:
+def _check_one_patient(before: str, after: str, group: str, group_of: Mapping[str, int]) -> None:
     """Refuse scans of two patients.
 
     Raises:
         UserError: the grouping column differs between them, or lacks one of them.
     """
-    if group is None:
-        return
     for name in (before, after):
         if name not in group_of:
             raise UserError(f"{name} is not in the cohort, so its '{group}' is unknown; add its row.")
