@@ -100,8 +100,27 @@ def test_an_interrupted_run_continues_with_its_own_cohort_only(
     other.write_text(rows, encoding="utf-8")
     with pytest.raises(UserError, match="other subjects"):
         anatograph.atlas(other, out, groupwise=True, iterations=1)
+    said: list[str] = []
+    monkeypatch.setattr(module.Progress, "say", lambda _, sentence: said.append(sentence))
     anatograph.atlas(cohort, out, groupwise=True, iterations=1)
     assert len(calls) == 3
+    assert [sentence.partition(":")[0] for sentence in said] == ["mean distance of 2 subjects from the built-in atlas"]
+
+
+def test_a_subject_left_out_is_named_at_once(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import anatograph.study.atlas as module
+
+    said: list[str] = []
+    monkeypatch.setattr(module.Progress, "say", lambda _, sentence: said.append(sentence))
+    single = read_mask(cohort.parent / "p0.nii.gz")
+    write_mask(
+        tmp_path / "half.nii.gz", Mask(np.where(single.array == Mask.RIGHT, 1, 0).astype(np.uint8), single.frame)
+    )
+    table = tmp_path / "half.csv"
+    table.write_text("subject_id,image,lungs\nhalf,half.nii.gz,half.nii.gz\n", encoding="utf-8")
+    with pytest.raises(UserError, match="needs 2"):
+        anatograph.atlas(table, tmp_path / "c", groupwise=True, iterations=1)
+    assert said == ["note: half left out: its mask does not show two lungs apart"]
 
 
 def test_refusals(cohort: Path, tmp_path: Path):

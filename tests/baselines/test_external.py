@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from synthetic_study import MeanHU, SyntheticStudy
 
+from anatograph import cli
 from anatograph.baselines.benchmark import benchmark
 from anatograph.baselines.external import ExternalEmbeddings, read_region_table
 from anatograph.baselines.method import Scans
@@ -69,10 +70,13 @@ def test_a_file_that_lacks_subjects_is_refused_before_anything_runs(
     pd.read_csv(vectors / "vectors.csv").iloc[:30].to_csv(tmp_path / "few.csv", index=False)
     for options, words in (
         (MethodOptions(embeddings={"few": tmp_path / "few.csv"}), "no row for 10 of 40 subjects"),
-        (MethodOptions(embeddings={"none": tmp_path / "none.parquet"}), "does not exist"),
+        (MethodOptions(embeddings={"none": tmp_path / "none.parquet"}), "no file .*none.parquet, given for none"),
         (MethodOptions(embeddings={"moco": vectors / "vectors.csv"}), "a row of its own"),
         (MethodOptions(embeddings={"a b": vectors / "vectors.csv"}), "cannot be the name of a row"),
-    ):
+        (MethodOptions(embeddings={"folder": Path()}), "There is no file ., given for folder"),
+        (MethodOptions(embeddings={"r": vectors / "vectors.csv"}, region_embeddings={"r": vectors / "regions.parquet"}),
+         "give --region-truth too"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=words):
             benchmark(synthetic.study, synthetic.cohort, "sick", tmp_path / "b", [], options=options)
     assert not (tmp_path / "b").exists()
@@ -91,10 +95,27 @@ def test_region_tables_are_arranged_by_subject_and_landmark(vectors: Path, tmp_p
         (whole.assign(landmark=whole["landmark"] + 400), "from 0 to 399"),
         (pd.concat([whole, whole.head(1)]), "more than one row"),
         (whole.assign(mean="dark"), "numeric feature columns"),
+        (whole.head(0), "holds no region feature"),
+        (whole.assign(mean=np.inf), "infinite features"),
+        (whole[whole["subject_id"] != "s01"], r"no region of 1 of 1 subjects \(s01\)"),
     ):
         change.to_parquet(tmp_path / "changed.parquet", index=False)
         with pytest.raises(UserError, match=words):
             read_region_table(tmp_path / "changed.parquet", ["s01"], 400)
+
+
+def test_vectors_indexed_by_subject_are_read(vectors: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(vectors / "vectors.csv")
+    table.set_index("subject_id").to_parquet(tmp_path / "indexed.parquet")
+    ExternalEmbeddings("mine", tmp_path / "indexed.parquet").check(["s01", "s39"])
+
+
+def test_a_name_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["benchmark", "study", "cohort.csv", "--out", "b", "--target", "x", "--embeddings"]
+    assert cli.main([*line, "mine=a.csv", "mine=b.csv"]) == 2
+    assert "--embeddings names mine more than once" in capsys.readouterr().err
+    assert cli.main([*line, "mine="]) == 2
+    assert "must be NAME=FILE, such as ct-fm=vectors.parquet" in capsys.readouterr().err
 
 
 def test_a_store_of_regions_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -110,6 +131,7 @@ def test_a_store_of_regions_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_store_beside_an_embedding_is_found_by_itself(tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "vectors", ["a"], np.ones((1, 2)))
     assert ExternalEmbeddings("mine", tmp_path / "vectors.parquet").region_file is None
     (tmp_path / "vectors.regions.zarr").mkdir()
     assert ExternalEmbeddings("mine", tmp_path / "vectors.parquet").region_file == tmp_path / "vectors.regions.zarr"

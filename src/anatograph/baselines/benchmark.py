@@ -101,6 +101,10 @@ def benchmark(
     if preset not in PRESETS:
         raise UserError(f"There is no preset '{preset}'; choose from {', '.join(PRESETS)}.")
     options = options or MethodOptions()
+    if options.region_embeddings and not region_truth:
+        raise UserError(
+            "Region features are compared with masks of disease; give --region-truth too, or leave them out."
+        )
     external = external_rows(options)
     rows = [*external, *_chosen(methods, options)]
     opened, selection = usable(Study.open(study), include_flagged, exclude)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from anatograph.baselines.method import CohortMethod, Learns, Scans
 from anatograph.embedding.compatible import check_same_model
 from anatograph.embedding.regions import Regions
-from anatograph.embedding.table import beside, read_embeddings
+from anatograph.embedding.table import beside, parquet_path, read_embeddings
 from anatograph.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_MOST_LANDMARKS = 100_000
 
 
 class ExternalEmbeddings(CohortMethod):
@@ -37,6 +38,8 @@ class ExternalEmbeddings(CohortMethod):
             raise UserError(
                 f"'{name}' cannot be the name of a row; use up to 40 letters, digits, dots, hyphens and underscores."
             )
+        if not table.name or not (table.is_file() or parquet_path(table).is_file()):
+            raise UserError(f"There is no file {table}, given for {name}; give a Parquet or CSV table with subject_id.")
         self.slug = self.title = name  # type: ignore[misc]  # one class serves many rows
         self.table = table
         own = beside(table, "regions")
@@ -62,6 +65,8 @@ class ExternalEmbeddings(CohortMethod):
         if self.region_file is not None and self.region_file.is_dir():
             about = read_embeddings(self.table).about
             check_same_model(about, Regions(self.region_file).attributes, str(self.table), str(self.region_file))
+        elif self.region_file is not None:
+            read_region_table(self.region_file, subject_ids)
 
     def embed(self, scans: Scans) -> NDArray[np.float64]:
         """(S, D) the columns of the table."""
@@ -77,11 +82,14 @@ class ExternalEmbeddings(CohortMethod):
         return read_region_table(self.region_file, scans.subject_ids, int(scans.study.about["landmarks"]))
 
 
-def read_region_table(path: Path, subject_ids: list[str], landmarks: int) -> NDArray[np.float64]:
+def read_region_table(path: Path, subject_ids: list[str], landmarks: int | None = None) -> NDArray[np.float64]:
     """(S, N, D) from a table with one row per subject and landmark; NaN where it has no row.
 
+    ``landmarks`` N of the atlas; as many as the table has if not given.
+
     Raises:
-        UserError: a file that cannot be read, columns missing or not numeric, or landmarks outside the atlas.
+        UserError: a file that cannot be read, columns missing or not numeric, infinite features, landmarks outside the
+            atlas, or a subject without any row.
     """
     try:
         table = pd.read_csv(path, dtype={"subject_id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
@@ -94,13 +102,23 @@ def read_region_table(path: Path, subject_ids: list[str], landmarks: int) -> NDA
     if text or not features.shape[1]:
         raise UserError(f"{path} needs numeric feature columns beside subject_id and landmark; fix {text[:5]}.")
     number = table["landmark"].to_numpy()
-    if not pd.api.types.is_integer_dtype(number) or number.min() < 0 or number.max() >= landmarks:
-        raise UserError(f"{path}: 'landmark' must be whole numbers from 0 to {landmarks - 1}, the atlas's landmarks.")
+    if not len(table):
+        raise UserError(f"{path} holds no region feature; write one row per subject and landmark.")
+    if not pd.api.types.is_integer_dtype(number) or number.min() < 0 or number.max() >= (landmarks or _MOST_LANDMARKS):
+        last = f"to {landmarks - 1}, the atlas's landmarks" if landmarks else "on"
+        raise UserError(f"{path}: 'landmark' must be whole numbers from 0 {last}.")
+    if np.isinf(features.to_numpy(dtype=np.float64)).any():
+        raise UserError(f"{path} has infinite features; leave the row of such a region out, or its features empty.")
     if table.duplicated(["subject_id", "landmark"]).any():
         raise UserError(f"{path} has more than one row for a subject and landmark; keep one.")
     place = {name: row for row, name in enumerate(subject_ids)}
     row = table["subject_id"].astype(str).map(place)
     inside = row.notna().to_numpy()
-    found = np.full((len(subject_ids), landmarks, features.shape[1]), np.nan)
+    if missing := sorted(set(subject_ids) - set(table["subject_id"].astype(str))):
+        raise UserError(
+            f"{path} has no region of {len(missing)} of {len(subject_ids)} subjects ({', '.join(missing[:5])}"
+            f"{', …' if len(missing) > 5 else ''}); add them, or remove them from the cohort table."
+        )
+    found = np.full((len(subject_ids), landmarks or int(number.max()) + 1, features.shape[1]), np.nan)
     found[row[inside].to_numpy(dtype=int), number[inside]] = features.to_numpy(dtype=np.float64)[inside]
     return found

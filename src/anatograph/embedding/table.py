@@ -98,6 +98,8 @@ def read_rows(file: Path, what: str, hint: str) -> pd.DataFrame:
             table = pd.read_parquet(file)
     except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read as a {what}: {' '.join(str(error).split())}.") from error
+    if table.index.name == "subject_id":
+        table = table.reset_index()
     if "subject_id" not in table.columns:
         raise UserError(f"{file} has no column subject_id, so it is not a {what}; {hint}.")
     table["subject_id"] = [str(value) for value in table["subject_id"]]

@@ -94,6 +94,7 @@ class _Group:
         self.rows = read_cohort(self.cohort).rows
         self.work = self.out / _WORK
         self.notes: list[str] = []
+        self.said = 0
         self.distances: list[float] = []
         self.used = 0
         self.work.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,7 @@ class _Group:
         """The mean lungs of the group at 1 mm."""
         with Progress("groupwise atlas", len(self.rows) * (iterations + 1), "scan") as progress:
             members = [row for row in self.rows if self._has_lungs(row, progress)]
+            self._tell(progress)
             template = default_atlas().lungs
             for number in range(iterations):
                 mean, apart, reference = MeanShape(template), [], build_atlas(template)
@@ -121,6 +123,7 @@ class _Group:
                         mean.add(read_mask(self._mask(row)), found)
                         apart.append(distance(template, found))
                     progress.step()
+                    self._tell(progress)
                 if len(apart) < FEWEST:
                     raise UserError(
                         f"{self.cohort}: only {len(apart)} of {len(self.rows)} subjects have two lungs that the "
@@ -128,8 +131,16 @@ class _Group:
                     )
                 self.used = len(apart)
                 self.distances.append(float(np.mean(apart)))
+                place = f"the template of iteration {number}" if number else "the built-in atlas"
+                progress.say(f"mean distance of {self.used} subjects from {place}: {self.distances[-1]:.2f} mm")
                 template = mean.template(_FINE if number == iterations - 1 else _COARSE)
         return template
+
+    def _tell(self, progress: Progress) -> None:
+        """Print the notes that were not printed yet."""
+        for note in self.notes[self.said :]:
+            progress.say(f"note: {note}")
+        self.said = len(self.notes)
 
     def clear(self) -> None:
         """Remove what a later run would have continued from."""
@@ -212,6 +223,7 @@ def _draw(built: Atlas, path: Path, group: _Group) -> Path:
         one.set_xticks([])
         one.set_yticks([])
     axes[3].plot(np.arange(len(group.distances)), group.distances, "o-", color="#1f5f8b")
+    axes[3].set_xticks(np.arange(len(group.distances)))
     axes[3].set_xlabel("iterations", fontsize=9)
     axes[3].set_title("mean distance to the subjects, mm", fontsize=10)
     figure.suptitle(f"Groupwise atlas of {group.used} subjects, {len(built)} landmarks", fontsize=12)

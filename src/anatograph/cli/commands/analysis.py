@@ -201,7 +201,7 @@ class Benchmark(Scoring):
             task=_tasks(self.task, self.targets, get_args(Task)),
             options=MethodOptions(
                 given,
-                _files("--weights", self.weights),
+                _files("--weights", self.weights, "medicalnet=resnet_50_23dataset.pth"),
                 self.allow_random,
                 embeddings=_files("--embeddings", self.embeddings),
                 region_embeddings=_files("--region-embeddings", self.region_embeddings),
@@ -262,11 +262,14 @@ def _tasks(texts: Sequence[str], targets: Sequence[str], kinds: Sequence[str]) -
     return pairs or None
 
 
-def _files(flag: str, texts: Sequence[str]) -> dict[str, Path]:
-    """``NAME=FILE`` texts as a mapping."""
+def _files(flag: str, texts: Sequence[str], example: str = "ct-fm=vectors.parquet") -> dict[str, Path]:
+    """``NAME=FILE`` texts as a mapping; ``example`` of one for the message."""
     wrong = [text for text in texts if not all(text.partition("=")[::2])]
     if wrong:
-        raise UserError(f"{flag} {wrong[0]} must be NAME=FILE, such as medicalnet=resnet_50_23dataset.pth.")
+        raise UserError(f"{flag} {wrong[0]} must be NAME=FILE, such as {example}.")
+    names = [text.partition("=")[0] for text in texts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{flag} names {twice[0]} more than once; give each file a name of its own.")
     return {name: Path(file) for name, _, file in (text.partition("=") for text in texts)}
 
 
