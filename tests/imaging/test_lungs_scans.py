@@ -81,7 +81,12 @@ def consistency() -> ModuleType:
 
 @pytest.mark.parametrize(
     ("place", "case"),
-    [("nifti/small001.nii.gz", "narrow field"), ("dicom/thick001", "thin"), ("dicom/thick001", "blur")],
+    [
+        ("nifti/small001.nii.gz", "narrow field"),
+        ("nifti/small002.nii.gz", "sharp kernel"),
+        ("dicom/thick001", "thin"),
+        ("dicom/thick001", "blur"),
+    ],
 )
 def test_an_altered_copy_has_the_same_lungs(shared: Path, consistency: ModuleType, place: str, case: str) -> None:
     volume, result = segmented(shared, place)

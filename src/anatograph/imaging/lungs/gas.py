@@ -36,23 +36,30 @@ def gas_level(grid: CoarseGrid, air: Bool, airway: Bool) -> float:
     """HU that separates pure gas from this subject's lung: halfway between, nearer the gas where the lung is dense.
 
     Both are measured in the scan (gas in the airway), so a scanner's offset or emphysema shifts the level too. In a
-    very noisy scan the level stays so far from lung that its noise does not reach it.
+    very noisy scan the airway's darkest blocks are darker than its gas: the level is raised by as much, but only as far
+    as the noise of lung does not reach it.
     """
     core = erode(air & ~airway, 4.0, grid.spacing)
     if not core.any():
         core = air
     lung = float(np.median(grid.hu[core]))
-    noise = _noise(grid, air & ~airway)
     inner = erode(airway, 3.9, grid.spacing)
-    if inner.any():
-        # Where blur or thick slices leave no pure air in the trachea, its darkest part is nearest to gas.
-        darkest = float(np.percentile(grid.hu[airway], 10)) + DECILE * max(0.0, noise - NOISE_HU)
-        gas = min(float(np.median(grid.hu[inner])), darkest)
-    else:
-        gas = float(np.percentile(grid.hu[core], 0.5))
+    if not inner.any():
+        return _between(float(np.percentile(grid.hu[core], 0.5)), lung)
+    # Where blur or thick slices leave no pure air in the trachea, its darkest part is nearest to gas.
+    middle, darkest = float(np.median(grid.hu[inner])), float(np.percentile(grid.hu[airway], 10))
+    level = _between(min(middle, darkest), lung)
+    noise = _noise(grid, air & ~airway)
+    if noise > NOISE_HU:
+        raised = _between(min(middle, darkest + DECILE * (noise - NOISE_HU)), lung)
+        level = max(level, min(raised, lung - SPECKLE * noise * _left_by_smoothing(grid.spacing)))
+    return level
+
+
+def _between(gas: float, lung: float) -> float:
+    """The level between gas and lung, both in HU."""
     gas = min(max(gas, -1024.0), -900.0)
-    level = min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
-    return min(level, lung - SPECKLE * noise * _left_by_smoothing(grid.spacing)) if noise > NOISE_HU else level
+    return min(gas + GAS_STEP_HU, 0.5 * (gas + lung))
 
 
 def _noise(grid: CoarseGrid, air: Bool) -> float:
