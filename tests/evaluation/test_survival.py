@@ -93,6 +93,11 @@ def test_kaplan_meier_log_rank_and_baseline_are_known_numbers() -> None:
     curve = kaplan_meier(times, events).set_index("time")
     assert curve.loc[16, "survival"] == pytest.approx(0.627, abs=5e-4)
     assert curve.loc[6, "at_risk"] == 21
+    assert curve.index[-1] == 35  # the end of follow-up, twelve weeks after the last event
+    assert curve["survival"].iloc[-1] == curve["survival"].iloc[-2]
+    nobody = kaplan_meier(times, np.zeros(21))
+    assert list(nobody["survival"]) == [1, 1]
+    assert np.isnan(nobody["low"].iloc[-1])
     both = np.concatenate([times, placebo])
     statistic, p = log_rank(both, np.concatenate([events, np.ones(21)]), np.repeat([0, 1], 21))
     assert statistic == pytest.approx(16.79, abs=0.01)

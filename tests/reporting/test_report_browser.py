@@ -83,6 +83,7 @@ def test_a_figure_and_its_data_can_be_saved(visit: Visit, parts: Path, tmp_path:
     held = pd.read_parquet(parts / "evaluation" / "predictions.parquet").query("target == 'density'")
     np.testing.assert_allclose(points["density, true"], held["truth"], rtol=1e-4)
     assert list(points["label"]) == list(held["subject_id"])
+    assert not table.isna().all().any()  # no column is empty
     with visit.page.expect_download() as saved:
         figure.get_by_role("button", name="SVG").click()
     saved.value.save_as(tmp_path / "figure.svg")

@@ -131,6 +131,7 @@ def test_further_analyses_have_their_figures(tmp_path: Path) -> None:
     assert [trace["x"] for trace in beyond.figures[0].traces] == [[0.3], [0.5], [0.6]]
     assert beyond.figures[0].caption.endswith("permutation test: x +0.300 (+0.200 to +0.400, p = 0.020).")
     assert size.figures[0].traces[-1]["x"] == [20, 40, 80]
+    assert size.figures[0].layout["xaxis"]["ticktext"] == ["20", "40", "80"]
     untested = [(*row[:-1], float("nan")) for row in rows]
     (plain,) = adjusted(pd.DataFrame(untested, columns=names))
     assert plain.caption.endswith("by the embedding beyond the covariates: x +0.300 (+0.200 to +0.400).")

@@ -34,31 +34,37 @@ def thirds_of(risk: Array) -> NDArray[np.int64]:
 
 
 def kaplan_meier(times: Array, events: Array) -> pd.DataFrame:
-    """time, survival, low, high, at_risk, events at each event time, after a first row at time 0.
+    """time, survival, low, high, at_risk, events at 0, at each event time, and at the end of follow-up.
 
     Greenwood's variance on the log-log scale gives the 95 % interval; undefined ends are NaN.
     """
     from statsmodels.duration.survfunc import SurvfuncRight
 
-    first = {"time": 0.0, "survival": 1.0, "low": 1.0, "high": 1.0, "at_risk": len(times), "events": 0}
-    if not (events > 0).any():
-        return pd.DataFrame([first])
-    found = SurvfuncRight(times, events.astype(np.int64))
-    alive, error = np.asarray(found.surv_prob), np.asarray(found.surv_prob_se)
-    inside = (alive > 0) & (alive < 1)
-    safe = np.where(inside, alive, 0.5)
-    wide = np.where(inside, np.exp(_Z * error / np.abs(safe * np.log(safe))), np.nan)
-    rows = pd.DataFrame(
-        {
-            "time": np.asarray(found.surv_times, dtype=np.float64),
-            "survival": alive,
-            "low": safe**wide,
-            "high": safe ** (1 / wide),
-            "at_risk": np.asarray(found.n_risk, dtype=np.int64),
-            "events": np.asarray(found.n_events, dtype=np.int64),
-        }
-    )
-    return pd.concat([pd.DataFrame([first]), rows[rows["events"] > 0]], ignore_index=True)
+    last = float(times.max())
+    rows = pd.DataFrame([{"time": 0.0, "survival": 1.0, "low": 1.0, "high": 1.0, "at_risk": len(times), "events": 0}])
+    if (events > 0).any():
+        found = SurvfuncRight(times, events.astype(np.int64))
+        alive, error = np.asarray(found.surv_prob), np.asarray(found.surv_prob_se)
+        inside = (alive > 0) & (alive < 1)
+        safe = np.where(inside, alive, 0.5)
+        wide = np.where(inside, np.exp(_Z * error / np.abs(safe * np.log(safe))), np.nan)
+        steps = pd.DataFrame(
+            {
+                "time": np.asarray(found.surv_times, dtype=np.float64),
+                "survival": alive,
+                "low": safe**wide,
+                "high": safe ** (1 / wide),
+                "at_risk": np.asarray(found.n_risk, dtype=np.int64),
+                "events": np.asarray(found.n_events, dtype=np.int64),
+            }
+        )
+        rows = pd.concat([rows, steps[steps["events"] > 0]], ignore_index=True)
+    if rows["time"].iloc[-1] < last:
+        end = rows.iloc[-1:].assign(time=last, at_risk=int((times >= last).sum()), events=0)
+        if not (events > 0).any():
+            end = end.assign(low=np.nan, high=np.nan)
+        rows = pd.concat([rows, end], ignore_index=True)
+    return rows
 
 
 def share_with_event(times: Array, events: Array, horizon: float) -> tuple[float, float, float]:

@@ -118,10 +118,14 @@ def harmonised(table: pd.DataFrame) -> list[Figure]:
     """Before and after harmonisation on the same folds: a figure for each metric."""
     caption = (
         "Held-out {} before and after harmonisation, which was fitted in training folds alone, with 95 % "
-        "bootstrap intervals. Rows named after the harmonised column show how well it is itself predicted, which "
-        "should fall to chance (dashed)."
+        "bootstrap intervals."
     )
-    return _compared(table, "harmonised", "target", {"before": "before", "after": "after"}, caption)
+    own = " Rows with (linear) or (kernel) show how well the harmonised column is itself predicted, which should fall "
+    own += "to chance (dashed)."
+    figures = _compared(table, "harmonised", "target", {"before": "before", "after": "after"}, caption)
+    itself = set(table.loc[table["target"].str.endswith((" (linear)", " (kernel)")), "metric"].astype(str))
+    shown = {identifier("harmonised", metric) for metric in itself}
+    return [replace(one, caption=one.caption + own) if one.name in shown else one for one in figures]
 
 
 def audited(table: pd.DataFrame) -> list[Figure]:
@@ -180,6 +184,7 @@ def learning_curves(table: pd.DataFrame) -> list[Figure]:
     found = []
     for metric, rows in table.groupby("metric", sort=False):
         name, chance = metric_of(str(metric), rows)
+        ticks = sorted({int(n) for n in rows["n_train"]})
         traces: list[Json] = []
         for number, (target, curve) in enumerate(rows.groupby("target", sort=False)):
             colour, ordered = COLOURS[number % len(COLOURS)], curve.sort_values("n_train")
@@ -191,7 +196,7 @@ def learning_curves(table: pd.DataFrame) -> list[Figure]:
                  "marker": {"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]}}
             )  # fmt: skip
         layout = {
-            "xaxis": axis("training subjects", type="log", dtick="D2"),
+            "xaxis": axis("training subjects", type="log", tickvals=ticks, ticktext=[str(n) for n in ticks]),
             "yaxis": axis(f"held-out {name}"),
             "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance,
                         "line": {"color": NEUTRAL, "dash": "dash", "width": 1.5}}],

@@ -33,7 +33,10 @@
           bar ? along[k] + bar.array[k] : "", text(trace.text?.[k]), trace.hovertext?.[k] ?? ""]);
       });
     }
-    return rows.map(row => row.map(cell).join(",")).join("\n") + "\n";
+    // Where rows have names, their places on the axis say nothing; nor do empty columns.
+    const named = element.layout.yaxis?.ticktext && !element.layout.yaxis.title?.text;
+    const kept = rows[0].map((_, k) => k !== 2 || !named).map((own, k) => own && rows.slice(1).some(row => row[k] !== ""));
+    return rows.map(row => row.filter((_, k) => kept[k]).map(cell).join(",")).join("\n") + "\n";
   }
 
   function buttons(figure, element, name) {
