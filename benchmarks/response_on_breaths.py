@@ -58,6 +58,7 @@ def write(path: Path, lungs: Mask, hu_inside: Array, random: np.random.Generator
         image = sitk.GetImageFromArray(values)
         image.SetSpacing(lungs.frame.spacing)
         image.SetOrigin(lungs.frame.origin)
+        image.SetDirection(np.asarray(lungs.frame.direction).ravel().tolist())
         sitk.WriteImage(image, str(path / f"{folder}.nii.gz"), True)
 
 
@@ -89,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--patches", type=int, nargs="+", default=[20, 50], help="width in mm")
+    parser.add_argument("--patches", type=int, nargs="+", default=[30], help="width in mm")
     chosen = parser.parse_args()
     out = chosen.out.resolve()
     names = sorted(path.name[: -len("_exp_lungs.nii.gz")] for path in chosen.data.glob("*_exp_lungs.nii.gz"))
@@ -101,7 +102,7 @@ def main() -> None:
     found = anatograph.densitometry(
         out / "study", out / "densitometry.parquet", cohort=cohort, pair_by="pair", breath="breath"
     )
-    assert found.pairs is not None
+    assert found.pairs is not None and len(found.pairs), found.account.failures
     table = found.pairs.merge(pd.read_csv(cohort), on="subject_id")
     print(f"{len(table)} pairs; counterpart inside the lungs: {table['prm_inside'].mean():.2f} on average\n")
     print("| patches, mm | class | true, % | found, % | error, mean | error, largest |\n|---|---|---|---|---|---|")
