@@ -102,7 +102,8 @@ def main() -> None:
     found = anatograph.densitometry(
         out / "study", out / "densitometry.parquet", cohort=cohort, pair_by="pair", breath="breath"
     )
-    assert found.pairs is not None and len(found.pairs), found.account.failures
+    assert found.pairs is not None
+    assert len(found.pairs), found.account.failures
     table = found.pairs.merge(pd.read_csv(cohort), on="subject_id")
     print(f"{len(table)} pairs; counterpart inside the lungs: {table['prm_inside'].mean():.2f} on average\n")
     print("| patches, mm | class | true, % | found, % | error, mean | error, largest |\n|---|---|---|---|---|---|")
