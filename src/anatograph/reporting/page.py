@@ -115,7 +115,7 @@ def report(
         if counted_in := left_out_yet_counted(tested, selection.withdrawn):
             omitted.append(
                 f"the evaluation counts {counted(len(counted_in), 'scan')} that this page leaves out "
-                f"({discretion.sentence(some(counted_in))}); evaluate again without them"
+                f"({discretion.sentence(some(counted_in))}); evaluate again with the same --exclude"
             )
         for sentence in omitted:
             account.note(sentence)
@@ -181,6 +181,7 @@ def _viewer_data(shown: Sequence[Viewer], study: Study) -> dict[str, Any]:
                         "ends": one.file.ends,
                         "neutral": one.file.neutral,
                         "peak": one.peak,
+                        "withheld": bool(one.file.withheld),
                     }
                     for one in viewer.maps
                 ],

@@ -53,7 +53,7 @@
         cal_min: chosen.ends[0] - step, cal_max: chosen.ends[1], opacity: by("v-opacity").value / 100});
       nv.addVolume(heat);
     }
-    for (const id of ["v-opacity", "v-hide", "v-peak"]) by(id).disabled = !chosen;
+    for (const id of ["v-opacity", "v-hide", "v-peak"]) by(id).disabled = !chosen || chosen.withheld;
     go(chosen?.peak ?? subject().middle);
     show();
     canvas.setAttribute("aria-busy", "false");
@@ -96,7 +96,7 @@
     by("v-place").textContent = `${inWords(lps)} mm`;
     by("v-hu").textContent = `${Math.round(hu)} HU`;
     const least = chosen ? chosen.ends[0] - (chosen.ends[1] - chosen.ends[0]) / 508 : 0;
-    by("v-value").textContent = !chosen || value === undefined ? ""
+    by("v-value").textContent = !chosen || chosen.withheld || value === undefined ? ""
       : value < least ? "no value of the map" : `map ${value.toPrecision(3)}`;
     by("v-region").textContent = region(lps);
   }
@@ -138,14 +138,14 @@
     else nv.createOnLocationChange();
   }
 
-  // Only what belongs to the chosen subject and map stands below the picture, its colour bar first.
+  // Only what belongs to the chosen subject and map stands below the picture, its colour bar, or why there is none, first.
   function show() {
     for (const article of section.querySelectorAll(".shown")) {
       article.classList.toggle("current", article.dataset.subject === by("v-subject").value);
       for (const part of article.querySelectorAll(".mapped"))
         part.classList.toggle("current", part.dataset.map === by("v-map").value);
     }
-    const legend = section.querySelector(".shown.current .mapped.current .legend");
+    const legend = section.querySelector(".shown.current .mapped.current :is(.legend, .no-map)");
     by("v-legend").replaceChildren(...(legend ? [legend.cloneNode(true)] : []));
   }
 
