@@ -47,11 +47,11 @@ def neighbours(h: Array, edges: NDArray[np.int64]) -> Array:
     return np.asarray((joined @ np.nan_to_num(h)) / np.maximum(count, 1.0)[..., None], dtype=np.float64)
 
 
-def region_r2(features: Array, truth: Array, groups: NDArray[np.int64]) -> float:
+def region_r2(features: Array, truth: Array, groups: NDArray[np.int64], every: int = _EVERY) -> float:
     """R² over all held-out regions; ``features`` (S, N, F), ``truth`` (S, N), nine folds of whole groups."""
     known = np.isfinite(features).all(axis=2) & np.isfinite(truth)
-    x, y = features[known][::_EVERY], truth[known][::_EVERY]
-    of = np.broadcast_to(groups[:, None], known.shape)[known][::_EVERY]
+    x, y = features[known][::every], truth[known][::every]
+    of = np.broadcast_to(groups[:, None], known.shape)[known][::every]
     predicted = np.zeros(len(y))
     for train, test in GroupKFold(min(9, len(np.unique(groups)))).split(x, y, of):
         probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
