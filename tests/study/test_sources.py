@@ -38,7 +38,7 @@ def test_a_folder_tree(tmp_path: Path) -> None:
     series(root / "bea" / "study" / "scout", "B1", "1.2.840.3", slices=2)
     series(root / "bea" / "study" / "seg", "B1", "1.2.840.4", Modality="SEG")
     (root / "carl").mkdir()
-    for name in ("carl.nii.gz", "carl_lungs.nii.gz", "notes.txt"):
+    for name in ("carl.nii.gz", "carl_lungs.nii.gz", "other_seg.nii.gz", "notes.txt"):
         (root / "carl" / name).touch()
     made = build_cohort("folder", root, tmp_path / "cohort.csv")
     cohort = read_cohort(made.path)
@@ -50,7 +50,9 @@ def test_a_folder_tree(tmp_path: Path) -> None:
     assert table.loc["anna", ["patient", "sex", "age", "kernel"]].tolist() == ["A1", "F", 61, "STANDARD"]
     assert "recipe" not in table
     notes = " ".join(made.notes)
-    for words in ("3 scans found", "1 folder with fewer than 16 CT images", "1 folder of DICOM that is not CT"):
+    assert "3 scans found, 1 lung mask beside them" in made.notes
+    assert "1 file named as masks passed over" in made.notes
+    for words in ("1 folder with fewer than 16 CT images", "1 folder of DICOM that is not CT"):
         assert words in notes
     # A second scan of a patient makes names of whole paths, and the note says how to group.
     series(root / "bea" / "study" / "sharp", "B1", "1.2.840.5")

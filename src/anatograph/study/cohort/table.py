@@ -163,8 +163,12 @@ def _clean_labels(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"The cohort table {path} {what}; give a CSV, TSV or Parquet file.")
+        if path.is_dir():
+            raise UserError(
+                f"The cohort table {path} is a folder; give a CSV, TSV or Parquet file. `anatograph cohort folder {path} "
+                "OUT.csv` makes one of a folder of scans."
+            )
+        raise UserError(f"The cohort table {path} does not exist; give a CSV, TSV or Parquet file.")
     kind = path.suffix.lower()
     if kind not in {".csv", ".tsv", ".parquet"}:
         raise UserError(f"The cohort table {path} is not CSV, TSV or Parquet by its name; save it as one of these.")

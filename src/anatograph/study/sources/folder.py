@@ -73,7 +73,10 @@ def folder_cohort(root: Path, out: Path, pattern: str | None = None) -> Made:
     known = Counter(row.get("patient") for row in rows if row.get("patient"))
     several = sum(count > 1 for count in known.values())
     notes = [f"{counted(len(rows), 'scan')} found"]
-    notes += [f"{counted(count, noun)} {what} passed over" for (noun, what), count in sorted(passed.items())]
+    passed["file", "named as masks"] -= sum(more.get("lungs") is not None for _, more in found)
+    if masks := sum(more.get("lungs") is not None for _, more in chosen):
+        notes[0] += f", {counted(masks, 'lung mask')} beside them"
+    notes += [f"{counted(count, noun)} {what} passed over" for (noun, what), count in sorted(passed.items()) if count]
     if several:
         notes.append(
             f"{counted(several, 'patient')} with several scans: give --group patient to evaluate, or choose with "
