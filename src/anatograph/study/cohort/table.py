@@ -165,8 +165,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         if path.is_dir():
             raise UserError(
-                f"The cohort table {path} is a folder; give a CSV, TSV or Parquet file. `anatograph cohort folder {path} "
-                "OUT.csv` makes one of a folder of scans."
+                f"The cohort table {path} is a folder; give a CSV, TSV or Parquet file. `anatograph cohort folder "
+                f"{path} OUT.csv` makes one of a folder of scans."
             )
         raise UserError(f"The cohort table {path} does not exist; give a CSV, TSV or Parquet file.")
     kind = path.suffix.lower()
