@@ -219,6 +219,7 @@ def test_what_lies_under_the_pointer_is_named(visit: Visit) -> None:
     box = canvas.bounding_box()
     assert box is not None
     before = place.inner_text()
+    assert body.locator("#v-legend .ticks span").count() == 5  # the colour bar of the map, below the picture
     said = []
     for share in (0.06, 0.27):  # the right and the left of the axial slice, the first of three
         body.mouse.move(box["x"] + share * box["width"], box["y"] + 0.45 * box["height"])
@@ -248,6 +249,7 @@ def test_the_patients_right_is_on_the_left(visit: Visit) -> None:
     body.locator('#v-canvas[aria-label*="p11"]').wait_for()
     body.locator("#v-map").select_option(label="no map")
     body.locator('#v-canvas[aria-label="slices of the scan of p11"]').wait_for()
+    assert body.locator("#v-legend").inner_text() == ""
     body.locator("#v-window").select_option(label="lung (-1350 to 150 HU)")
     body.locator("#v-planes").select_option("axial")
     shown = pixels(body.locator("#v-canvas")).mean(axis=2)
