@@ -11,6 +11,7 @@ through the landmarks, which the commands do not see. Printed for each size of p
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,16 @@ CLASSES = ("normal", "fsad", "emphysema")
 INSPIRATION_HU, EXPIRATION_HU = np.array([-880.0, -880.0, -985.0]), np.array([-740.0, -895.0, -970.0])
 SHARES = (0.75, 0.15, 0.10)
 """Shares of the classes at inspiration."""
+TURN = np.array([-1.0, -1.0, 1.0])
+"""The headers of these masks exchange front and back, and left and right, as the quality check of a study says."""
 NOISE_HU, WALL_MM, TISSUE_HU, AIR_HU = 15.0, 15.0, 40.0, -1000.0
+
+
+def turned(lungs: Mask) -> Mask:
+    """The mask of an upright frame turned by half a turn about S."""
+    frame = lungs.frame
+    x, y = (-(frame.origin[k] + (frame.shape[2 - k] - 1) * frame.spacing[k]) for k in (0, 1))
+    return Mask(np.ascontiguousarray(lungs.array[:, ::-1, ::-1]), replace(frame, origin=(x, y, frame.origin[2])))
 
 
 def drawn_classes(lungs: Mask, patch_mm: float, random: np.random.Generator) -> NDArray[np.int64]:
@@ -58,15 +68,16 @@ def write(path: Path, lungs: Mask, hu_inside: Array, random: np.random.Generator
         image = sitk.GetImageFromArray(values)
         image.SetSpacing(lungs.frame.spacing)
         image.SetOrigin(lungs.frame.origin)
-        image.SetDirection(np.asarray(lungs.frame.direction).ravel().tolist())
         sitk.WriteImage(image, str(path / f"{folder}.nii.gz"), True)
 
 
 def draw_pair(data: Path, name: str, patches: list[int], out: Path) -> list[dict[str, object]]:
     """Two rows of the cohort table for each size of patch, with the true shares at expiration."""
-    masks = {breath: anatograph.read_mask(data / f"{name}_{breath}_lungs.nii.gz") for breath in ("insp", "exp")}
+    sides = ("insp", "exp")
+    masks = {breath: turned(anatograph.read_mask(data / f"{name}_{breath}_lungs.nii.gz")) for breath in sides}
     points = {
-        breath: pd.read_csv(data / f"{name}_{breath}_landmarks_lps_mm.csv").to_numpy(np.float64) for breath in masks
+        breath: pd.read_csv(data / f"{name}_{breath}_landmarks_lps_mm.csv").to_numpy(np.float64) * TURN
+        for breath in sides
     }
     place = masks["insp"].frame.to_index(counterparts(masks["exp"], points["exp"], points["insp"])).T[::-1]
     rows: list[dict[str, object]] = []
