@@ -24,6 +24,7 @@ from anatograph.execution.claims import claim
 from anatograph.execution.scheduling import Workplace, run_tasks
 from anatograph.learning.model.embedding_model import Model
 from anatograph.learning.model.folder import load_model, save_model
+from anatograph.study.cohort.origin import record_table
 from anatograph.study.store import Study
 from fixtures.small import Small
 
@@ -72,6 +73,8 @@ def test_interrupted_in_the_middle_it_goes_on_from_there_with_the_same_bits(
     first = tmp_path / "study" / "subjects" / "p00"
     (first / "subject.json").touch()
     shutil.copytree(first, tmp_path / "study" / "subjects" / "a-new-one")
+    (tmp_path / "more.csv").write_text("subject_id,image\na-new-one,scan.nii.gz\n", encoding="utf-8")
+    record_table(Study.open(tmp_path / "study"), tmp_path / "more.csv")
     stop.batches, stop.at = 0, -1
     again = embed(tmp_path / "study", out, model=tmp_path / "model", patch_features=True)
     open_still = sum(count for name, count in patches.items() if name not in done or name == "p00") + patches["p00"]
