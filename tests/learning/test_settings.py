@@ -131,7 +131,7 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
         check_run(run, replace(settings, augment=replace(settings.augment, shift=1.0)), True, STUDY)
     with pytest.raises(UserError, match="another atlas"):
         check_run(run, None, True, {**STUDY, "atlas_hash": "b"})
-    with pytest.raises(UserError, match="started with 2 subjects"):
+    with pytest.raises(UserError, match=r"started on other subjects \(1 left out now: y\)"):
         check_run(run, None, True, {**STUDY, "subjects": ["x"]})
     other = tmp_path / "other"
     other.mkdir()
