@@ -91,6 +91,8 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
     labels, sizes = components(air & (smooth < level) & ~airway)
     gas = np.zeros_like(air)
     margin = [int(np.ceil(14.0 / s)) + 1 for s in grid.spacing]
+    large = sizes * grid.voxel_ml > PURE_ML
+    noise = _noise(grid, air & ~airway) * _left_by_smoothing(grid.spacing) if large[1:].any() else 0.0
     for k, place in enumerate(ndimage.find_objects(labels), start=1):
         if sizes[k] * grid.voxel_ml < SMALLEST_ML:
             continue
@@ -103,10 +105,9 @@ def find_gas(grid: CoarseGrid, air: Bool, airway: Bool, level: float) -> Bool:
         lung = (hu[shell] > level) & (hu[shell] < -600)
         if not lung.size or float(lung.mean()) >= LUNG_AROUND:
             continue
-        if sizes[k] * grid.voxel_ml > PURE_ML:
+        if large[k]:
             deep = pocket & erode(air[around], PURE_MM, grid.spacing)
-            noise = _noise(grid, air & ~airway) * _left_by_smoothing(grid.spacing)
-            if float((smooth[around][deep] < level + SPECKLE * noise).mean()) < PURE:
+            if deep.any() and float((smooth[around][deep] < level + SPECKLE * noise).mean()) < PURE:
                 continue
         gas[around] |= pocket
     return _flooded(grid, air & ~airway, gas)

@@ -93,7 +93,8 @@ def begin_run(run: Path, settings: PretrainSettings, study: dict[str, Any]) -> N
 
 def _changes(old: list[str], new: list[str]) -> str:
     """How many subjects are no longer there, and how many are new, with the first names."""
-    lost, added = [n for n in old if n not in set(new)], [n for n in new if n not in set(old)]
+    before, after = set(old), set(new)
+    lost, added = [name for name in old if name not in after], [name for name in new if name not in before]
     parts = [(lost, "left out now"), (added, "new")]
     return "; ".join(f"{len(names)} {what}: {', '.join(names[:3])}" for names, what in parts if names)
 
