@@ -184,7 +184,7 @@ def test_a_subject_whose_transform_lies_elsewhere(tmp_path: Path) -> None:
         }
         (tmp_path / "subject.json").write_text(json.dumps(about))
         with pytest.raises(UserError, match=r"subject\.json cannot be read"):
-            StoredSubject(tmp_path).map()
+            StoredSubject(tmp_path, lambda: np.ones(1, dtype=bool)).map()
 
 
 def test_an_array_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
@@ -194,9 +194,9 @@ def test_an_array_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 3)})
         file.write(bytes(48))
     with pytest.raises(UserError, match=r"landmarks\.npy cannot be read"):
-        _ = StoredSubject(tmp_path).landmarks
+        _ = StoredSubject(tmp_path, lambda: np.ones(1, dtype=bool)).landmarks
     with (tmp_path / "edges.npy").open("wb") as file:
         np.save(file, np.array([Trap(tmp_path / "ran")], dtype=object), allow_pickle=True)
     with pytest.raises(UserError):
-        _ = StoredSubject(tmp_path).edges
+        _ = StoredSubject(tmp_path, lambda: np.ones(1, dtype=bool)).edges
     assert not (tmp_path / "ran").exists()

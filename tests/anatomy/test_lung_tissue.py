@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anatograph.anatomy.lung_tissue import COMMON_HU, OUTSIDE_HU, inside_lungs, lung_tissue, parenchyma_hu
+from anatograph.anatomy.lung_tissue import COMMON_HU, OUTSIDE_HU, inside_lungs, lung_tissue, parenchyma
 from anatograph.imaging.volume import Frame, Mask
 
 
@@ -34,25 +34,58 @@ def test_an_oblique_mask_is_refused() -> None:
         inside_lungs(Mask(mask.array, Frame(mask.array.shape, (1, 1, 1), (0, 0, 0), turned)), np.zeros((1, 3)), 8)
 
 
-def _lung(density: float) -> tuple[np.ndarray, np.ndarray]:
+def _lung(density: float, patches: int = 70) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(1)
-    hu = random.normal(density, 40, (70, 8, 8, 8))
-    hu[:, :2] = random.normal(-300, 150, (70, 2, 8, 8))  # vessels, consolidation
+    hu = random.normal(density, 40, (patches, 8, 8, 8))
+    hu[:, :2] = random.normal(-300, 150, (patches, 2, 8, 8))  # vessels, consolidation
     inside = np.ones(hu.shape, dtype=bool)
     inside[:, :, :2] = False
     hu[:, :, :2] = 60
     return hu.round().astype(np.int16), inside
 
 
-@pytest.mark.parametrize("density", [-900, -860, -780, -700])
-def test_the_parenchyma_is_the_most_frequent_density_of_the_lungs(density: int) -> None:
-    patches, inside = _lung(density)
-    assert parenchyma_hu(patches, inside) == pytest.approx(density, abs=6)
+def _lungs(right: float, left: float, patches_left: int = 70) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    one, other = _lung(right), _lung(left, patches_left)
+    on_right = np.arange(70 + patches_left) < 70
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]), on_right
+
+
+@pytest.mark.parametrize(("right", "left"), [(-900, -900), (-860, -780), (-770, -905)])
+def test_the_parenchyma_is_the_most_frequent_density_of_each_lung(right: int, left: int) -> None:
+    patches, inside, on_right = _lungs(right, left)
+    found = parenchyma(patches, inside, on_right)
+    assert found == pytest.approx((right, left), abs=6)
+    np.testing.assert_array_equal(found.at(on_right), np.where(on_right, found.right, found.left))
+
+
+def test_two_dense_lungs_have_the_density_of_both() -> None:
+    """Shallow breath, or disease in both: there is no healthier lung to go by."""
+    found = parenchyma(*_lungs(-690, -690))
+    assert found == pytest.approx((-690, -690), abs=6)
+
+
+@pytest.mark.parametrize("ill", [-970, -650, -560])  # emphysema, ground glass
+def test_a_lung_whose_density_is_that_of_disease_has_the_density_of_both(ill: float) -> None:
+    patches, inside, on_right = _lungs(-850, ill, 50)
+    assert parenchyma(patches, inside, on_right) == pytest.approx((-850, -850), abs=8)
 
 
 def test_without_lung_the_parenchyma_is_the_common_one() -> None:
-    patches, inside = _lung(-860)
-    assert parenchyma_hu(patches, np.zeros_like(inside)) == COMMON_HU
+    patches, inside, on_right = _lungs(-860, -860)
+    assert parenchyma(patches, np.zeros_like(inside), on_right) == (COMMON_HU, COMMON_HU)
+    found = parenchyma(patches, inside & on_right[:, None, None, None], on_right)  # the left lung is missing
+    assert found.left == found.right == pytest.approx(-860, abs=6)
+
+
+def test_each_patch_is_corrected_by_the_density_of_its_own_lung() -> None:
+    patches, inside, on_right = _lungs(-900, -780)
+    densities = np.where(on_right, -900.0, -780.0)
+    both = lung_tissue(patches, inside, densities, 0.7)
+    np.testing.assert_array_equal(both[on_right], lung_tissue(patches[on_right], inside[on_right], -900.0, 0.7))
+    np.testing.assert_array_equal(both[~on_right], lung_tissue(patches[~on_right], inside[~on_right], -780.0, 0.7))
+    shuffled = np.random.default_rng(3).permutation(len(patches))
+    mixed = lung_tissue(patches[shuffled], inside[shuffled], densities[shuffled], 0.7)
+    np.testing.assert_array_equal(mixed, both[shuffled])
 
 
 def test_two_breaths_of_one_lung_become_alike() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anatograph.anatomy.atlas import load_atlas
 from anatograph.embedding.regions import Regions
 from anatograph.errors import UserError
@@ -26,7 +28,7 @@ def _study(path: Path) -> None:
 
 
 def _subject(path: Path) -> None:
-    subject = StoredSubject(path)
+    subject = StoredSubject(path, lambda: np.zeros(1, dtype=bool))
     _ = subject.about, subject.quality, subject.flags, subject.frame, subject.stored_frame
     _ = subject.landmarks, subject.edges, subject.present, subject.patches, subject.map()
 

@@ -28,7 +28,7 @@ class SmallSubject:
     edges: NDArray[np.int32]
     present: NDArray[np.bool_]
     patches: NDArray[np.int16]
-    parenchyma_hu: float = -860.0
+    parenchyma_hu: NDArray[np.float64]
 
 
 class SmallStudy:
@@ -56,7 +56,9 @@ class SmallStudy:
 
     def subject(self, name: str) -> SmallSubject:
         i = self.subject_ids.index(name)
-        return SmallSubject(self.atlas.landmarks, self.edges, self.present[i], self.patches[i])
+        return SmallSubject(
+            self.atlas.landmarks, self.edges, self.present[i], self.patches[i], np.full(len(self.atlas), -860.0)
+        )
 
     def digest(self) -> str:
         return "small"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import ArrayLike, NDArray
-from tests.learning.small_study import SmallStudy
+from tests.learning.small_study import SmallStudy, SmallSubject
 
 from anatograph.anatomy.lung_tissue import OUTSIDE_HU, lung_tissue
 from anatograph.embedding.sources import with_lung
@@ -40,6 +40,27 @@ def test_training_reads_lung_tissue_alone() -> None:
     assert (found[:, :8] == OUTSIDE_HU).all()
     whole = read_cohort(study).read(subjects, landmarks)
     np.testing.assert_array_equal(found[:, 8:], lung_tissue(whole, None, -860.0, 0.5)[:, 8:])
+
+
+def test_each_patch_is_shown_by_the_density_of_its_own_lung() -> None:
+    class TwoLungs(HalfLungs):
+        def subject(self, name: str) -> SmallSubject:
+            found = super().subject(name)
+            densities = np.where(np.arange(8) < 4, -900.0 - 5 * int(name[1:]), -780.0)
+            return replace(found, parenchyma_hu=densities)
+
+    study = TwoLungs(3)
+    subjects, landmarks = np.array([2, 0, 2, 1]), np.array([1, 6, 5, 3])
+    found = read_cohort(study, source=source_of(study, SHOWN)).read(subjects, landmarks)
+    for row, density in enumerate((-910.0, -780.0, -780.0, -905.0)):
+        whole = study.patches[subjects[row], landmarks[row]][None]
+        np.testing.assert_array_equal(found[row, 8:], lung_tissue(whole, None, density, 0.5)[0, 8:])
+    one = Model(SHOWN, study.atlas.location_codes)
+    patches, inside = study.patches[2], study.read_inside(["s002"] * 8, range(8))
+    shown = one.shown(patches, inside, study.subject("s002").parenchyma_hu)
+    np.testing.assert_array_equal(shown[[1, 5]], found[[0, 2]])
+    with pytest.raises(ValueError, match="parenchyma_hu has shape"):
+        one.shown(patches, inside, np.full(3, -860.0))
 
 
 def test_a_breath_changes_less_of_what_is_seen() -> None:

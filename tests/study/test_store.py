@@ -87,17 +87,21 @@ def test_which_voxels_of_the_patches_are_lung(study: Study, prepared: PreparedSu
     assert 0.1 < prepared.inside.mean() < 0.95
     rows = [0, len(prepared.patches) - 1, 5]
     np.testing.assert_array_equal(study.read_inside(["c", "a", "c"], rows), prepared.inside[rows])
-    assert subject.parenchyma_hu == prepared.quality["lungs_parenchyma_hu"]
+    np.testing.assert_array_equal(subject.parenchyma_hu, prepared.parenchyma_hu)
+    sides = {prepared.quality[f"lungs_parenchyma_{side}_hu"] for side in ("right", "left")}
+    assert set(subject.parenchyma_hu) == sides
 
 
 def test_an_older_subject_has_them_from_its_mask(study: Study, prepared: PreparedSubject) -> None:
     (study.path / "subjects" / "a" / "inside.npy").unlink()
     about = study.path / "subjects" / "a" / "subject.json"
     text = json.loads(about.read_text(encoding="utf-8"))
-    expected = text["quality"].pop("lungs_parenchyma_hu")
+    for side in ("right", "left"):
+        del text["quality"][f"lungs_parenchyma_{side}_hu"]
+    text["quality"]["lungs_parenchyma_hu"] = -600.0  # of both lungs, as it was
     about.write_text(json.dumps(text), encoding="utf-8")
     np.testing.assert_array_equal(study.read_inside(["a", "b"], [3, 4]), prepared.inside[[3, 4]])
-    assert study.subject("a").parenchyma_hu == expected
+    np.testing.assert_array_equal(study.subject("a").parenchyma_hu, prepared.parenchyma_hu)
 
 
 def test_a_damaged_file_of_lung_voxels_is_refused(study: Study) -> None:

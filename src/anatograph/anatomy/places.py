@@ -38,6 +38,12 @@ def places(atlas: Atlas) -> list[str]:
     return words
 
 
+def on_right(atlas: Atlas) -> NDArray[np.bool_]:
+    """(N,) whether a landmark lies in the right lung, or nearest to it; sides as in `places`."""
+    voxels, left = _lung_voxels(atlas.lungs)
+    return np.asarray(~left[_nearest(voxels, np.asarray(atlas.landmarks, dtype=np.float64))])
+
+
 def in_lung(atlas: Atlas) -> NDArray[np.bool_]:
     """(N,) whether the middle of a landmark's patch lies in the atlas's lungs: most of the patch is then lung."""
     return atlas.lungs.contains(atlas.landmarks)

@@ -131,9 +131,8 @@ class ScanSource(Source):
                 f"the model's training scans were prepared by another version of {', '.join(differing)}; "
                 "the vector may differ from theirs"
             )
-        parenchyma = float(done.quality["lungs_parenchyma_hu"])
         present = with_lung(done.present, done.inside, self._model.config)
-        return Item(subject_id, done.patches, done.edges, present, done.inside, parenchyma)
+        return Item(subject_id, done.patches, done.edges, present, done.inside, done.parenchyma_hu)
 
     def stamp(self, subject_id: str) -> int:
         """Never that of another run: nothing is stored of a single scan."""

@@ -32,8 +32,8 @@ class Item(NamedTuple, Generic[Key]):
     """(N,) bool; all if None."""
     inside: NDArray[np.bool_] | None = None
     """(N, P, P, P) which voxels are lung, for a model that is shown nothing else."""
-    parenchyma_hu: float | None = None
-    """The most frequent density of the subject's lungs, for a model that is shown a common inflation."""
+    parenchyma_hu: ArrayLike | None = None
+    """(N,) the most frequent density of the lung each landmark is in, for a model that is shown a common inflation."""
 
 
 @dataclass(eq=False)

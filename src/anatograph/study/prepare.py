@@ -12,8 +12,9 @@ import numpy as np
 
 from anatograph.anatomy.atlas import Atlas
 from anatograph.anatomy.graph import edges, graph_quality
-from anatograph.anatomy.lung_tissue import inside_lungs, parenchyma_hu
+from anatograph.anatomy.lung_tissue import inside_lungs, parenchyma
 from anatograph.anatomy.patches import cut_patches
+from anatograph.anatomy.places import on_right
 from anatograph.anatomy.registration import Registration, affine_dice, register
 from anatograph.anatomy.registration.quality import Limits
 from anatograph.errors import UserError
@@ -25,7 +26,7 @@ from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.quality.chest import chest_figures
 from anatograph.study.quality.levels import Figure, judge
 from anatograph.study.settings import PreprocessSettings
-from anatograph.study.subject import PreparedSubject
+from anatograph.study.subject import PARENCHYMA_FIGURES, PreparedSubject
 from anatograph.study.versions import versions_of
 
 LEAST_ML = 250.0
@@ -114,7 +115,8 @@ def prepare_subject(
             )
         with stages("patches"):
             inside = inside_lungs(found.mask, landmarks, atlas.patch_size)
-            parenchyma = parenchyma_hu(patches[present], inside[present])
+            right = on_right(atlas)
+            density = parenchyma(patches[present], inside[present], right[present])
     with stages("graph"):
         pairs = edges(
             landmarks,
@@ -128,7 +130,7 @@ def prepare_subject(
         graph = graph_quality(pairs, len(landmarks))
     quality: dict[str, Figure] = {
         **{f"lungs_{name}": value for name, value in found.quality.items()},
-        "lungs_parenchyma_hu": parenchyma,
+        **dict(zip(PARENCHYMA_FIGURES, density, strict=True)),
         **chest,
         **{f"scan_{name}": value for name, value in around.items()},
         "scan_coarsest_mm": float(max(volume.spacing)),
@@ -145,6 +147,7 @@ def prepare_subject(
         patches=patches,
         present=present,
         inside=inside,
+        parenchyma_hu=density.at(right),
         edges=pairs,
         lungs=found.mask,
         map=registration.map,

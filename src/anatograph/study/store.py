@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas, load_atlas, save_atlas
+from anatograph.anatomy.places import on_right
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
 from anatograph.execution.claims import alone, holder, tidy
@@ -93,6 +94,11 @@ class Study:
             )
         return atlas
 
+    @cached_property
+    def on_right(self) -> NDArray[np.bool_]:
+        """(N,) which landmarks of the atlas lie in the right lung."""
+        return on_right(self.atlas)
+
     @property
     def subject_ids(self) -> list[str]:
         """Subjects in the study, in alphabetical order; one listing of a folder, whatever its size.
@@ -142,7 +148,7 @@ class Study:
         folder = subject_folder(self.path, subject_id)
         if not (folder / "subject.json").is_file():
             raise UserError(f"There is no subject '{subject_id}' in the study {self.path}.")
-        return StoredSubject(folder, self.settings.registration)
+        return StoredSubject(folder, lambda: self.on_right, self.settings.registration)
 
     @property
     def bytes_of_patches(self) -> int:

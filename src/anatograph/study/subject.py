@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anatograph.anatomy.lung_tissue import inside_lungs, parenchyma_hu
+from anatograph.anatomy.lung_tissue import Parenchyma, inside_lungs, parenchyma
 from anatograph.anatomy.registration.maps import AtlasMap, load_map
 from anatograph.errors import UserError
 from anatograph.execution.files import write_error, write_text
@@ -28,6 +29,8 @@ from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save
 from anatograph.study.versions import StepVersions, versions_of
 
 FORMAT_VERSION = 1
+PARENCHYMA_FIGURES = ("lungs_parenchyma_right_hu", "lungs_parenchyma_left_hu")
+"""Quality figures that are `anatograph.anatomy.lung_tissue.Parenchyma`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,8 @@ class PreparedSubject:
     """(N,) False where a whole patch lies outside the scan."""
     inside: NDArray[np.bool_]
     """(N, P, P, P) which voxels of the patches are lung."""
+    parenchyma_hu: NDArray[np.float64]
+    """(N,) the most frequent density of the lung that each landmark is in (`anatograph.anatomy.lung_tissue`)."""
     edges: NDArray[np.int32]
     """(E, 2) pairs of neighbouring landmarks, j < k."""
     lungs: Mask
@@ -128,9 +133,10 @@ def check_written(mask: Path, transform: Path) -> None:
 class StoredSubject:
     """A subject of a study; every part is read on first use."""
 
-    def __init__(self, folder: Path, registration: str = "affine") -> None:
+    def __init__(self, folder: Path, on_right: Callable[[], NDArray[np.bool_]], registration: str = "affine") -> None:
+        """``on_right`` gives which landmarks of the study's atlas lie in the right lung (N,)."""
         self.folder = folder
-        self._registration = registration
+        self._registration, self._on_right = registration, on_right
 
     @property
     def subject_id(self) -> str:
@@ -235,12 +241,14 @@ class StoredSubject:
         return unpack(bits, shape[1])
 
     @cached_property
-    def parenchyma_hu(self) -> float:
-        """The most frequent density of its lung tissue (`anatograph.anatomy.lung_tissue.parenchyma_hu`)."""
-        known = self.quality.get("lungs_parenchyma_hu")
-        if known is not None:
-            return float(known)
-        return parenchyma_hu(self.load_patches()[self.present], self.load_inside()[self.present])
+    def parenchyma_hu(self) -> NDArray[np.float64]:
+        """(N,) the most frequent density of the lung that each landmark is in; from the patches where an earlier
+        version, which knew one density for both lungs, wrote the subject (`anatograph.anatomy.lung_tissue`)."""
+        right, there = self._on_right(), self.present
+        known = [self.quality[name] for name in PARENCHYMA_FIGURES if name in self.quality]
+        if len(known) == len(PARENCHYMA_FIGURES):
+            return Parenchyma(*map(float, known)).at(right)
+        return parenchyma(self.load_patches()[there], self.load_inside()[there], right[there]).at(right)
 
     @property
     def frame(self) -> Frame:

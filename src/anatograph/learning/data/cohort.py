@@ -40,8 +40,8 @@ class TrainingSubject(Protocol):
         ...
 
     @property
-    def parenchyma_hu(self) -> float:
-        """The most frequent density of the subject's lung tissue, HU."""
+    def parenchyma_hu(self) -> NDArray[np.float64]:
+        """(N,) the most frequent density of the lung that each landmark is in, HU."""
         ...
 
 

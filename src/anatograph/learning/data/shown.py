@@ -17,18 +17,20 @@ class ShownPatches:
 
     def __init__(self, study: TrainingStudy, config: ModelConfig) -> None:
         self._study, self._config = study, config
-        self._parenchyma: dict[str, float] = {}
+        self._parenchyma: dict[str, NDArray[np.float64]] = {}
 
     def read_patches(self, subject_ids: Sequence[str], landmarks: ArrayLike, /) -> NDArray[np.int16]:
         """As `anatograph.study.store.Study.read_patches`."""
         patches = self._study.read_patches(subject_ids, landmarks)
         inside = self._study.read_inside(subject_ids, landmarks)
         names = np.asarray(subject_ids, dtype=object)
+        places = np.broadcast_to(np.asarray(landmarks), len(names))
         for name in dict.fromkeys(subject_ids):
             if name not in self._parenchyma:
                 self._parenchyma[name] = self._study.subject(name).parenchyma_hu
             rows = np.flatnonzero(names == name)
-            patches[rows] = shown(patches[rows], inside[rows], self._parenchyma[name], self._config)
+            densities = self._parenchyma[name][places[rows]]
+            patches[rows] = shown(patches[rows], inside[rows], densities, self._config)
         return patches
 
 

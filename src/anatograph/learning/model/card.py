@@ -110,7 +110,7 @@ def _shown(expected: Mapping[str, Any]) -> dict[str, str]:
         rows["outside the lungs"] = f"{expected['outside_lungs_hu']:g} HU, by the lung mask"
     if inflation := expected.get("inflation"):
         rows["inflation"] = (
-            f"1000 + HU times f ** {inflation['strength']:g}, where f takes the most frequent density of the lungs to "
+            f"1000 + HU times f ** {inflation['strength']:g}, where f takes the most frequent density of each lung to "
             f"{inflation['common_hu']:g} HU"
         )
     return rows

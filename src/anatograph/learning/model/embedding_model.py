@@ -167,13 +167,13 @@ class Model(nn.Module):
         edges: ArrayLike,
         present: ArrayLike | None = None,
         inside: NDArray[np.bool_] | None = None,
-        parenchyma_hu: float | None = None,
+        parenchyma_hu: ArrayLike | None = None,
         batch_size: int = 64,
     ) -> Embedding:
         """One subject's features, in evaluation mode whatever mode the model is in.
 
         ``patches`` (N, P, P, P) int16 HU in the atlas's order, ``edges`` (E, 2), ``present`` (N,) bool. A model that is
-        shown lungs alone also needs ``inside`` (N, P, P, P) and ``parenchyma_hu``, see `shown`. The same
+        shown lungs alone also needs ``inside`` (N, P, P, P) and ``parenchyma_hu`` (N,), see `shown`. The same
         input gives the same bits, here and in `anatograph.embedding.stream.embed_stream`, which is for many subjects;
         another ``batch_size`` gives the same numbers to float32 rounding.
         Raises ValueError where the shapes do not fit the atlas, no landmark is present, or lungs are needed.
@@ -192,7 +192,7 @@ class Model(nn.Module):
         return self.embedding_of(h, edges, there)
 
     def shown(
-        self, patches: NDArray[Any], inside: NDArray[np.bool_] | None, parenchyma_hu: float | None
+        self, patches: NDArray[Any], inside: NDArray[np.bool_] | None, parenchyma_hu: ArrayLike | None
     ) -> NDArray[Any]:
         """Patches (N, P, P, P) as the networks see them (`anatograph.learning.model.shown`); floats as they are."""
         return patches if patches.dtype.kind == "f" else shown(patches, inside, parenchyma_hu, self.config)

@@ -160,7 +160,7 @@ def _unfinished(training: Any) -> str:
 def _expected_input(config: ModelConfig) -> dict[str, Any]:
     shown: dict[str, Any] = {"outside_lungs_hu": OUTSIDE_HU} if config.lungs_only else {}
     if config.inflation:
-        shown["inflation"] = {"strength": config.inflation, "common_hu": COMMON_HU}
+        shown["inflation"] = {"strength": config.inflation, "common_hu": COMMON_HU, "read_from": "each lung"}
     return {
         "modality": "CT",
         "unit": "HU",

@@ -143,7 +143,7 @@ class PretrainSettings:
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(
             lungs_only=True,
-            inflation=0.5,
+            inflation=0.7,
             pooling="multiscale",
             graph_input="encoder",
             whiten=0.5,
