@@ -59,7 +59,7 @@ class Stage:
 
 STAGES = {
     "development": Stage(11, 12),
-    "release": Stage(202611, 202612),
+    "release": Stage(202711, 202712),
 }
 """Choices are made on ``development`` only. ``release`` is evaluated once for each release, which takes new seeds."""
 
