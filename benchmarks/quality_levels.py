@@ -122,6 +122,16 @@ def filled(volume: Volume, mask: Mask, part: NDArray[np.bool_]) -> Planted:
     return volume_of(volume, array), None
 
 
+def resized(factor: float) -> Callable[[Volume, Mask], Planted]:
+    """A voxel size that is wrong by a factor along every axis."""
+
+    def plant(volume: Volume, _: Mask) -> Planted:
+        x, y, z = (factor * step for step in volume.spacing)
+        return replace(volume, frame=Frame(volume.array.shape, (x, y, z), volume.origin), stored=None), None
+
+    return plant
+
+
 def one_lung(volume: Volume, mask: Mask) -> Planted:
     """The left lung without air."""
     return filled(volume, mask, mask.array == Mask.LEFT)
@@ -172,6 +182,8 @@ FAULTS: dict[str, Callable[[Volume, Mask], Planted]] = {
     "mask of another organ": another_organ,
     "mask of one lung": half_the_mask,
     "mask with the room": with_room,
+    "voxel size times 0.67": resized(0.67),
+    "voxel size times 1.5": resized(1.5),
     "one lung without air": one_lung,
     "right lower lobe without air": lobe(Mask.RIGHT, lower=True),
     "left upper lobe without air": lobe(Mask.LEFT, lower=False),

@@ -1,6 +1,6 @@
 """Put a trained model into the package as a numbered release, with its card, its reference and a pinned vector.
 
-python tools/ship_release.py RUN/model anatograph-ct-2 --study STUDY --where diagnosis=healthy \
+python tools/ship_release.py RUN/model anatograph-ct-3 --study STUDY --where diagnosis=healthy \
     --results "held-out phantoms"=EVALUATION --of "healthy phantoms"
 
 Everything but a reference of the same model and subjects, in the release or in RUN/model, is written anew, so it may be
@@ -39,7 +39,7 @@ from anatograph.study.store import Study
 
 PINNED = Path(__file__).resolve().parents[1] / "tests" / "embedding" / "pinned"
 RELEASE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-\d+")
-"""Such as ``anatograph-ct-2``: a name and a number."""
+"""Such as ``anatograph-ct-3``: a name and a number."""
 PHANTOM = {"seed": 4242, "index": 0, "spacing_mm": 2.5}
 """The phantom whose vector is pinned to each release."""
 
@@ -48,7 +48,7 @@ def main() -> int:
     """Ship the model that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, nargs="?", help="folder of a finished pretraining's model")
-    parser.add_argument("name", nargs="?", help="name and number, such as anatograph-ct-2")
+    parser.add_argument("name", nargs="?", help="name and number, such as anatograph-ct-3")
     parser.add_argument("--pin", action="store_true", help="only write the pinned vector of the default release anew")
     parser.add_argument("--study", type=Path, help="study with the healthy scans of the reference")
     parser.add_argument("--where", help="COLUMN=VALUE of its cohort table, such as diagnosis=healthy")
@@ -74,7 +74,7 @@ def main() -> int:
 def ship(given: argparse.Namespace) -> None:
     """Write the release, its hashes and its pinned vector."""
     if not RELEASE_NAME.fullmatch(given.name):
-        raise UserError(f"'{given.name}' is not a name and a number, such as anatograph-ct-2.")
+        raise UserError(f"'{given.name}' is not a name and a number, such as anatograph-ct-3.")
     model = load_model(given.model)
     if model.unfinished:
         raise UserError(f"{given.model}: {model.unfinished}.")

@@ -5,7 +5,7 @@
 #
 # WORK keeps what was made, so that the same line continues a run that was stopped. It ends with the model folder
 # WORK/run/model, with its card and a reference of healthy phantoms, and with its results on held-out phantoms in
-# WORK/evaluation. With NAME, such as anatograph-ct-3, it also puts the model into this source tree's package as that
+# WORK/evaluation. With NAME, such as anatograph-ct-4, it also puts the model into this source tree's package as that
 # release, which becomes the default.
 #
 # About two and a half hours on two cores: drawing 25 min, preprocessing 25 min, pretraining 45 min, held-out phantoms

@@ -125,7 +125,7 @@ def rolled(folder: Path) -> Path:
 
 @case(
     "left and right exchanged",
-    "usable, flagged: …the heart lies to the right of the spine: mirrored, unless dextrocardia…",
+    "usable, flagged: …the heart lies to the right of the spine: mirrored or turned, unless dextrocardia…",
     "chest",
 )
 def exchanged(folder: Path) -> Path:

@@ -27,6 +27,8 @@ from fixtures.small import Small
     [
         ({"lungs_volume_ml": 5000.0, "lungs_mean_hu": -820.0}, "threshold", "ok"),
         ({"lungs_volume_ml": 16000.0}, "threshold", "reject"),
+        ({"lungs_width_mm": 205.0}, "threshold", "check"),
+        ({"lungs_width_mm": 232.0}, "threshold", "ok"),
         ({"scan_mediastinum_hu": 150.0}, "threshold", "note"),
         ({"scan_coarsest_mm": 8.0}, "threshold", "note"),
         ({"lungs_truncated_base": True}, "threshold", "check"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anatograph.imaging.lungs import surroundings
-from anatograph.imaging.volume import Mask, Volume
+from anatograph.imaging.volume import Frame, Mask, Volume
 from anatograph.phantoms.settings import PhantomSettings
 from anatograph.phantoms.subject import PhantomSubject, make_subject
 from anatograph.study.quality.chest import chest_figures
@@ -70,6 +70,15 @@ def test_a_third_without_air_is_found(phantom: PhantomSubject, side: int) -> Non
         assert any(f"{name} third has only" in reason for reason in reasons), (name, figures)
     whole = chest_figures(phantom.volume, phantom.lungs, given=False)
     assert not any("third" in str(concern) for concern in judge(whole, "threshold"))
+
+
+@pytest.mark.parametrize(("factor", "noticed"), [(0.67, True), (1.0, False), (1.5, True)])
+def test_a_wrong_voxel_size_is_noticed(phantom: PhantomSubject, factor: float, noticed: bool) -> None:
+    x, y, z = (factor * step for step in phantom.volume.spacing)
+    frame = Frame(phantom.volume.array.shape, (x, y, z), phantom.volume.frame.origin)
+    figures = chest_figures(Volume(phantom.volume.array, frame), Mask(phantom.lungs.array, frame), given=False)
+    reasons = [str(concern) for concern in judge(figures, "threshold")]
+    assert any("voxel size" in reason for reason in reasons) == noticed, figures
 
 
 def test_enhanced_blood_in_front_is_not_taken_for_the_spine(phantom: PhantomSubject) -> None:

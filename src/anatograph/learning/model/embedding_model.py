@@ -56,7 +56,7 @@ class Model(nn.Module):
         self.unfinished = ""
         """Why it is not the model of a finished pretraining, empty where it is one; set by `load_model`."""
         self.release = ""
-        """Name and number of the release it is, such as anatograph-ct-2; empty for others; set by `load_model`."""
+        """Name and number of the release it is, such as anatograph-ct-3; empty for others; set by `load_model`."""
         self.preprocessing: Mapping[str, Any] = {}
         """How the scans it was trained on were prepared, so that a new one can be prepared alike."""
 

@@ -24,7 +24,7 @@ class Release:
     """A numbered model of the package."""
 
     name: str
-    """Such as ``anatograph-ct-2``."""
+    """Such as ``anatograph-ct-3``."""
     folder: Path
     """Its model folder."""
     sha256: Mapping[str, str]

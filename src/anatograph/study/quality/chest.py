@@ -41,6 +41,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     Returns:
         ``lungs_dense_fraction``: voxels of the mask above -300 HU; at most 0.07 in correct masks, 0.24 to 0.32 in masks
         shifted by 20 mm or turned front to back, from 0.08 in those of another subject.
+        ``lungs_width_mm``: from the outer face of one lung to that of the other; 230 to 330 in adults.
         ``lungs_smaller_over_larger``: volume of the smaller lung over that of the larger.
         ``lungs_upper_smaller_over_larger``, ``_middle_``, ``_lower_``: the same in a third of the height of both lungs.
         Upper 0.53 and more in sound scans, at most 0.17 without an upper lobe; middle 0.54 and more, at most 0.29 where
@@ -54,6 +55,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     counts = slices.sum(axis=0)
     figures: dict[str, Figure] = {
         "lungs_dense_fraction": float(dense / counts.sum()) if counts.sum() > 0 else float("nan"),
+        "lungs_width_mm": _width(mask),
         "lungs_smaller_over_larger": _balance(slices),
         **{
             f"lungs_{name}_smaller_over_larger": _balance(third)
@@ -89,6 +91,12 @@ def _thirds(slices: Array) -> tuple[Array, Array, Array]:
     first, last, third = int(heights[0]), int(heights[-1]) + 1, len(heights) / 3
     low, high = int(first + third), int(last - third)
     return slices[first:low], slices[low:high], slices[high:last]
+
+
+def _width(mask: Mask) -> float:
+    """Extent of both lungs from side to side, mm; nan without lung."""
+    box = mask.box_lps()
+    return float("nan") if box is None else float(box[1][0] - box[0][0])
 
 
 def _balance(slices: Array) -> float:

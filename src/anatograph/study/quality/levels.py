@@ -59,6 +59,8 @@ RULES = (
     Rule("lungs_volume_ml", "reject", "lungs of {:.0f} ml in all, too little for a chest", below=400.0),
     Rule("lungs_volume_ml", "reject", "lungs of {:.0f} ml in all, more than a chest holds: the room is in the mask",
          above=14000.0),
+    Rule("lungs_width_mm", "check", "both lungs are {:.0f} mm wide: a wrong voxel size, or no adult",
+         below=210.0, above=400.0),
     Rule("lungs_smaller_over_larger", "check", "one lung has only {:.0%} of the other's volume", below=0.45),
     Rule("lungs_smaller_over_larger", "check", "one lung is missing", below=0.05),
     Rule("lungs_upper_smaller_over_larger", "check", "one lung's upper third has only {:.0%} of the other's volume",
@@ -82,8 +84,8 @@ RULES = (
     Rule("lungs_gap_left", "check", "{:.0%} of the left chest holds tissue or fluid in place of lung", above=0.14),
     # The scan around them
     Rule("scan_spine_behind", "reject", "the spine lies in front of the lungs, so the scan seems flipped", below=-0.15),
-    Rule("scan_heart_left_mm", "check", "the heart lies to the right of the spine: mirrored, unless dextrocardia",
-         below=-8.0),
+    Rule("scan_heart_left_mm", "check",
+         "the heart lies to the right of the spine: mirrored or turned, unless dextrocardia", below=-8.0),
     Rule("scan_laterality", "check", "heart and liver lie beneath the opposite lungs: mirrored, unless situs inversus "
          "or a missing lobe", below=-0.15),
     Rule("scan_mediastinum_hu", "note", "the scan seems contrast-enhanced", above=130.0),
