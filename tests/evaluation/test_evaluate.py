@@ -178,9 +178,10 @@ def test_faulty_files_are_refused(tmp_path: Path) -> None:
     table.iloc[[0, 0]].to_parquet(tmp_path / "twice.parquet")
     with pytest.raises(UserError, match="more than one row for s0000"):
         read_embeddings(tmp_path / "twice.parquet")
-    table.assign(feature_001=np.nan).to_parquet(tmp_path / "nan.parquet")
-    with pytest.raises(UserError, match="not finite numbers"):
-        read_embeddings(tmp_path / "nan.parquet")
+    for value in (np.nan, np.inf, 1e300):
+        table.assign(feature_001=value).to_parquet(tmp_path / "nan.parquet")
+        with pytest.raises(UserError, match="not finite numbers"):
+            read_embeddings(tmp_path / "nan.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(UserError, match="cannot be read"):
         read_embeddings(tmp_path / "text.parquet")

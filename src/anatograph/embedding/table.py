@@ -17,6 +17,8 @@ from anatograph.learning.model.pooling import Parts, PoolingSettings, settings_f
 
 FORMAT_VERSION = 1
 _KEY = "anatograph"
+LARGEST = 1e30
+"""Features of no tool are larger; their squares would not be numbers any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +132,12 @@ def read_embeddings(path: str | Path) -> Embeddings:
     if not len(table) or not numbers.shape[1]:
         raise UserError(f"{file} holds no embedding.")
     features = numbers.to_numpy(dtype=np.float64)
-    bad = [subject_ids[i] for i in np.flatnonzero(~np.isfinite(features).all(axis=1))]
+    bad = [subject_ids[i] for i in np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))]
     if bad:
-        raise UserError(f"{file} has features that are not finite numbers for {', '.join(bad[:5])}; embed them again.")
+        raise UserError(
+            f"{file} has features that are not finite numbers, or above {LARGEST:g}, for {', '.join(bad[:5])}; "
+            "embed them again."
+        )
     return Embeddings(subject_ids, features, file, _about(table, features.shape[1], file))
 
 
