@@ -15,7 +15,8 @@ Letters in shapes: N landmarks, P patch side.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +38,7 @@ _DENSE = -500.0
 """From here to 0 HU the correction fades: vessels, consolidation and walls hold no air that could go."""
 _SMOOTH_HU = 12.0
 _REACH = int(4 * _SMOOTH_HU)
+_FIGURE = "lungs_parenchyma_{}_hu"
 _AIR = -1024
 _ROWS = 64
 
@@ -70,6 +72,16 @@ class Parenchyma(NamedTuple):
     def at(self, on_right: NDArray[np.bool_]) -> NDArray[np.float64]:
         """That of the lung each landmark lies in; ``on_right`` (N,) is `anatograph.anatomy.places.on_right`."""
         return np.where(on_right, self.right, self.left)
+
+    def figures(self) -> dict[str, float]:
+        """As a study keeps it among the quality figures of a subject."""
+        return {_FIGURE.format(side): density for side, density in self._asdict().items()}
+
+    @classmethod
+    def from_figures(cls, figures: Mapping[str, Any]) -> Parenchyma | None:
+        """What `figures` gave; None where an earlier version, which knew one density for both lungs, wrote them."""
+        known = [float(figures[name]) for side in cls._fields if (name := _FIGURE.format(side)) in figures]
+        return cls(*known) if len(known) == len(cls._fields) else None
 
 
 def parenchyma(patches: NDArray[np.int16], inside: NDArray[np.bool_], on_right: NDArray[np.bool_]) -> Parenchyma:

@@ -26,7 +26,7 @@ from anatograph.imaging.volume import Mask, Volume
 from anatograph.study.quality.chest import chest_figures
 from anatograph.study.quality.levels import Figure, judge
 from anatograph.study.settings import PreprocessSettings
-from anatograph.study.subject import PARENCHYMA_FIGURES, PreparedSubject
+from anatograph.study.subject import PreparedSubject
 from anatograph.study.versions import versions_of
 
 LEAST_ML = 250.0
@@ -130,7 +130,7 @@ def prepare_subject(
         graph = graph_quality(pairs, len(landmarks))
     quality: dict[str, Figure] = {
         **{f"lungs_{name}": value for name, value in found.quality.items()},
-        **dict(zip(PARENCHYMA_FIGURES, density, strict=True)),
+        **density.figures(),
         **chest,
         **{f"scan_{name}": value for name, value in around.items()},
         "scan_coarsest_mm": float(max(volume.spacing)),

@@ -29,8 +29,6 @@ from anatograph.study.quality.slices import Slice, cut_slices, load_slices, save
 from anatograph.study.versions import StepVersions, versions_of
 
 FORMAT_VERSION = 1
-PARENCHYMA_FIGURES = ("lungs_parenchyma_right_hu", "lungs_parenchyma_left_hu")
-"""Quality figures that are `anatograph.anatomy.lung_tissue.Parenchyma`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +160,7 @@ class StoredSubject:
     @property
     def step_versions(self) -> StepVersions:
         """The steps it went through and the version of each; 1 where it was written before they were kept."""
-        known = self.about.get("recipe")
-        if known is not None:
+        if (known := self.about.get("recipe")) is not None:
             return {str(step): int(number) for step, number in known.items()}
         oblique = not is_turned(self.frame, self.stored_frame)
         return dict.fromkeys(versions_of(str(self.about.get("lungs_from", "")), self._registration, oblique), 1)
@@ -182,8 +179,7 @@ class StoredSubject:
     @property
     def concerns(self) -> tuple[Concern, ...]:
         """Everything out of the ordinary, the gravest first."""
-        known = self.about.get("concerns")
-        if known is None:  # written before there were levels
+        if (known := self.about.get("concerns")) is None:  # written before there were levels
             return tuple(concern_of(flag) for flag in self.about["flags"])
         return tuple(Concern(one["level"], one["reason"]) for one in known)
 
@@ -242,12 +238,10 @@ class StoredSubject:
 
     @cached_property
     def parenchyma_hu(self) -> NDArray[np.float64]:
-        """(N,) the most frequent density of the lung that each landmark is in; from the patches where an earlier
-        version, which knew one density for both lungs, wrote the subject (`anatograph.anatomy.lung_tissue`)."""
+        """(N,) the most frequent density of each landmark's lung, HU; from the patches where it is not kept."""
         right, there = self._on_right(), self.present
-        known = [self.quality[name] for name in PARENCHYMA_FIGURES if name in self.quality]
-        if len(known) == len(PARENCHYMA_FIGURES):
-            return Parenchyma(*map(float, known)).at(right)
+        if (known := Parenchyma.from_figures(self.quality)) is not None:
+            return known.at(right)
         return parenchyma(self.load_patches()[there], self.load_inside()[there], right[there]).at(right)
 
     @property
