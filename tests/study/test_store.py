@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anatograph.anatomy.atlas import Atlas
+from anatograph.anatomy.lung_tissue import Parenchyma
 from anatograph.errors import UserError
 from anatograph.execution.account import Failure
 from anatograph.execution.claims import claim
@@ -90,6 +91,17 @@ def test_which_voxels_of_the_patches_are_lung(study: Study, prepared: PreparedSu
     np.testing.assert_array_equal(subject.parenchyma_hu, prepared.parenchyma_hu)
     sides = {prepared.quality[f"lungs_parenchyma_{side}_hu"] for side in ("right", "left")}
     assert set(subject.parenchyma_hu) == sides
+
+
+def test_densities_of_the_lungs_that_are_no_numbers_are_measured_again(study: Study, prepared: PreparedSubject) -> None:
+    about = study.path / "subjects" / "a" / "subject.json"
+    text = json.loads(about.read_text(encoding="utf-8"))
+    assert Parenchyma.from_figures(text["quality"]) is not None
+    for figure in (None, "dense", float("inf"), float("nan")):
+        text["quality"]["lungs_parenchyma_left_hu"] = figure
+        assert Parenchyma.from_figures(text["quality"]) is None
+    about.write_text(json.dumps(text), encoding="utf-8")  # NaN, as json writes it
+    np.testing.assert_array_equal(study.subject("a").parenchyma_hu, prepared.parenchyma_hu)
 
 
 def test_an_older_subject_has_them_from_its_mask(study: Study, prepared: PreparedSubject) -> None:

@@ -15,6 +15,7 @@ Letters in shapes: N landmarks, P patch side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -79,9 +80,11 @@ class Parenchyma(NamedTuple):
 
     @classmethod
     def from_figures(cls, figures: Mapping[str, Any]) -> Parenchyma | None:
-        """What `figures` gave; None where an earlier version, which knew one density for both lungs, wrote them."""
-        known = [float(figures[name]) for side in cls._fields if (name := _FIGURE.format(side)) in figures]
-        return cls(*known) if len(known) == len(cls._fields) else None
+        """What `figures` gave; None where an earlier version, which knew one density for both lungs, wrote them, or
+        where they are no numbers."""
+        known = [figures.get(_FIGURE.format(side)) for side in cls._fields]
+        densities = [float(value) for value in known if isinstance(value, int | float) and math.isfinite(value)]
+        return cls(*densities) if len(densities) == len(known) else None
 
 
 def parenchyma(patches: NDArray[np.int16], inside: NDArray[np.bool_], on_right: NDArray[np.bool_]) -> Parenchyma:

@@ -41,7 +41,7 @@ def chest_figures(volume: Volume, mask: Mask, given: bool) -> dict[str, Figure]:
     Returns:
         ``lungs_dense_fraction``: voxels of the mask above -300 HU; at most 0.07 in correct masks, 0.24 to 0.32 in masks
         shifted by 20 mm or turned front to back, from 0.08 in those of another subject.
-        ``lungs_width_mm``: from the outer face of one lung to that of the other; 230 to 330 in adults.
+        ``lungs_width_mm``: from the outer face of one lung to that of the other, 238 to 315 in sound scans.
         ``lungs_smaller_over_larger``: volume of the smaller lung over that of the larger.
         ``lungs_upper_smaller_over_larger``, ``_middle_``, ``_lower_``: the same in a third of the height of both lungs.
         Upper 0.53 and more in sound scans, at most 0.17 without an upper lobe; middle 0.54 and more, at most 0.29 where
