@@ -79,11 +79,11 @@ def test_two_runs_share_a_study_and_one_that_is_killed_is_taken_over(cohort: Pat
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 5 MB."""
+    """A real file system of 7 MB: two subjects at once fit, four do not."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", str(folder)], check=False, capture_output=True
     )
     if not mounted or mounted.returncode:
         pytest.skip("mounting a small file system needs root")
