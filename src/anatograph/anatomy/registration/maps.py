@@ -171,7 +171,8 @@ def _write_compressed(transform: sitk.Transform, path: Path) -> None:
     plain = path.with_name(path.stem + "_plain" + path.suffix)
     try:
         _write(transform, plain)
-        with h5py.File(plain, "r") as source, h5py.File(path, "w") as target:
+        # Made in memory and written by Python: where the disk is full, h5py prints what it cannot raise.
+        with h5py.File(plain, "r") as source, h5py.File(path, "w", driver="core", backing_store=False) as target:
 
             def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
                 # Written again: a copied item would carry the time of writing, and equal maps give equal files.
@@ -183,6 +184,9 @@ def _write_compressed(transform: sitk.Transform, path: Path) -> None:
                     target.create_dataset(name, data=item[()], dtype=item.dtype)
 
             source.visititems(copy)
+            target.flush()
+            image = target.id.get_file_image()
+        path.write_bytes(image)
     finally:
         plain.unlink(missing_ok=True)
 
