@@ -27,6 +27,7 @@ from synthetic_study import (
 from anatograph.baselines.benchmark import BenchmarkResult, benchmark
 from anatograph.baselines.method import Scans
 from anatograph.errors import UserError
+from anatograph.learning.releases.shipped import default_release
 
 
 def run(synthetic: SyntheticStudy, out: Path, rows: list[Any], **more: Any) -> BenchmarkResult:
@@ -183,6 +184,20 @@ def test_models_and_weights_are_checked_first(synthetic: SyntheticStudy, tmp_pat
         with pytest.raises(UserError, match=words):
             run(synthetic, tmp_path / "b", ["laa950"], options=options)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_release_is_given_by_its_name(synthetic: SyntheticStudy, tmp_path: Path) -> None:
+    """As in every other command; here its atlas, that of the package, is not the study's."""
+    from anatograph.baselines.options import MethodOptions
+
+    release = default_release()
+    assert release is not None
+    options = MethodOptions(models={"anatograph": Path(release.name)})
+    assert options.model_of("without-graph") == release.folder
+    with pytest.raises(UserError, match=r"different atlas.*preprocess without `--atlas`, on the atlas of the package"):
+        run(synthetic, tmp_path / "b", ["anatograph"], options=options)
+    with pytest.raises(UserError, match="no release of that name: it carries"):
+        MethodOptions(models={"anatograph": Path("anatograph-ct-0")})
 
 
 def test_covariates_are_encoded_from_the_training_subjects() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anatograph.errors import UserError
+from anatograph.learning.releases.resolve import resolve_model
 
 TAKES_MODEL = ("anatograph", "without-ce", "without-graph", "mean-pooling", "learned-only", "untrained")
 _OF_THE_WHOLE = ("without-graph", "mean-pooling", "learned-only")
@@ -20,7 +21,8 @@ class MethodOptions:
 
     models: Mapping[str, Path] = field(default_factory=dict)
     """Model folders by slug: ``anatograph``, ``without-ce``, ``untrained``, and ``without-graph``, ``mean-pooling`` and
-    ``learned-only``, which default to that of ``anatograph``. A row without one is pretrained on the study."""
+    ``learned-only``, which default to that of ``anatograph``. A row without one is pretrained on the study. Names of
+    models, as `resolve_model` knows them, become their folders."""
     weights: Mapping[str, Path] = field(default_factory=dict)
     """Files of the authors' weights by slug: ``medicalnet``, ``models-genesis``."""
     allow_random: bool = False
@@ -41,6 +43,8 @@ class MethodOptions:
             for slug in given:
                 if slug not in known:
                     raise UserError(f"The method '{slug}' takes no {what}; these do: {', '.join(known)}.")
+        # The dataclass is frozen; from here on there are folders only.
+        object.__setattr__(self, "models", {slug: resolve_model(model) for slug, model in self.models.items()})
         if stray := [name for name in self.region_embeddings if name not in self.embeddings]:
             raise UserError(f"{stray[0]} has region features but no vectors; give --embeddings {stray[0]}=FILE too.")
 

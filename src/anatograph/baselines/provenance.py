@@ -47,10 +47,11 @@ def check_inputs(options: MethodOptions, study: Study) -> None:
                 f"{folder}, given for {slug}, is not a model folder; give one such as RUN/model."
             ) from error
         if atlas != study.about["atlas_hash"]:
+            own = folder / "atlas"
             raise UserError(
                 f"{folder}, given for {slug}, uses a different atlas (hash {str(atlas)[:12]}) from the study "
-                f"{study.path} (hash {str(study.about['atlas_hash'])[:12]}); preprocess with "
-                f"`--atlas {folder / 'atlas'}`."
+                f"{study.path} (hash {str(study.about['atlas_hash'])[:12]}); preprocess "
+                f"{f'with `--atlas {own}`' if own.exists() else 'without `--atlas`, on the atlas of the package'}."
             )
 
 

@@ -150,7 +150,7 @@ class Benchmark(Scoring):
     device: Device = option("auto")
     model: Path | None = option(
         None,
-        "for anatograph and the rows made of it, such as RUN/model",
+        "for anatograph and the rows made of it: RUN/model, or the name of a release",
         metavar="MODEL",
         group=_MODELS,
         passed=False,
