@@ -25,6 +25,7 @@ def by_hand(
     queue: dict[int, list[tuple[int, np.ndarray]]],
     temperature: float,
     mask: bool,
+    strata: list[int],
 ) -> tuple[float, float]:
     """Eq. 5 in Python floats, one query and one negative at a time: (loss, accuracy)."""
     q, k = query.detach().double().numpy(), key.detach().double().numpy()
@@ -34,7 +35,7 @@ def by_hand(
         negatives = [
             math.exp(float(q[b] @ vector) / temperature)
             for owner, vector in queue.get(landmarks[b], [])
-            if not (mask and owner == owners[b])
+            if not (mask and owner == owners[b]) and strata[owner] == strata[owners[b]]
         ]
         if negatives:
             losses.append(-math.log(positive / (positive + sum(negatives))))
@@ -42,11 +43,12 @@ def by_hand(
     return sum(losses) / len(losses), sum(right) / len(right)
 
 
+@pytest.mark.parametrize("strata", [None, [0, 1, 0, 1]])
 @pytest.mark.parametrize(("mask", "in_batch"), [(True, False), (False, False), (True, True)])
-def test_loss_equals_eq_5_computed_by_hand(mask: bool, in_batch: bool) -> None:
+def test_loss_equals_eq_5_computed_by_hand(mask: bool, in_batch: bool, strata: list[int] | None) -> None:
     """``in_batch``: the batch's keys enter the queue first, as `contrast_step` has it."""
     rng = np.random.default_rng(5)
-    queue = KeyQueue(7, 20, 16, torch.float32)
+    queue = KeyQueue(7, 20, 16, torch.float32, None if strata is None else torch.tensor(strata))
     held: dict[int, list[tuple[int, np.ndarray]]] = {}
     for step in range(6):
         landmarks = rng.integers(0, 5, 9)  # landmarks 5 and 6 never get a key, others fill to different heights
@@ -67,7 +69,7 @@ def test_loss_equals_eq_5_computed_by_hand(mask: bool, in_batch: bool) -> None:
         for row in range(12):
             held.setdefault(landmarks_b[row], []).append((owners_b[row], key[row].double().numpy()))
     contrast = InfoNCE(0.2, mask)(query * 3.0, key * 0.5, torch.tensor(owners_b), torch.tensor(landmarks_b), queue)
-    loss, accuracy = by_hand(query, key, owners_b, landmarks_b, held, 0.2, mask)
+    loss, accuracy = by_hand(query, key, owners_b, landmarks_b, held, 0.2, mask, strata or [0] * 4)
     assert float(contrast.loss) == pytest.approx(loss, abs=1e-5)
     assert float(contrast.accuracy) == pytest.approx(accuracy, abs=1e-6)
     assert float(contrast.positive) == pytest.approx(float((query * key).sum(1).mean()), abs=1e-6)
@@ -111,6 +113,14 @@ def test_order_of_rows_does_not_matter() -> None:
     one = measure(query, key, owners, landmarks, queue)
     two = measure(query[shuffle], key[shuffle], owners[shuffle], landmarks[shuffle], queue)
     torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-6)
+
+
+def test_random_first_keys_are_negatives_in_every_stratum() -> None:
+    queue = KeyQueue(1, 8, 8, strata=torch.tensor([0, 1]))
+    queue.fill_random(0)
+    queue.enqueue(unit(2, 8), torch.tensor([0, 1]))
+    contrast = InfoNCE()(unit(2, 8, seed=1), unit(2, 8, seed=2), torch.tensor([0, 1]), None, queue)
+    assert float(contrast.negatives) == 6
 
 
 def test_no_negatives_means_no_loss_and_no_harm() -> None:

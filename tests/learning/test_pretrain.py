@@ -134,6 +134,39 @@ def test_groups_come_from_a_column_of_the_cohort_table(tmp_path: Path) -> None:
         read_groups(table, "person", ["c"])
 
 
+def test_only_subjects_of_one_scanner_are_contrasted_where_a_column_says_so(tmp_path: Path) -> None:
+    study = SmallStudy(6)
+    sites = dict(zip(study.subject_ids, "ABABAB", strict=True))
+    cohort = read_cohort(study, {"s000": "p", "s001": "p", "s002": "p"}, strata=sites)
+    assert cohort.groups.tolist() == [0, 1, 0, 2, 3, 4], "the scans of p at A are one owner, that at B another"
+    assert cohort.strata is not None
+    assert cohort.strata[cohort.groups].tolist() == [0, 1, 0, 1, 0, 1]
+    table = tmp_path / "cohort.csv"
+
+    def negatives(run: str, column: str, *more: str) -> tuple[list[float], bytes, list[str]]:
+        lines = [f"{name},{name}.nii,{site},x,{name}" for name, site in sites.items()]
+        table.write_text("\n".join(["subject_id,image,site,same,own", *lines, ""]))
+        within = (f"negatives_within={column}",) if column else ()
+        settings = small("log_every=1", *within, f"group_table={table}", *more)
+        account = train(study, tmp_path / run, settings, progress=False)
+        found = [float(row["negatives"]) for row in read_metrics(tmp_path / run / "metrics.csv")]
+        return found, (tmp_path / run / "model" / "model.safetensors").read_bytes(), account.notes
+
+    everyone, weights, _ = negatives("all", "")
+    same, same_weights, _ = negatives("same", "same")
+    assert (same, same_weights) == (everyone, weights), "one scanner for all is no restriction"
+    within, other_weights, notes = negatives("site", "site")
+    assert other_weights != weights
+    assert all(few < many for few, many in zip(within, everyone, strict=True))
+    assert "Negatives come from the same site alone; subjects by site: A 3, B 3." in notes
+    with pytest.raises(UserError, match="no two subjects have the same own"):
+        negatives("own", "own")
+    sites["s000"] = "C"
+    assert "With one subject alone, and so without negatives, is site C." in negatives("alone", "site")[2]
+    with pytest.raises(UserError, match="negatives_within names a column"):
+        small("negatives_within=site")
+
+
 def test_without_negatives_from_the_batch_queues_start_with_random_keys(tmp_path: Path) -> None:
     """As published: the first visit to a landmark has something to learn from."""
     settings = small("in_batch=no", "log_every=1", "key_norm=shuffle")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ def pretrain(
     include_flagged: bool = False,
     progress: bool = True,
     group: str | None = None,
+    negatives_within: str | None = None,
     cohort: str | Path | None = None,
     minutes: float | None = None,
     exclude: Sequence[str] = (),
@@ -39,8 +41,9 @@ def pretrain(
     Scans that ``exclude`` names, that ``review.csv`` excludes or that the cohort table no longer lists are left out,
     and those at level ``reject`` unless ``include_flagged``.  With ``resume`` and no ``exclude`` the run's own applies.
 
-    ``group`` is a column of the cohort table, such as the patient, whose scans are not contrasted with each other;
-    ``cohort`` is that table, by default the one that the study was last preprocessed from.
+    ``group`` is a column of the cohort table, such as the patient, whose scans are not contrasted with each other, and
+    ``negatives_within`` one, such as the scanner, of which only scans with the same value are; ``cohort`` is that
+    table, by default the one that the study was last preprocessed from.
 
     Raises:
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
@@ -56,10 +59,12 @@ def pretrain(
     opened, selection = usable(Study.open(study), include_flagged, exclude)
     if minutes is not None:
         overrides = [*overrides, f"minutes={minutes}"]
-    given = preset is not None or config is not None or bool(overrides) or group is not None
-    if group is not None:
+    columns = {"group": group, "negatives_within": negatives_within}
+    chosen = [f"{name}={column}" for name, column in columns.items() if column is not None]
+    given = preset is not None or config is not None or bool(overrides) or bool(chosen)
+    if chosen:
         table = table_of_study(opened) if cohort is None else Path(cohort)
-        overrides = [*overrides, f"group={group}", f"group_table={table.resolve()}"]
+        overrides = [*overrides, *chosen, f"group_table={table.resolve()}"]
     settings = None if resume and not given else build_settings(preset, config, overrides)
     return train(opened, run, settings, resume, progress, selection.notes, list(exclude))
 
@@ -111,7 +116,8 @@ def train(
             account.note(note)
         first = collectives.rank() == 0
         groups = _groups(study, chosen, account)
-        trainer = Trainer(compute, study, run, chosen, account, progress, groups)
+        labels = groups, _strata(study, chosen, groups, account)
+        trainer = Trainer(compute, study, run, chosen, account, progress, *labels)
         begun = saved_settings(run) is not None
         if not begun and (chosen.minutes or (progress and trainer.schedule.total >= LEAST_UPDATES)):
             chosen, expected = plan(trainer)
@@ -120,7 +126,7 @@ def train(
             if progress and first:
                 trainer.monitor.progress.say(expected)
             del trainer  # its networks have seen a few updates, and its queues take memory
-            trainer = Trainer(compute, study, run, chosen, account, progress, groups)
+            trainer = Trainer(compute, study, run, chosen, account, progress, *labels)
         collectives.barrier()  # every process has seen that the run is new
         if first:
             begin_run(run, chosen, about)
@@ -143,6 +149,37 @@ def _groups(study: TrainingStudy, settings: PretrainSettings, account: RunAccoun
         f"{counted(len(groups), 'subject')} in {counted(len(set(groups.values())), 'group')} by {settings.group}."
     )
     return groups
+
+
+def _strata(
+    study: TrainingStudy, settings: PretrainSettings, groups: Mapping[str, str], account: RunAccount
+) -> dict[str, str]:
+    """The stratum of each subject that has one, with a note on how many subjects, or groups of them, each has.
+
+    Raises:
+        UserError: no two of them share one, so that nothing would be contrasted.
+    """
+    from anatograph.learning.data.cohort import read_groups
+
+    column = settings.negatives_within
+    if not column:
+        return {}
+    strata = read_groups(Path(settings.group_table), column, study.subject_ids)
+    owners = {(groups.get(name), None if name in groups else name, strata.get(name)) for name in study.subject_ids}
+    sizes = sorted(Counter(stratum or "none given" for *_, stratum in owners).items())
+    one, several = (settings.group, f"values of {settings.group}") if settings.group else ("subject", "subjects")
+    if all(size < 2 for _, size in sizes):
+        raise UserError(
+            f"negatives_within={column}: no two {several} have the same {column}, so there is nothing to contrast them "
+            "with. Name a column whose values several share, such as the scanner, or none."
+        )
+    account.note(
+        f"Negatives come from the same {column} alone; {several} by {column}: "
+        f"{', '.join(f'{name} {size}' for name, size in sizes)}."
+    )
+    if alone := [name for name, size in sizes if size < 2]:
+        account.note(f"With one {one} alone, and so without negatives, is {column} {', '.join(alone)}.")
+    return strata
 
 
 def import_reference(

@@ -27,8 +27,11 @@ class Pretrain(Selecting):
     group: str | None = option(
         None, "column of the cohort table, such as the patient, whose scans are not contrasted", metavar="COLUMN"
     )
+    negatives_within: str | None = option(
+        None, "column, such as the scanner: only scans with the same value are contrasted", metavar="COLUMN"
+    )
     cohort: Path | None = option(
-        None, "table with that column", unset="the one the study was made from", metavar="COHORT"
+        None, "table with these columns", unset="the one the study was made from", metavar="COHORT"
     )
     seed: int | None = option(None, "the same as --set seed=S", passed=False)
     minutes: float | None = option(

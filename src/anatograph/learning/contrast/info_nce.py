@@ -71,17 +71,9 @@ class InfoNCE(nn.Module):
         block = query.new_zeros(*shape, query.shape[1]).index_put((group, place), query[order])
         own = owners.new_full(shape, EMPTY).index_put((group, place), owners[order])
         similar = torch.bmm(block, queue.keys[present].float().transpose(1, 2))
-        similar = similar.masked_fill(self._excluded(own, queue.owner[present]), -torch.inf)
+        negative = queue.negative(own[:, :, None], queue.owner[present][:, None, :], self.mask_same_subject)
+        similar = similar.masked_fill(~negative, -torch.inf)
         return self._loss(positive, similar[group, place])
-
-    def _excluded(self, own: Tensor, theirs: Tensor) -> Tensor:
-        """(U, P) owners of queries and (U, K) of keys to (U, P, K): which keys are not negatives."""
-        empty = (theirs == EMPTY)[:, None, :]
-        return (
-            empty | (own[:, :, None] == theirs[:, None, :])
-            if self.mask_same_subject
-            else empty.expand(-1, own.shape[1], -1)
-        )
 
     def _loss(self, positive: Tensor, negative: Tensor) -> Contrast:
         """Positive cosines (B,) and negative cosines (B, M), -inf where excluded."""

@@ -35,9 +35,21 @@ class KeyQueue(nn.Module):
     keys: Tensor
     owner: Tensor
     pointer: Tensor
+    strata: Tensor | None
 
-    def __init__(self, landmarks: int, length: int, features: int, dtype: torch.dtype = torch.float16) -> None:
-        """Half precision stores a unit vector to 2e-4 at half the memory: 610 MB for 581 x 4096 x 128."""
+    def __init__(
+        self,
+        landmarks: int,
+        length: int,
+        features: int,
+        dtype: torch.dtype = torch.float16,
+        strata: Tensor | None = None,
+    ) -> None:
+        """Half precision stores a unit vector to 2e-4 at half the memory: 610 MB for 581 x 4096 x 128.
+
+        ``strata`` (O,) int64 gives each owner's stratum, such as its scanner, where only keys of a query's own stratum
+        are its negatives; None where all are. It is no part of ``state_dict``.
+        """
         super().__init__()
         if min(landmarks, length, features) < 1:
             raise ValueError(f"a queue needs landmarks, length and features >= 1, not {landmarks, length, features}")
@@ -50,6 +62,7 @@ class KeyQueue(nn.Module):
         self.register_buffer("keys", keys)
         self.register_buffer("owner", torch.full((landmarks, length), EMPTY, dtype=torch.int32))
         self.register_buffer("pointer", torch.zeros(landmarks, dtype=torch.int64))
+        self.register_buffer("strata", strata, persistent=False)
 
     @property
     def landmarks(self) -> int:
@@ -68,6 +81,19 @@ class KeyQueue(nn.Module):
             drawn = torch.randn(keys.shape, generator=generator(*seeds, landmark))
             keys.copy_(F.normalize(drawn, dim=1))
         self.owner.fill_(RANDOM)
+
+    def negative(self, own: Tensor, held: Tensor, mask_same: bool) -> Tensor:
+        """Whether a key of owner ``held`` is a negative of a query of owner ``own``, int32 whose shapes broadcast.
+
+        ``mask_same``: never of its own owner's queries. Random keys are negatives of all.
+        """
+        allowed = held != EMPTY
+        if mask_same:
+            allowed = allowed & (held != own)
+        if self.strata is not None:
+            same = self.strata[held.clamp(min=0)] == self.strata[own.clamp(min=0)]
+            allowed = allowed & (same | (held == RANDOM))
+        return allowed
 
     def filled(self) -> Tensor:
         """(L,) int64: how many keys each landmark's queue holds."""

@@ -90,6 +90,8 @@ class TrainingCohort:
     """S arrays (E, 2)."""
     groups: NDArray[np.int64]
     """(S,): scans of one patient have one number and are never each other's negatives."""
+    strata: NDArray[np.int64] | None = None
+    """(G,): the stratum of each number in ``groups``, where only subjects of one stratum are each other's negatives."""
 
     def read(self, subjects: NDArray[np.integer], landmarks: NDArray[np.integer]) -> NDArray[np.int16]:
         """Patches (B, P, P, P) HU of the subjects and landmarks with these indices, (B,) each."""
@@ -103,12 +105,17 @@ class TrainingCohort:
 
 
 def read_cohort(
-    study: TrainingStudy, groups: Mapping[str, str] | None = None, source: PatchSource | None = None
+    study: TrainingStudy,
+    groups: Mapping[str, str] | None = None,
+    source: PatchSource | None = None,
+    strata: Mapping[str, str] | None = None,
 ) -> TrainingCohort:
     """The subjects of a study, their landmarks and edges in memory, their patches left on disk.
 
     ``source`` is where patches are read, the study itself if not given (`anatograph.learning.data.shown`).
     ``groups`` names the group of a subject, such as the patient; a subject without one is a group of its own.
+    ``strata`` names its stratum, such as the scanner; those without one are a stratum together. A patient's scans of
+    two strata get two numbers: they are no negatives of each other in any case.
     """
     ids = list(study.subject_ids)
     subjects = [study.subject(name) for name in ids]
@@ -116,9 +123,17 @@ def read_cohort(
     edges = [np.asarray(subject.edges, dtype=np.int32) for subject in subjects]
     names = [(groups or {}).get(name) for name in ids]
     keys = [("subject", name) if group is None else ("group", group) for name, group in zip(ids, names, strict=True)]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    kinds = [(strata or {}).get(name) for name in ids]
+    owners = list(zip(keys, kinds, strict=True))
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    kind_numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     return TrainingCohort(
-        source or study, ids, present, edges, np.array([numbers[key] for key in keys], dtype=np.int64)
+        source or study,
+        ids,
+        present,
+        edges,
+        np.array([numbers[owner] for owner in owners], dtype=np.int64),
+        np.array([kind_numbers[kind] for _, kind in numbers], dtype=np.int64) if strata else None,
     )
 
 

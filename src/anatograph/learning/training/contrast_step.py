@@ -15,7 +15,7 @@ from torch import Tensor
 from anatograph.learning import collectives
 from anatograph.learning.contrast.info_nce import InfoNCE
 from anatograph.learning.contrast.keys import follow
-from anatograph.learning.contrast.queues import EMPTY, KeyQueue
+from anatograph.learning.contrast.queues import KeyQueue
 from anatograph.learning.training.settings import PretrainSettings
 from anatograph.learning.training.state import TrainedLevel, restore_buffers
 
@@ -131,7 +131,4 @@ def _with_negatives(queue: KeyQueue, settings: PretrainSettings, rows: Rows) -> 
     """How many queries have at least one negative, a scalar on the queue's device."""
     groups = rows.groups.to(queue.owner.device, queue.owner.dtype, non_blocking=True)
     held = queue.owner[0].expand(len(groups), -1) if rows.landmarks is None else queue.owner[rows.landmarks]
-    negative = held != EMPTY
-    if settings.mask_same_subject:
-        negative &= held != groups[:, None]
-    return negative.any(dim=1).sum()
+    return queue.negative(groups[:, None], held, settings.mask_same_subject).any(dim=1).sum()

@@ -101,8 +101,11 @@ class PretrainSettings:
     group: str = ""
     """A column of ``group_table``, such as the patient: subjects (scans) of one group are never each other's negatives;
     "": every subject is a group of its own."""
+    negatives_within: str = ""
+    """A column of ``group_table``, such as the scanner: only keys of subjects with the query's own value are negatives,
+    so that what the scanner adds tells none of them apart; "": keys of all subjects."""
     group_table: str = ""
-    """The cohort table with that column."""
+    """The cohort table with these columns."""
 
     bank_views: int = 4
     """Views of each subject whose features are kept for the graph level's rounds of an epoch; pairs are drawn from
@@ -173,8 +176,9 @@ class PretrainSettings:
             raise UserError("bank_views=1 leaves no pair of views to draw: give 2 or more, or 0 for fresh views.")
         if self.in_batch and not self.mask_same_subject:
             raise UserError("in_batch=true needs mask_same_subject=true, or a query's own key would be a negative.")
-        if self.group and not self.group_table:
-            raise UserError("group names a column of a table: give the cohort table as group_table.")
+        for name in ("group", "negatives_within"):
+            if getattr(self, name) and not self.group_table:
+                raise UserError(f"{name} names a column of a table: give the cohort table as group_table.")
         if bool(self.probe_target) != bool(self.probe_table):
             raise UserError("probe_target and probe_table belong together: give both or neither.")
 

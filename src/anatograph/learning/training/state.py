@@ -36,8 +36,18 @@ class TrainedLevel(NamedTuple):
 class TrainState:
     """Networks, key networks, queues, optimisers and counts of a run."""
 
-    def __init__(self, model: Model, settings: PretrainSettings, subjects: int, device: torch.device) -> None:
-        """``model`` as initialised; the state takes it over and moves it to ``device``."""
+    def __init__(
+        self,
+        model: Model,
+        settings: PretrainSettings,
+        subjects: int,
+        device: torch.device,
+        strata: Tensor | None = None,
+    ) -> None:
+        """``model`` as initialised; the state takes it over and moves it to ``device``.
+
+        ``strata`` as for `KeyQueue`.
+        """
         self.model = model.to(device)
         # 3-D convolutions on CPUs and GPUs read channels-last maps without reordering them.
         self.model.encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -46,8 +56,8 @@ class TrainState:
         if settings.queue_keys_per_subject == 0:
             length = settings.queue_size
         features = model.config.contrast_size
-        self.patch_queue = KeyQueue(model.landmarks, length, features).to(device)
-        self.graph_queue = KeyQueue(1, length, features).to(device)
+        self.patch_queue = KeyQueue(model.landmarks, length, features, strata=strata).to(device)
+        self.graph_queue = KeyQueue(1, length, features, strata=strata).to(device)
         if not settings.in_batch:
             # Without negatives from the batch, a level's first epoch would else have none: random ones, as published.
             self.patch_queue.fill_random(settings.seed, FIRST_KEYS, 0)

@@ -47,17 +47,19 @@ class Trainer:
         account: RunAccount,
         progress: bool = True,
         groups: Mapping[str, str] | None = None,
+        strata: Mapping[str, str] | None = None,
     ) -> None:
         """``run`` is the folder of the run, ``account`` takes timings and notes, ``progress`` shows a bar.
 
         ``groups`` names the group of a subject, such as the patient; scans of one group are not contrasted.
+        ``strata`` names its stratum, such as the scanner; where given, only subjects of one stratum are contrasted.
         """
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.compute, self.run, self.settings, self.account = compute, run, settings, account
         self.first = collectives.rank() == 0
         """Whether this process writes."""
-        self.cohort = cohort = read_cohort(study, groups, source_of(study, settings.model))
+        self.cohort = cohort = read_cohort(study, groups, source_of(study, settings.model), strata)
         world = collectives.world_size()
         self.patch_sampler = PatchSampler(
             cohort.present, settings.patch_batch, settings.landmarks_per_batch, settings.seed, world
@@ -69,7 +71,8 @@ class Trainer:
             settings.patch_steps or rounds * self.patch_sampler.updates_per_round,
             settings.graph_rounds or settings.graph_passes * self.graph_sampler.updates_per_pass,
         )
-        self.state = TrainState(initial_model(study, settings), settings, len(cohort.ids), compute.device)
+        kinds = None if cohort.strata is None else torch.from_numpy(cohort.strata)
+        self.state = TrainState(initial_model(study, settings), settings, len(cohort.ids), compute.device, kinds)
         if world > 1 and settings.key_norm == "teacher":
             synchronise(self.state.model)
         config = settings.model
