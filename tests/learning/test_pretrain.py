@@ -162,9 +162,31 @@ def test_only_subjects_of_one_scanner_are_contrasted_where_a_column_says_so(tmp_
     with pytest.raises(UserError, match="no two subjects have the same own"):
         negatives("own", "own")
     sites["s000"] = "C"
-    assert "With one subject alone, and so without negatives, is site C." in negatives("alone", "site")[2]
+    assert "Alone in its site, and so contrasted with no other subject: C." in negatives("alone", "site")[2]
     with pytest.raises(UserError, match="negatives_within names a column"):
-        small("negatives_within=site")
+        train(study, tmp_path / "none", small("negatives_within=site"), progress=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_is_not_continued_under_other_values_of_its_columns(tmp_path: Path) -> None:
+    """The queues of its checkpoints hold keys whose owners were numbered by the old ones."""
+    study, table, run = SmallStudy(6), tmp_path / "cohort.csv", tmp_path / "run"
+
+    def write(sites: str) -> None:
+        lines = [f"{name},{name}.nii,{site}" for name, site in zip(study.subject_ids, sites, strict=True)]
+        table.write_text("\n".join(["subject_id,image,site", *lines, ""]))
+
+    write("ABABAB")
+    settings = small("negatives_within=site", f"group_table={table}")
+    train(study, run, settings, progress=False)
+    write("ABBBAB")
+    with pytest.raises(UserError, match=r"other values of site in .*cohort.csv \(1 subject: s002 had A, now B\)"):
+        train(study, run, settings, progress=False)
+    write("ABABAB")
+    train(study, run, settings, progress=False)
+    table.write_text("subject_id,image,site\ns000,a.nii,A\n")
+    with pytest.raises(UserError, match=r"does not list 5 subjects of the study \(s001, s002, s003\), whose site"):
+        train(study, tmp_path / "other", settings, progress=False)
 
 
 def test_without_negatives_from_the_batch_queues_start_with_random_keys(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_folder_is_taken_for_a_run_only_where_it_fits(tmp_path: Path) -> None:
     assert not run.exists()
     begin_run(run, settings, STUDY)
     assert check_run(run, settings, False, STUDY) == settings
-    with pytest.raises(UserError, match=r"holds a run with other settings .*--resume without --set"):
+    with pytest.raises(UserError, match=r"holds a run with other settings .*--resume alone continues"):
         check_run(run, None, False, STUDY)
     assert check_run(run, None, True, STUDY) == settings
     assert check_run(run, replace(settings, workers=7, threads=2), True, STUDY).workers == 7

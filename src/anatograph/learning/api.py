@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anatograph.errors import UserError, counted
 from anatograph.execution.account import RunAccount
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from anatograph.anatomy.atlas import Atlas
     from anatograph.learning.data.cohort import TrainingStudy
     from anatograph.learning.training.settings import PretrainSettings
+    from anatograph.study.store import Study
 
 
 def pretrain(
@@ -43,14 +45,12 @@ def pretrain(
 
     ``group`` is a column of the cohort table, such as the patient, whose scans are not contrasted with each other, and
     ``negatives_within`` one, such as the scanner, of which only scans with the same value are; ``cohort`` is that
-    table, by default the one that the study was last preprocessed from.
+    table, by default the one that the study was last preprocessed from. They must list all subjects that are used.
 
     Raises:
         UserError: settings or folders that do not fit, fewer than two subjects, a run that diverges.
     """
-    from anatograph.learning.training.presets import build_settings
     from anatograph.learning.training.run_folder import saved_exclusions
-    from anatograph.study.cohort.origin import table_of_study
     from anatograph.study.quality.selection import usable
     from anatograph.study.store import Study
 
@@ -59,14 +59,38 @@ def pretrain(
     opened, selection = usable(Study.open(study), include_flagged, exclude)
     if minutes is not None:
         overrides = [*overrides, f"minutes={minutes}"]
-    columns = {"group": group, "negatives_within": negatives_within}
-    chosen = [f"{name}={column}" for name, column in columns.items() if column is not None]
-    given = preset is not None or config is not None or bool(overrides) or bool(chosen)
-    if chosen:
-        table = table_of_study(opened) if cohort is None else Path(cohort)
-        overrides = [*overrides, *chosen, f"group_table={table.resolve()}"]
-    settings = None if resume and not given else build_settings(preset, config, overrides)
+    for name, column in (("group", group), ("negatives_within", negatives_within)):
+        if column is not None and not column.strip():
+            raise UserError(f"{name} is empty: name a column of the cohort table, or leave it out.")
+        overrides = overrides if column is None else [*overrides, f"{name}={column}"]
+    given = preset is not None or config is not None or bool(overrides)
+    settings = None if resume and not given else _settings(opened, preset, config, overrides, cohort)
+    if settings is None and cohort is not None:
+        raise UserError("a run is resumed with its own cohort table: leave the cohort out.")
     return train(opened, run, settings, resume, progress, selection.notes, list(exclude))
+
+
+def _settings(
+    study: Study, preset: str | None, config: str | Path | None, overrides: Sequence[str], cohort: str | Path | None
+) -> PretrainSettings:
+    """The settings asked for, with the table of the columns that they name.
+
+    Raises:
+        UserError: settings that do not fit, a cohort that nothing is taken from, or no table where one is needed.
+    """
+    from anatograph.learning.training.presets import build_settings
+    from anatograph.study.cohort.origin import table_of_study
+
+    settings = build_settings(preset, config, overrides)
+    named = bool(settings.group or settings.negatives_within)
+    if cohort is not None and not named:
+        raise UserError(
+            "a cohort table was given, but no column of it: name group or negatives_within, or leave it out."
+        )
+    if named and (cohort is not None or not settings.group_table):
+        table = table_of_study(study) if cohort is None else Path(cohort)
+        settings = replace(settings, group_table=str(table.resolve()))
+    return settings
 
 
 def train(
@@ -93,7 +117,7 @@ def train(
     from anatograph.learning.monitoring.online_probe import probe_labels
     from anatograph.learning.training.launch import launched
     from anatograph.learning.training.plan import LEAST_UPDATES, plan
-    from anatograph.learning.training.run_folder import begin_run, check_run, saved_settings
+    from anatograph.learning.training.run_folder import begin_run, check_labels, check_run, saved_settings
     from anatograph.learning.training.trainer import Trainer
 
     run = Path(run)
@@ -103,7 +127,7 @@ def train(
             f"pretraining contrasts subjects with each other and needs at least 2; this study has {len(ids)}. "
             "Preprocess more subjects into it."
         )
-    about = {"atlas_hash": study.atlas.hash, "subjects": ids, "excluded": list(excluded)}
+    about: dict[str, Any] = {"atlas_hash": study.atlas.hash, "subjects": ids, "excluded": list(excluded)}
     chosen = check_run(run, settings, resume, about)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then requests large pages, from its first array on
     keep_memory()
@@ -117,6 +141,10 @@ def train(
         first = collectives.rank() == 0
         groups = _groups(study, chosen, account)
         labels = groups, _strata(study, chosen, groups, account)
+        columns = zip((chosen.group, chosen.negatives_within), labels, strict=True)
+        values = {column: found for column, found in columns if column}
+        check_labels(run, chosen.group_table, values)
+        about["labels"] = values
         trainer = Trainer(compute, study, run, chosen, account, progress, *labels)
         begun = saved_settings(run) is not None
         if not begun and (chosen.minutes or (progress and trainer.schedule.total >= LEAST_UPDATES)):
@@ -141,6 +169,7 @@ def _groups(study: TrainingStudy, settings: PretrainSettings, account: RunAccoun
 
     if not settings.group:
         return {}
+    _need_table(settings.group_table, "group")
     groups = read_groups(Path(settings.group_table), settings.group, study.subject_ids)
     alone = len(study.subject_ids) - len(groups)
     if alone:
@@ -164,11 +193,12 @@ def _strata(
     column = settings.negatives_within
     if not column:
         return {}
+    _need_table(settings.group_table, "negatives_within")
     strata = read_groups(Path(settings.group_table), column, study.subject_ids)
     owners = {(groups.get(name), None if name in groups else name, strata.get(name)) for name in study.subject_ids}
     sizes = sorted(Counter(stratum or "none given" for *_, stratum in owners).items())
     one, several = (settings.group, f"values of {settings.group}") if settings.group else ("subject", "subjects")
-    if all(size < 2 for _, size in sizes):
+    if settings.mask_same_subject and settings.in_batch and all(size < 2 for _, size in sizes):
         raise UserError(
             f"negatives_within={column}: no two {several} have the same {column}, so there is nothing to contrast them "
             "with. Name a column whose values several share, such as the scanner, or none."
@@ -178,8 +208,13 @@ def _strata(
         f"{', '.join(f'{name} {size}' for name, size in sizes)}."
     )
     if alone := [name for name, size in sizes if size < 2]:
-        account.note(f"With one {one} alone, and so without negatives, is {column} {', '.join(alone)}.")
+        account.note(f"Alone in its {column}, and so contrasted with no other {one}: {', '.join(alone)}.")
     return strata
+
+
+def _need_table(table: str, name: str) -> None:
+    if not table:
+        raise UserError(f"{name} names a column of the cohort table: give that table as group_table.")
 
 
 def import_reference(

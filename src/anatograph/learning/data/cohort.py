@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anatograph.anatomy.atlas import Atlas
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.learning.seeding import numpy_generator
 from anatograph.study.cohort import read_cohort as read_cohort_table
 from anatograph.study.settings import PreprocessSettings
@@ -141,13 +141,19 @@ def read_groups(table: Path, column: str, subject_ids: Sequence[str]) -> dict[st
     """The value of ``column`` in a cohort table for each of the subjects that has one.
 
     Raises:
-        UserError: no such table or column, or no subject with a value.
+        UserError: no such table or column, subjects that it does not list, or no subject with a value.
     """
     frame = read_cohort_table(table).table
     if column not in frame.columns:
         near = nearest(column, map(str, frame.columns))
         raise UserError(f"{table} has no column {column!r} to group by; did you mean {near!r}?")
     known = set(subject_ids)
+    if missing := sorted(known - set(frame["subject_id"].astype(str))):
+        raise UserError(
+            f"{table} does not list {counted(len(missing), 'subject')} of the study ({', '.join(missing[:3])}), whose "
+            f"{column} is therefore unknown: give a table of all of them as the cohort, with no value where it is not "
+            "known, or leave them out with exclude."
+        )
     pairs = zip(frame["subject_id"].astype(str), frame[column], strict=True)
     groups = {name: str(value).strip() for name, value in pairs if name in known and not _missing(value)}
     if not groups:

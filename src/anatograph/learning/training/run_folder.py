@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anatograph.errors import UserError
+from anatograph.errors import UserError, counted
 from anatograph.execution.files import write_text
 from anatograph.execution.folders import refuse_foreign
 from anatograph.learning.training.checkpoint import checkpoints
@@ -59,8 +60,8 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
     if same != saved:
         changed = _differences(saved.to_dict(), same.to_dict())
         raise UserError(
-            f"{run} holds a run with other settings ({'; '.join(changed)}); --resume without --set, --preset and "
-            "--config continues it with its own, another folder starts a new run."
+            f"{run} holds a run with other settings ({'; '.join(changed)}); --resume alone continues it with its "
+            "own, another folder starts a new run."
         )
     began = json.loads((run / STUDY).read_text(encoding="utf-8")) if (run / STUDY).is_file() else study
     if began.get("atlas_hash") != study.get("atlas_hash"):
@@ -71,6 +72,23 @@ def check_run(run: Path, settings: PretrainSettings | None, resume: bool, study:
             "give the same --exclude, review.csv and cohort table to continue it, or start a new run in another folder."
         )
     return settings
+
+
+def check_labels(run: Path, table: str, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse to continue a run whose subjects have other values now: its queues hold keys under the old ones.
+
+    ``labels`` are the values of each column by subject, as `begin_run` wrote them; runs of earlier versions name none.
+    """
+    began = json.loads((run / STUDY).read_text(encoding="utf-8")) if (run / STUDY).is_file() else {}
+    for column, before in began.get("labels", {}).items():
+        now = labels.get(column, {})
+        if changed := [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]:
+            name = changed[0]
+            raise UserError(
+                f"{run} was started with other values of {column} in {table} ({counted(len(changed), 'subject')}: "
+                f"{name} had {before.get(name, 'none')}, now {now.get(name, 'none')}); restore them to continue it, or "
+                "start a new run in another folder."
+            )
 
 
 def saved_exclusions(run: Path) -> list[str]:

@@ -176,9 +176,6 @@ class PretrainSettings:
             raise UserError("bank_views=1 leaves no pair of views to draw: give 2 or more, or 0 for fresh views.")
         if self.in_batch and not self.mask_same_subject:
             raise UserError("in_batch=true needs mask_same_subject=true, or a query's own key would be a negative.")
-        for name in ("group", "negatives_within"):
-            if getattr(self, name) and not self.group_table:
-                raise UserError(f"{name} names a column of a table: give the cohort table as group_table.")
         if bool(self.probe_target) != bool(self.probe_table):
             raise UserError("probe_target and probe_table belong together: give both or neither.")
 
