@@ -59,9 +59,12 @@ class Stage:
 
 STAGES = {
     "development": Stage(11, 12),
-    "release": Stage(202711, 202712),
+    "anatograph-ct-3": Stage(202711, 202712),
+    "release": Stage(202901, 202902),
 }
-"""Choices are made on ``development`` only. ``release`` is evaluated once for each release, which takes new seeds."""
+"""Choices are made on ``development`` only. ``release`` has the seeds of the next one, which is evaluated on them once;
+those of a release that was made stay under its name.
+"""
 
 
 def run(command: Sequence[str | Path], log: Path) -> None:

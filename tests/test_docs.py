@@ -88,6 +88,22 @@ def test_prose_wraps_at_100_columns(page: Path) -> None:
     assert not [line for line in long if not re.match(r" *([|#<]|!?\[[^\]]*\](\([^)]*\)|:.*)$)", line)]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tables_stand_by_themselves_and_have_as_many_cells_in_each_row(page: Path) -> None:
+    """A row within a paragraph, or one that a paste has cut, is not shown as a table."""
+    before, width = "", 0
+    for number, line in enumerate(FENCE.sub("", page.read_text(encoding="utf-8")).splitlines(), start=1):
+        cells = len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line)))
+        if line.startswith("|"):
+            assert line.endswith("|"), f"{page.name}, line {number} without fences: a row is not closed: {line}"
+            assert before.startswith("|") or not before, f"{page.name}: a row follows text: {line}"
+            width = cells if not before.startswith("|") else width
+            assert cells == width, f"{page.name}: {cells - 2} cells in a table of {width - 2}: {line}"
+        else:
+            assert cells < 4, f"{page.name}: cells of a table within text: {line}"
+        before = line
+
+
 def test_files_named_in_the_architecture_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`([\w/.]+\.(?:py|pyi|toml|yml))`|`([\w/]+/)`", text)
