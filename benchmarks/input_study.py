@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -25,7 +26,7 @@ from anatograph.evaluation.cross_validation import cross_validate, seed_of_repea
 from anatograph.evaluation.folds import make_shared_folds
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.region_truth import finite_regions, predict_regions, region_target, region_truth
-from anatograph.evaluation.targets import read_target
+from anatograph.evaluation.targets import Target, read_target
 from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.pooling import Parts, PoolingSettings, make_pooling
 from anatograph.learning.model.whitening import whitening
@@ -57,6 +58,8 @@ INPUTS = {
 }
 TARGETS = ("emphysema_extent", "ground_glass_extent", "emphysema_upper_minus_lower", "emphysema_right_minus_left",
            "ground_glass_upper_minus_lower", "ground_glass_right_minus_left", "FEV1pp")  # fmt: skip
+BINS = 14
+"""Densities of a patch."""
 MASKED = ("emphysema", "ground_glass")
 
 
@@ -75,6 +78,22 @@ def histograms(study: Study, subject_id: str) -> dict[str, Array]:
     return found
 
 
+def r2_of_divisions(
+    vectors: Array, target: Target, groups: NDArray[np.int64] | None, folds: int, repeats: int
+) -> float:
+    """R² over all held-out subjects, mean over divisions into folds; ``vectors`` and ``groups`` of all subjects."""
+    rows, own = vectors[target.rows], None if groups is None else groups[target.rows]
+    parts = Parts(vectors.shape[1] // BINS)
+    rounds = [cross_validate(rows, target, own, folds, seed_of_repeat(0, repeat), parts) for repeat in range(repeats)]
+    return float(np.mean([r_squared(target.values, np.asarray(one.predicted)) for one in rounds]))
+
+
+def subjects_in(study: Study, cohort: Path) -> pd.DataFrame:
+    """The rows of a cohort table whose subjects are in the study."""
+    table = read_cohort(cohort).table
+    return table[table["subject_id"].isin(study.subject_ids)].reset_index(drop=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
@@ -84,8 +103,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     study = Study.open(args.study)
-    table = read_cohort(args.cohort).table
-    table = table[table["subject_id"].isin(study.subject_ids)].reset_index(drop=True)
+    table = subjects_in(study, args.cohort)
     groups = group_numbers(table, args.group) if args.group else None
     pooling = make_pooling(PoolingSettings("harmonics", 4), study.atlas.landmarks)
     every = [histograms(study, str(name)) for name in tqdm(table["subject_id"], desc="densities")]
@@ -100,15 +118,10 @@ def main() -> None:
     for shown in INPUTS:
         regions = np.stack([one[shown] for one in every])
         vectors = np.stack([pooling.pool(one) for one in regions @ whitening(regions, 0.5)])
-        scores = []
-        for name in names:
-            target = read_target(table, name, "regression")
-            rounds = [
-                cross_validate(vectors[target.rows], target, None if groups is None else groups[target.rows],
-                               args.folds, seed_of_repeat(0, repeat), Parts(vectors.shape[1] // 14))
-                for repeat in range(args.repeats)
-            ]  # fmt: skip
-            scores.append(float(np.mean([r_squared(target.values, np.asarray(one.predicted)) for one in rounds])))
+        scores = [
+            r2_of_divisions(vectors, read_target(table, name, "regression"), groups, args.folds, args.repeats)
+            for name in names
+        ]
         by_region = []
         for name in masked:
             target = region_target(name, truth[name], finite_regions(regions, truth))

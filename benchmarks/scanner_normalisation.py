@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from input_study import TARGETS
+from input_study import BINS, TARGETS, r2_of_divisions, subjects_in
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from anatograph.anatomy.lung_tissue import OUTSIDE_HU, lung_tissue
 from anatograph.evaluation.alignment import group_numbers
-from anatograph.evaluation.cross_validation import cross_validate, predict_splits, seed_of_repeat
+from anatograph.evaluation.cross_validation import predict_splits
 from anatograph.evaluation.leave_out import leave_out
 from anatograph.evaluation.metrics import r_squared
 from anatograph.evaluation.targets import Target, read_target
@@ -36,7 +36,6 @@ from anatograph.learning.model.density import CumulativeHistogram
 from anatograph.learning.model.pooling import Parts, PoolingSettings, make_pooling
 from anatograph.learning.model.whitening import whitening
 from anatograph.learning.model.windowing import HU_WINDOW, window
-from anatograph.study.cohort import read_cohort
 from anatograph.study.store import Study
 
 Array = NDArray[np.float64]
@@ -100,8 +99,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     study = Study.open(args.study)
-    table = read_cohort(args.cohort).table
-    table = table[table["subject_id"].isin(study.subject_ids)].reset_index(drop=True)
+    table = subjects_in(study, args.cohort)
     groups = group_numbers(table, args.group) if args.group else None
     held_out = leave_out(table, args.leave_out) if args.leave_out else None
     pooling = make_pooling(PoolingSettings("harmonics", 4), study.atlas.landmarks)
@@ -113,17 +111,12 @@ def main() -> None:
     for way in WAYS:
         regions = np.stack([one[way] for one in every])
         vectors = np.stack([pooling.pool(one) for one in regions @ whitening(regions, 0.5)])
-        parts, inner, outer = Parts(vectors.shape[1] // 14), [], []
+        inner, outer, parts = [], [], Parts(vectors.shape[1] // BINS)
         for name in names:
             target = target_of(table, name)
-            rows, own = vectors[target.rows], None if groups is None else groups[target.rows]
-            rounds = [
-                cross_validate(rows, target, own, args.folds, seed_of_repeat(0, repeat), parts)
-                for repeat in range(args.repeats)
-            ]
-            inner.append(float(np.mean([r_squared(target.values, np.asarray(one.predicted)) for one in rounds])))
+            inner.append(r2_of_divisions(vectors, target, groups, args.folds, args.repeats))
             if held_out is not None:
-                one = predict_splits(rows, target, None, held_out.splits_of(target), 0, parts)
+                one = predict_splits(vectors[target.rows], target, None, held_out.splits_of(target), 0, parts)
                 outer.append(r_squared(target.values, np.asarray(one.predicted)))
         print(f"| {way} | {' | '.join(f'{score:.2f}' for score in inner)} |", flush=True)
         if held_out is not None:
