@@ -186,9 +186,9 @@ def page(folders: Sequence[Path], compared: pd.DataFrame, args: argparse.Namespa
     lines = [
         f"# Release study, stage {args.stage}",
         "",
-        f"Evaluated with `python benchmarks/release_study.py {' '.join(sys.argv[1:])}`. Seeds of the cohorts: "
+        f"Evaluated with `python benchmarks/release_study.py {' '.join(sys.argv[1:])}`. Cohorts, by seed or path: "
         f"{args.pretrain_study or STAGES[args.stage].pretrain} (pretraining), "
-        f"{STAGES[args.stage].evaluate} (evaluation); "
+        f"{args.cohort[1] if args.cohort else STAGES[args.stage].evaluate} (evaluation); "
         + (f"model {args.model}." if args.model else f"pretraining seeds {', '.join(map(str, args.seeds))}."),
         "",
         "## Ablations over pretraining seeds",
